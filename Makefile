@@ -1,0 +1,57 @@
+# Everything a developer types. `make demo` and `make test` work on a fresh machine
+# that has Python 3.11 or newer; both make the virtual environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.run-installed
+DEV_STAMP := $(VENV)/.dev-installed
+OUT ?= demo-out
+
+.PHONY: help demo test test-all check lint types wheel bench clean
+help:
+	@echo "make demo      train, bank, fit every head and print the table, in $(OUT)/ (about a minute)"
+	@echo "make test      the tests"
+	@echo "make test-all  the tests, slow ones too"
+	@echo "make check     format, lint, types, wheel contents, tests: what CI runs"
+	@echo "make bench     the benchmarks"
+
+$(VENV)/pyvenv.cfg:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featbank needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo "installing featbank and its dependencies into $(VENV) (a few GB, some minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(RUN_STAMP)
+	$(BIN)/featbank demo --out $(OUT) --overwrite
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: $(DEV_STAMP)
+	$(BIN)/python -m pytest -q
+
+check: lint types wheel test
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(DEV_STAMP)
+	$(BIN)/mypy
+
+wheel: $(DEV_STAMP)
+	$(BIN)/python -m build --wheel --outdir build/wheel . > /dev/null
+	$(BIN)/python tests/check_wheel.py build/wheel/*.whl
+
+bench: $(DEV_STAMP)
+	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)

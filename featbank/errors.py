@@ -1,0 +1,64 @@
+"""What can go wrong, grouped by what the user does next.
+
+::
+
+    FeatbankError
+    ├── InputError (also ValueError)              3  mend the input
+    │   ├── MissingFileError (FileNotFoundError)     the path is not there
+    │   └── OutputExistsError (FileExistsError)      choose another, or --overwrite
+    ├── DamagedError                              4  verify, then extract again
+    │   ├── NotABankError                            the path holds something else
+    │   └── IncompleteBankError                      finish the extraction
+    └── StaleError                                5  made from something else: redo it
+
+The number is the exit code of the command line.
+"""
+
+__all__ = [
+    "DamagedError",
+    "FeatbankError",
+    "IncompleteBankError",
+    "InputError",
+    "MissingFileError",
+    "NotABankError",
+    "OutputExistsError",
+    "StaleError",
+]
+
+
+class FeatbankError(Exception):
+    """Base of every error that featbank raises on purpose."""
+
+    exit_code = 3
+
+
+class InputError(FeatbankError, ValueError):
+    """An argument, a file or a data set that cannot be used as it is."""
+
+
+class MissingFileError(InputError, FileNotFoundError):
+    """A file or folder that was named does not exist."""
+
+
+class OutputExistsError(InputError, FileExistsError):
+    """The output exists already, and overwriting was not asked for."""
+
+
+class DamagedError(FeatbankError):
+    """A bank, checkpoint or head does not hold what its own record says."""
+
+    exit_code = 4
+
+
+class NotABankError(DamagedError):
+    """The path is no featbank bank, or one of an unknown format."""
+
+
+class IncompleteBankError(DamagedError):
+    """The bank was never finished."""
+
+
+class StaleError(FeatbankError):
+    """What is there was made from something else than what is asked for."""
+
+    exit_code = 5
