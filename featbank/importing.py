@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,13 +79,22 @@ def import_features(
         provenance={"imported": {"file": Path(source).name}},
         overwrite=overwrite,
     )
-    with writer:
-        for split, features in arrays.features.items():
-            append_split(writer, split, arrays.rows[split], features, reporter)
-        if arrays.classifier is not None:
-            writer.set_classifier(*arrays.classifier)
-        writer.commit()
+    try:
+        with writer:
+            fill(writer, arrays, reporter)
+    except BaseException:
+        shutil.rmtree(out)  # the source is still there, so half a bank helps nobody
+        raise
     return Path(out)
+
+
+def fill(writer: BankWriter, arrays: FeatureArrays, reporter: Reporter) -> None:
+    """Write everything and commit."""
+    for split, features in arrays.features.items():
+        append_split(writer, split, arrays.rows[split], features, reporter)
+    if arrays.classifier is not None:
+        writer.set_classifier(*arrays.classifier)
+    writer.commit()
 
 
 def append_split(
@@ -107,7 +117,7 @@ def read_npz(path: Path) -> FeatureArrays:
         with np.load(path, allow_pickle=False) as file:
             content = {key: file[key] for key in file.files}
     except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError) as error:
-        message = f"{path} is not an .npz of plain arrays: {error}"
+        message = f"{path} cannot be read as an .npz archive of plain numeric and text arrays"
         raise InputError(message) from error
     return arrange(path, content)
 

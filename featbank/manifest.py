@@ -93,8 +93,10 @@ class Manifest:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, in the order in which they were written."""
-        return tuple(name.split("/")[0] for name in self.arrays if name.endswith("/features"))
+        """Names of the splits: train, val and test first, then others by name."""
+        names = {name.split("/")[0] for name in self.arrays if name.endswith("/features")}
+        first = tuple(name for name in ("train", "val", "test") if name in names)
+        return (*first, *sorted(names - set(first)))
 
     @classmethod
     def read(cls, store: Path) -> Manifest:
