@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import click
 
+from cli._show import plain
+
 __all__ = ["LazyGroup"]
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -89,19 +91,8 @@ def debug_option() -> click.Option:
 
 
 def exit_code(error: Exception) -> int:
-    """Return the exit code of an error's class; 1 means a bug of ours."""
-    from featbank.errors import FeatbankError
-
-    if isinstance(error, FeatbankError):
-        return error.exit_code
-    if "heads" in sys.modules:
-        from heads.errors import HeadFileError, HeadSpecError
-
-        if isinstance(error, HeadFileError):
-            return 4
-        if isinstance(error, HeadSpecError):
-            return 3
-    return 3 if isinstance(error, OSError) else 1
+    """Return the exit code that the error's class states; 1 means a bug of ours."""
+    return int(getattr(error, "exit_code", 3 if isinstance(error, OSError) else 1))
 
 
 def describe(error: Exception) -> str:
@@ -114,13 +105,8 @@ def describe(error: Exception) -> str:
 
 def leave(code: int, line: str) -> NoReturn:
     """Say one line on standard error and exit."""
-    click.echo(f"Error: {printable(line)}", err=True)
+    click.echo(f"Error: {plain(line)}", err=True)
     raise click.exceptions.Exit(code)
-
-
-def printable(text: str) -> str:
-    """Escape control characters: names from files must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:

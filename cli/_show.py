@@ -33,9 +33,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     click.echo(plain(title))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numeric = {*GROUPS, "micro", "seconds", "tau", "rows", "skipped"}
+    numeric = (*GROUPS, "micro", "seconds", "tau", "rows", "skipped")
     for name in columns:
-        table.add_column(name, justify="right" if name in numeric else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
     width = None if sys.stdout.isatty() else 120

@@ -6,25 +6,30 @@ from featbank.errors import (
     FeatbankError,
     IncompleteBankError,
     InputError,
+    LockedError,
     MissingFileError,
     NotABankError,
     OutputExistsError,
     StaleError,
+    StorageError,
 )
 from featbank.shots import Shots
-from featbank.writer import BankWriter
+from featbank.writer import BankPlan, BankWriter
 
 __all__ = [
     "Bank",
+    "BankPlan",
     "BankWriter",
     "DamagedError",
     "FeatbankError",
     "IncompleteBankError",
     "InputError",
+    "LockedError",
     "MissingFileError",
     "NotABankError",
     "OutputExistsError",
     "Shots",
     "Split",
     "StaleError",
+    "StorageError",
 ]

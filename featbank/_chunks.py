@@ -12,7 +12,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.errors import DamagedError
+from featbank.errors import DamagedError, StorageError
 from featbank.schema import CRC_BYTES
 
 __all__ = ["ChunkRecord", "chunk_file", "digest_file", "read_chunk", "write_chunk"]
@@ -48,10 +48,17 @@ def write_chunk(file: Path, rows: Array, start: int, stop: int) -> ChunkRecord:
     """Write `rows`, a whole chunk with its padding, as rows [start, stop) of the array."""
     checksum = crc32c(rows)
     tail = checksum.to_bytes(CRC_BYTES, "little")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb", buffering=0) as handle:
-        write_all(handle.fileno(), as_bytes(rows))
-        write_all(handle.fileno(), memoryview(tail))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb", buffering=0) as handle:
+            write_all(handle.fileno(), as_bytes(rows))
+            write_all(handle.fileno(), memoryview(tail))
+    except OSError as error:
+        message = (
+            f"cannot write {file}: {error.strerror}; nothing is lost: "
+            "mend that and run the same command again to continue"
+        )
+        raise StorageError(message) from error
     sha = hashlib.sha256(as_bytes(rows))
     sha.update(tail)
     return ChunkRecord(start, stop, checksum, sha.hexdigest())
@@ -88,6 +95,8 @@ def read_chunk(file: Path, record: ChunkRecord, out: Array, padding: Array) -> N
                 read_all(handle.fileno(), as_bytes(part))
     except FileNotFoundError as error:
         raise damaged(file, record, "is missing") from error
+    except OSError as error:
+        raise damaged(file, record, f"cannot be read ({error.strerror})") from error
     checksum = 0
     for part in parts:
         if part.nbytes:

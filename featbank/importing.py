@@ -14,16 +14,13 @@ from numpy.typing import NDArray
 
 from featbank.errors import InputError, MissingFileError
 from featbank.progress import SILENT, Reporter
-from featbank.rows import SplitRows, check_rows
+from featbank.rows import SplitRows
 from featbank.shots import Shots
-from featbank.writer import BankWriter
+from featbank.writer import BankPlan, BankWriter
 
 __all__ = ["FeatureArrays", "import_features", "read_npz"]
 
 Array = NDArray[Any]
-
-# Rows converted and checked at a time: a few MB, so the check runs in cache.
-BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -63,49 +60,45 @@ def import_features(
         written then.
     """
     arrays = read_npz(Path(source))
-    check_rows(arrays.rows, arrays.class_names)
-    widths = {name: features.shape[1] for name, features in arrays.features.items()}
-    if len(set(widths.values())) > 1:
-        listed = ", ".join(f"{name} {width}" for name, width in widths.items())
-        message = f"{source}: splits have features of different widths: {listed}"
-        raise InputError(message)
+    check_widths(Path(source), arrays.features)
     stored = {features.dtype for features in arrays.features.values()}
-    writer = BankWriter.create(
-        out,
-        dim=widths["train"],
-        dtype=dtype or ("float16" if stored == {np.dtype(np.float16)} else "float32"),
+    plan = BankPlan(
+        dim=arrays.features["train"].shape[1],
+        rows=arrays.rows,
         class_names=arrays.class_names,
-        shots=shots,
+        dtype=dtype or ("float16" if stored == {np.dtype(np.float16)} else "float32"),
+        classifier=arrays.classifier,
+        shots=shots or Shots(),
         provenance={"imported": {"file": Path(source).name}},
-        overwrite=overwrite,
     )
+    writer = BankWriter.begin(out, plan, overwrite=overwrite)
     try:
         with writer:
-            fill(writer, arrays, reporter)
-    except BaseException:
-        shutil.rmtree(out)  # the source is still there, so half a bank helps nobody
+            fill(writer, arrays.features, reporter)
+            writer.commit()
+    except InputError:
+        shutil.rmtree(out)  # a value that no second try can store: half a bank helps nobody
         raise
     return Path(out)
 
 
-def fill(writer: BankWriter, arrays: FeatureArrays, reporter: Reporter) -> None:
-    """Write everything and commit."""
-    for split, features in arrays.features.items():
-        append_split(writer, split, arrays.rows[split], features, reporter)
-    if arrays.classifier is not None:
-        writer.set_classifier(*arrays.classifier)
-    writer.commit()
+def fill(writer: BankWriter, features: Mapping[str, Array], reporter: Reporter) -> None:
+    """Write every chunk that is not there yet."""
+    missing = list(writer.missing())
+    total = sum(stop - start for _, start, stop in missing)
+    with reporter.track("import", total, "rows") as advance:
+        for split, start, stop in missing:
+            writer.put(split, start, features[split][start:stop])
+            advance(stop - start)
 
 
-def append_split(
-    writer: BankWriter, split: str, rows: SplitRows, features: Array, reporter: Reporter
-) -> None:
-    """Append one split block by block."""
-    with reporter.track(f"import {split}", len(rows), "rows") as advance:
-        for start in range(0, len(rows), BLOCK_ROWS):
-            part = slice(start, min(start + BLOCK_ROWS, len(rows)))
-            writer.append(split, rows.ids[part], rows.labels[part], features[part])
-            advance(part.stop - start)
+def check_widths(source: Path, features: Mapping[str, Array]) -> None:
+    """Refuse splits of different widths."""
+    widths = {name: array.shape[1] for name, array in features.items()}
+    if len(set(widths.values())) > 1:
+        listed = ", ".join(f"{name} {width}" for name, width in widths.items())
+        message = f"{source}: splits have features of different widths: {listed}"
+        raise InputError(message)
 
 
 def read_npz(path: Path) -> FeatureArrays:

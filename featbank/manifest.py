@@ -13,10 +13,10 @@ from typing import Any
 
 from featbank._chunks import ChunkRecord
 from featbank.errors import DamagedError, NotABankError
-from featbank.schema import ATTRIBUTE, FORMAT, MANIFEST, SPLIT_NAME
+from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
 from featbank.shots import Shots
 
-__all__ = ["ArrayRecord", "Manifest", "canonical", "commit", "sync_folder"]
+__all__ = ["ArrayRecord", "Manifest", "canonical", "commit"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 1
 
     def body(self) -> dict[str, Any]:
         """Return the manifest as JSON, without its digest."""
@@ -84,6 +85,7 @@ class Manifest:
             "provenance": dict(self.provenance),
             "skipped": {name: list(ids) for name, ids in self.skipped.items()},
             "groups": dict(self.groups),
+            "batch": self.batch,
         }
 
     @property
@@ -137,6 +139,7 @@ class Manifest:
             provenance=dict(body["provenance"]),
             skipped={name: tuple(ids) for name, ids in body["skipped"].items()},
             groups={name: str(digest) for name, digest in body["groups"].items()},
+            batch=int(body["batch"]),
         )
 
 
@@ -150,25 +153,20 @@ def canonical(value: Any) -> bytes:
 def commit(store: Path, manifest: Manifest) -> None:
     """Make the bank complete: all its bytes to disk first, then the manifest, in one rename."""
     for path in sorted(store.rglob("*")):
-        sync_folder(path) if path.is_dir() else sync_file(path)
-    sync_folder(store)
+        sync(path)
+    sync(store)
     part = store / f".{MANIFEST}.partial"
     record = {"digest": manifest.digest, "body": manifest.body()}
     group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: record}}
     part.write_bytes(canonical(group) + b"\n")
-    sync_file(part)
+    sync(part)
     part.replace(store / MANIFEST)
-    sync_folder(store)
+    sync(store)
+    (store / JOURNAL).unlink(missing_ok=True)
 
 
-def sync_file(path: Path) -> None:
-    """Wait until a file's bytes are on disk."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until a folder's entries are on disk."""
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -44,7 +44,12 @@ CHUNK_BYTES = 16 << 20
 TYPICAL_ID_BYTES = 64
 
 
-def chunk_rows(row_shape: tuple[int, ...], dtype: str) -> int:
-    """Return the rows of a full chunk, for rows of this shape and dtype ("string" for ids)."""
+def chunk_rows(row_shape: tuple[int, ...], dtype: str, multiple: int = 1) -> int:
+    """Return the rows of a full chunk, for rows of this shape and dtype ("string" for ids).
+
+    `multiple` is the number of rows that are computed together: a chunk holds whole batches, so
+    that redoing a chunk computes the same batches again, and the same bits.
+    """
     item = TYPICAL_ID_BYTES if dtype == "string" else np.dtype(dtype).itemsize
-    return max(1, CHUNK_BYTES // (item * int(np.prod(row_shape, dtype=np.int64))))
+    rows = CHUNK_BYTES // (item * int(np.prod(row_shape, dtype=np.int64)))
+    return max(1, rows // multiple) * multiple

@@ -1,13 +1,13 @@
-"""Writing a bank: rows in, chunks out while the next rows are computed, the manifest last."""
+"""Writing a bank: known rows, chunks in any order, the manifest last; a killed job goes on."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 
 from featbank import _zarr
 from featbank._chunks import ChunkRecord, chunk_file, digest_file, write_chunk
-from featbank.errors import InputError, OutputExistsError
-from featbank.manifest import ArrayRecord, Manifest, commit
+from featbank._lock import FolderLock
+from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
+from featbank.identity import differences
+from featbank.journal import Journal, read_journal
+from featbank.manifest import ArrayRecord, Manifest, canonical, commit
 from featbank.rows import SplitRows, check_rows
 from featbank.schema import (
     CLASSIFIER_BIAS,
@@ -34,157 +37,284 @@ from featbank.schema import (
     chunk_rows,
 )
 from featbank.shots import Shots
+from featbank.verify import matches
 
-__all__ = ["BankWriter"]
+__all__ = ["BankPlan", "BankWriter"]
 
 # One chunk being filled, one being hashed, one being written.
-BUFFERS = 3
+IN_FLIGHT = 3
 
 # float32 values below this round to at most 65504, the largest float16.
 FLOAT16_LIMIT = 65520.0
 
 
-class BankWriter:
-    """Fills a new bank, split by split, in data-set order.
+@dataclass(frozen=True)
+class BankPlan:
+    """Everything about a bank but its features, known before the first is computed.
 
-    Leaving the ``with`` block without `commit` leaves an incomplete bank, which nothing opens.
+    Parameters
+    ----------
+    dim : int
+        Width D of the features.
+    rows : mapping of split name to SplitRows
+        Ids and labels in data-set order; train is required.
+    class_names : sequence of C strings
+    dtype : {"float16", "float32"}
+        How features are stored.
+    classifier : pair of arrays, optional
+        Stage 1's weight (C, D) and bias (C,).
+    shots : Shots
+        Thresholds that travel with the bank.
+    provenance : mapping
+        What the features are made from; JSON types.
+    skipped : mapping of split name to ids
+        Rows that were left out.
+    batch : int
+        Rows that are computed together; chunks hold whole batches.
+    """
+
+    dim: int
+    rows: Mapping[str, SplitRows]
+    class_names: Sequence[str]
+    dtype: str = "float16"
+    classifier: tuple[NDArray[Any], NDArray[Any]] | None = None
+    shots: Shots = field(default_factory=Shots)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if self.dtype not in FEATURE_DTYPES:
+            message = f"features are stored as {' or '.join(FEATURE_DTYPES)}; got {self.dtype!r}"
+            raise InputError(message)
+        if self.dim < 1:
+            message = f"features need at least one column; got {self.dim}"
+            raise InputError(message)
+        for name in self.rows:
+            if not re.fullmatch(SPLIT_NAME, name):
+                message = f"split name {name!r}: use letters, digits, - and _, not 'classifier'"
+                raise InputError(message)
+        check_rows(self.rows, self.class_names)
+        if self.classifier is not None:
+            check_classifier(*self.classifier, len(self.class_names), self.dim)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Training rows of each class, (C,)."""
+        return np.bincount(self.rows["train"].labels, minlength=len(self.class_names))
+
+    def step(self, split: str) -> int:
+        """Return the rows of a full chunk of a split's features."""
+        full = chunk_rows((self.dim,), self.dtype, self.batch)
+        return min(full, len(self.rows[split]))
+
+    def n_bytes(self) -> int:
+        """Return the bytes that the features take on disk."""
+        padded = (
+            -(-len(rows) // self.step(name)) * self.step(name) for name, rows in self.rows.items()
+        )
+        return sum(padded) * self.dim * np.dtype(self.dtype).itemsize
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for an unfinished bank to be continued."""
+        lists = {
+            name: hashlib.sha256(canonical([list(rows.ids), rows.labels.tolist()])).hexdigest()
+            for name, rows in self.rows.items()
+        }
+        return {
+            "format": FORMAT,
+            "dim": self.dim,
+            "dtype": self.dtype,
+            "batch": self.batch,
+            "chunk_rows": {name: self.step(name) for name in self.rows},
+            "rows": lists,
+            "class_names": list(self.class_names),
+            "provenance": dict(self.provenance),
+        }
+
+
+class BankWriter:
+    """Fills a bank, chunk by chunk, in any order.
+
+    Leaving the ``with`` block without `commit` leaves an unfinished bank, which nothing opens and
+    which the same plan continues.
 
     Examples
     --------
     >>> import numpy as np, tempfile
-    >>> from featbank import Bank, BankWriter
+    >>> from featbank import Bank, BankPlan, BankWriter
+    >>> from featbank.rows import SplitRows
+    >>> rows = {"train": SplitRows(["a", "b"], np.array([0, 1]))}
     >>> path = tempfile.mkdtemp() + "/tiny.zarr"
-    >>> with BankWriter.create(path, dim=3, class_names=["cat", "dog"]) as writer:
-    ...     writer.append("train", ["a", "b"], np.array([0, 1]), np.eye(2, 3))
+    >>> with BankWriter.begin(path, BankPlan(3, rows, ["cat", "dog"])) as writer:
+    ...     for split, start, stop in writer.missing():
+    ...         writer.put(split, start, np.eye(2, 3)[start:stop])
     ...     writer.commit()
     >>> Bank.open(path)["train"].read(dtype="float32").tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        path: Path,
-        dim: int,
-        dtype: str,
-        class_names: Sequence[str],
-        shots: Shots,
-        provenance: Mapping[str, Any],
-    ) -> None:
-        self.path, self.dim, self.dtype = path, dim, dtype
-        self.class_names, self.shots, self.provenance = tuple(class_names), shots, provenance
-        self.classifier: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-        self.skipped: dict[str, list[str]] = {}
-        self.splits: dict[str, _SplitWriter] = {}
-        self.pool = ThreadPoolExecutor(BUFFERS - 1)
+    def __init__(self, store: Path, plan: BankPlan, lock: FolderLock) -> None:
+        self.store, self.plan, self.lock = store, plan, lock
+        self.journal = Journal(store)
+        self.done: dict[tuple[str, int], ChunkRecord] = {}
+        self.pending: list[tuple[str, int, Future[ChunkRecord]]] = []
+        self.pool = ThreadPoolExecutor(IN_FLIGHT - 1)
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        dim: int,
-        dtype: str = "float16",
-        class_names: Sequence[str],
-        shots: Shots | None = None,
-        provenance: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
-    ) -> BankWriter:
-        """Begin a bank at `path`.
+    def begin(cls, path: str | Path, plan: BankPlan, *, overwrite: bool = False) -> BankWriter:
+        """Begin a bank at `path`, or continue the unfinished one that is there.
 
-        Parameters
-        ----------
-        path : str or Path
-            Folder to make. An unfinished bank there is begun anew.
-        dim : int
-            Width D of the features.
-        dtype : {"float16", "float32"}
-            How features are stored.
-        class_names : sequence of C strings
-        shots : Shots, optional
-            Thresholds that travel with the bank.
-        provenance : mapping, optional
-            What the features are made from; JSON types.
-        overwrite : bool
-            Replace a complete bank. Anything that is no bank is never replaced.
+        Raises
+        ------
+        OutputExistsError
+            A complete bank is there and `overwrite` is not set, or something that is no bank.
+        StaleError
+            The unfinished bank there was begun from something else; the message names it.
+        StorageError
+            The disk has too little room, or cannot be written.
+        LockedError
+            Another process is writing there.
         """
-        if dtype not in FEATURE_DTYPES:
-            message = f"features are stored as {' or '.join(FEATURE_DTYPES)}; got {dtype!r}"
-            raise InputError(message)
-        if dim < 1:
-            message = f"features need at least one column; got {dim}"
-            raise InputError(message)
         store = Path(path)
-        make_room(store, overwrite=overwrite)
-        store.mkdir(parents=True, exist_ok=True)
-        begun = {"format": FORMAT, "dim": dim, "dtype": dtype}
-        (store / JOURNAL).write_text(json.dumps(begun) + "\n", encoding="utf-8")
-        return cls(store, dim, dtype, class_names, shots or Shots(), provenance or {})
+        refuse_foreign(store)
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(store)
+        except OSError as error:
+            message = f"cannot write {store}: {error.strerror}"
+            raise StorageError(message) from error
+        try:
+            writer = cls(store, plan, lock)
+            writer.settle(overwrite=overwrite)
+        except BaseException:
+            lock.release()
+            raise
+        return writer
 
-    def append(
-        self, split: str, ids: Sequence[str], labels: NDArray[np.int64], block: NDArray[Any]
-    ) -> None:
-        """Add rows to a split: n ids, labels (n,), features (n, D) of float16, 32 or 64.
+    def settle(self, *, overwrite: bool) -> None:
+        """Clear the folder, or take over what its journal claims and its files confirm."""
+        if overwrite:
+            clear(self.store)
+        if (self.store / MANIFEST).is_file():
+            message = f"{self.store} exists; choose another path for --out, or add --overwrite"
+            raise OutputExistsError(message)
+        if (self.store / JOURNAL).is_file():
+            self.resume()
+        else:
+            check_room(self.store, self.plan.n_bytes())
+            self.journal.begin(self.plan.identity())
+
+    def resume(self) -> None:
+        """Keep the chunks whose files match the journal's claims."""
+        begun, claims = read_journal(self.store)
+        differing = differences(begun, self.plan.identity())
+        if differing:
+            message = (
+                f"{self.store} was begun from something else ({', '.join(differing)} differ); "
+                "choose another path for --out, or add --overwrite to begin anew"
+            )
+            raise StaleError(message)
+        for (split, index), record in claims.items():
+            if matches(self.file(split, index), record):
+                self.done[split, index] = record
+
+    def file(self, split: str, index: int) -> Path:
+        """Return the path of one chunk of a split's features."""
+        return chunk_file(self.store / split / FEATURES, index, 2)
+
+    def missing(self) -> Iterator[tuple[str, int, int]]:
+        """Yield (split, start, stop) of every chunk of rows that is not there yet."""
+        for split, rows in self.plan.rows.items():
+            step = self.plan.step(split)
+            for index, start in enumerate(range(0, len(rows), step)):
+                if (split, index) not in self.done:
+                    yield split, start, min(start + step, len(rows))
+
+    def put(self, split: str, start: int, block: NDArray[Any]) -> None:
+        """Hand over one chunk of rows, (stop - start, D) of any float dtype.
+
+        Returns at once; a few chunks are hashed and written in the background.
 
         Raises
         ------
         InputError
             A value is not finite, or does not fit the stored dtype; the message names the rows.
+        StorageError
+            An earlier chunk could not be written.
         """
-        if split not in self.splits:
-            self.splits[split] = _SplitWriter(self, split)
-        self.splits[split].append(ids, labels, block)
-
-    def skip(self, split: str, ids: Sequence[str]) -> None:
-        """Record ids whose rows are left out."""
-        self.skipped.setdefault(split, []).extend(ids)
-
-    def set_classifier(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
-        """Store stage 1's linear classifier: weight (C, D), bias (C,)."""
-        n_classes = len(self.class_names)
-        if weight.shape != (n_classes, self.dim) or bias.shape != (n_classes,):
+        step, rows = self.plan.step(split), self.plan.rows[split]
+        stop = min(start + step, len(rows))
+        if start % step or block.shape != (stop - start, self.plan.dim):
             message = (
-                f"the classifier has weight {weight.shape} and bias {bias.shape}; "
-                f"{n_classes} classes of width {self.dim} need ({n_classes}, {self.dim}) "
-                f"and ({n_classes},)"
+                f"split {split!r}: a block of shape {block.shape} at row {start}, where "
+                f"({stop - start}, {self.plan.dim}) is due"
             )
             raise InputError(message)
-        pair = np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32)
-        if not all(np.isfinite(part).all() for part in pair):
-            message = "the classifier has weights that are not finite"
-            raise InputError(message)
-        self.classifier = pair
+        check_values(block, self.plan.dtype, split, rows.ids[start:stop])
+        index = start // step
+        chunk = np.empty((step, self.plan.dim), dtype=self.plan.dtype)
+        copy_rows(block, chunk[: stop - start])
+        chunk[stop - start :] = np.nan
+        job = self.pool.submit(write_chunk, self.file(split, index), chunk, start, stop)
+        self.pending.append((split, index, job))
+        self.collect(IN_FLIGHT - 1)
+
+    def collect(self, most: int) -> None:
+        """Journal finished chunks until at most `most` are under way."""
+        while len(self.pending) > most:
+            split, index, job = self.pending.pop(0)
+            self.done[split, index] = job.result()
+            self.journal.record(split, index, self.done[split, index])
 
     def commit(self) -> None:
-        """Write what is left, then the manifest: only now is there a bank.
-
-        Raises
-        ------
-        InputError
-            A label is out of range, a class has no training row, or there is no train split.
-        """
-        rows = {name: split.rows() for name, split in self.splits.items()}
-        counts = check_rows(rows, self.class_names)
-        arrays = {k: v for split in self.splits.values() for k, v in split.finish().items()}
-        groups = list(self.splits)
-        if self.classifier is not None:
+        """Write labels, ids and classifier, then the manifest: only now is there a bank."""
+        self.collect(0)
+        left = next(self.missing(), None)
+        if left is not None:
+            message = f"{self.store} still misses rows {left[1]} to {left[2] - 1} of {left[0]}"
+            raise InputError(message)
+        clear_small(self.store, self.plan)
+        arrays: dict[str, ArrayRecord] = {}
+        for split in self.plan.rows:
+            arrays |= self.split_records(split)
+        groups = [*self.plan.rows]
+        if self.plan.classifier is not None:
             groups.append("classifier")
             for name, values in zip(
-                (CLASSIFIER_WEIGHT, CLASSIFIER_BIAS), self.classifier, strict=True
+                (CLASSIFIER_WEIGHT, CLASSIFIER_BIAS), self.plan.classifier, strict=True
             ):
-                arrays[name] = write_array(self.path, name, values)
+                values = np.ascontiguousarray(values, dtype=np.float32)
+                arrays[name] = write_array(self.store, name, values)
         for name in groups:
-            _zarr.create_group(self.path, name)
-        manifest = Manifest(
+            _zarr.create_group(self.store, name)
+        commit(self.store, self.manifest(arrays, groups))
+
+    def manifest(self, arrays: Mapping[str, ArrayRecord], groups: Sequence[str]) -> Manifest:
+        """Return the manifest of what was written."""
+        return Manifest(
             arrays=arrays,
-            class_names=self.class_names,
-            class_counts=[int(count) for count in counts],
-            shots=self.shots,
-            provenance=self.provenance,
-            skipped=self.skipped,
-            groups={name: sha256_of(self.path / name / "zarr.json") for name in groups},
+            class_names=self.plan.class_names,
+            class_counts=self.plan.counts.tolist(),
+            shots=self.plan.shots,
+            provenance=self.plan.provenance,
+            skipped={name: ids for name, ids in self.plan.skipped.items() if ids},
+            groups={name: sha256_of(self.store / name / "zarr.json") for name in groups},
+            batch=self.plan.batch,
         )
-        (self.path / JOURNAL).unlink()
-        commit(self.path, manifest)
+
+    def split_records(self, split: str) -> dict[str, ArrayRecord]:
+        """Write a split's labels, ids and metadata; return its records."""
+        rows, name = self.plan.rows[split], f"{split}/{FEATURES}"
+        shape, step = (len(rows), self.plan.dim), self.plan.step(split)
+        _zarr.create_array(self.store, name, shape, self.plan.dtype, step)
+        chunks = tuple(self.done[split, index] for index in range(-(-len(rows) // step)))
+        metadata = sha256_of(self.store / name / "zarr.json")
+        return {
+            name: ArrayRecord(shape, self.plan.dtype, step, metadata, chunks),
+            f"{split}/{LABELS}": write_array(self.store, f"{split}/{LABELS}", rows.labels),
+            f"{split}/{IDS}": write_ids(self.store, f"{split}/{IDS}", rows.ids),
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -196,99 +326,62 @@ class BankWriter:
         trace: TracebackType | None,
     ) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.lock.release()
 
 
-class _SplitWriter:
-    """Cuts a split's rows into chunks and hands full ones to the pool."""
-
-    def __init__(self, bank: BankWriter, name: str) -> None:
-        if not re.fullmatch(SPLIT_NAME, name):
-            message = f"split name {name!r}: use letters, digits, - and _, and not 'classifier'"
-            raise InputError(message)
-        self.bank, self.name = bank, name
-        self.array = bank.path / name / FEATURES
-        self.step = chunk_rows((bank.dim,), bank.dtype)
-        self.ids: list[str] = []
-        self.labels: list[NDArray[np.int64]] = []
-        self.buffer = self.new_buffer(self.step)
-        self.filled = 0
-        self.pending: list[Future[ChunkRecord]] = []
-        self.done: list[ChunkRecord] = []
-
-    def new_buffer(self, rows: int) -> NDArray[Any]:
-        return np.empty((rows, self.bank.dim), dtype=self.bank.dtype)
-
-    def append(self, ids: Sequence[str], labels: NDArray[np.int64], block: NDArray[Any]) -> None:
-        if block.ndim != 2 or block.shape != (len(ids), self.bank.dim):
-            message = (
-                f"split {self.name!r}: features of shape {block.shape} for {len(ids)} rows "
-                f"of width {self.bank.dim}"
-            )
-            raise InputError(message)
-        check_values(block, self.bank.dtype, self.name, ids)
-        self.ids.extend(ids)
-        self.labels.append(np.asarray(labels, dtype=np.int64))
-        taken = 0
-        while taken < len(block):
-            count = min(self.step - self.filled, len(block) - taken)
-            copy_rows(block[taken : taken + count], self.buffer[self.filled : self.filled + count])
-            taken, self.filled = taken + count, self.filled + count
-            if self.filled == self.step:
-                self.flush()
-
-    def flush(self) -> None:
-        """Hand the buffer over as the next chunk, and wait where too many are under way."""
-        index = len(self.done) + len(self.pending)
-        start = index * self.step
-        file = chunk_file(self.array, index, 2)
-        stop = start + self.filled
-        self.pending.append(self.bank.pool.submit(write_chunk, file, self.buffer, start, stop))
-        while len(self.pending) >= BUFFERS:
-            self.done.append(self.pending.pop(0).result())
-        self.buffer, self.filled = self.new_buffer(self.step), 0
-
-    def rows(self) -> SplitRows:
-        labels = np.concatenate(self.labels) if self.labels else np.empty(0, np.int64)
-        return SplitRows(self.ids, labels)
-
-    def finish(self) -> dict[str, ArrayRecord]:
-        """Write the last chunk, labels, ids and metadata; return the records."""
-        rows = self.rows()
-        if self.filled:
-            self.close_last_chunk()
-        chunks = (*self.done, *(future.result() for future in self.pending))
-        store, shape = self.bank.path, (len(rows), self.bank.dim)
-        _zarr.create_array(store, f"{self.name}/{FEATURES}", shape, self.bank.dtype, self.step)
-        features = ArrayRecord(
-            shape, self.bank.dtype, self.step, sha256_of(self.array / "zarr.json"), chunks
-        )
-        return {
-            f"{self.name}/{FEATURES}": features,
-            f"{self.name}/{LABELS}": write_array(store, f"{self.name}/{LABELS}", rows.labels),
-            f"{self.name}/{IDS}": write_ids(store, f"{self.name}/{IDS}", self.ids),
-        }
-
-    def close_last_chunk(self) -> None:
-        """Fill the rest with NaN; a split of one chunk gets a chunk of just its rows."""
-        if not self.pending and not self.done:
-            self.buffer, self.step = self.buffer[: self.filled], self.filled
-        self.buffer[self.filled :] = np.nan
-        self.flush()
-
-
-def make_room(store: Path, *, overwrite: bool) -> None:
-    """Clear `store` of what may be replaced, or refuse."""
-    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
+def refuse_foreign(store: Path) -> None:
+    """Refuse a path that holds something else than a bank: it is never cleared."""
+    if store.is_symlink() or (store.exists() and not store.is_dir()):
+        message = f"{store} exists and is no folder; choose another path for --out"
+        raise OutputExistsError(message)
+    if not store.is_dir() or not any(store.iterdir()):
         return
-    complete = (store / MANIFEST).is_file()
-    if not complete and not (store / JOURNAL).is_file():
+    if (store / JOURNAL).is_file():
+        return
+    if not (store / MANIFEST).is_file() or b'"featbank"' not in (store / MANIFEST).read_bytes():
         message = f"{store} exists and is not a bank; choose another path for --out"
         raise OutputExistsError(message)
-    if complete and not overwrite:
-        message = f"{store} exists; choose another path for --out, or add --overwrite"
-        raise OutputExistsError(message)
-    (store / MANIFEST).unlink(missing_ok=True)  # from here on it cannot be taken for complete
-    shutil.rmtree(store)
+
+
+def clear(store: Path) -> None:
+    """Empty a bank's folder, the manifest first, so that at no moment a part looks whole."""
+    (store / MANIFEST).unlink(missing_ok=True)
+    for path in store.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def clear_small(store: Path, plan: BankPlan) -> None:
+    """Take out labels, ids, classifier and metadata that a killed commit may have left."""
+    for split in plan.rows:
+        for name in (LABELS, IDS):
+            shutil.rmtree(store / split / name, ignore_errors=True)
+        (store / split / FEATURES / "zarr.json").unlink(missing_ok=True)
+        (store / split / "zarr.json").unlink(missing_ok=True)
+    shutil.rmtree(store / "classifier", ignore_errors=True)
+
+
+def check_room(store: Path, n_bytes: int) -> None:
+    """Refuse before any work where the disk cannot hold the features."""
+    free = shutil.disk_usage(store).free
+    if n_bytes > free:
+        message = (
+            f"{store} needs {n_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
+            "make room, or choose another disk for --out"
+        )
+        raise StorageError(message)
+
+
+def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, dim: int) -> None:
+    """Refuse a classifier of another shape, or one that is not finite."""
+    if weight.shape != (n_classes, dim) or bias.shape != (n_classes,):
+        message = (
+            f"the classifier has weight {weight.shape} and bias {bias.shape}; "
+            f"{n_classes} classes of width {dim} need ({n_classes}, {dim}) and ({n_classes},)"
+        )
+        raise InputError(message)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        message = "the classifier has weights that are not finite"
+        raise InputError(message)
 
 
 def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
@@ -297,8 +390,7 @@ def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]
     low, high = extremes(block)
     if -limit < low and high < limit:
         return
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(block.astype(np.float64)) < limit).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(block.astype(np.float64)) < limit).all(axis=1))
     finite = np.isfinite(block[bad]).all()
     what = f"features beyond the range of {dtype}" if finite else "features that are not finite"
     remedy = "store them with --dtype float32" if finite else "mend the model or the file"

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from featbank import Bank, BankWriter, Shots
+from featbank import Bank, BankPlan, BankWriter, Shots
+from featbank.rows import SplitRows
 
 COUNTS = (120, 60, 30, 12, 6)
 DIM = 12
@@ -37,21 +38,35 @@ def write_npz(path: Path, **changes: Any) -> Path:
     return path
 
 
-def write_bank(path: Path, *, dtype: str = "float32", classifier: bool = True) -> Bank:
-    """Write a bank of blobs, with a plausible stage-1 classifier: class means scaled by count."""
-    names = [f"class {index}" for index in range(len(COUNTS))]
-    with BankWriter.create(
-        path, dim=DIM, dtype=dtype, class_names=names, shots=Shots(50, 10)
-    ) as writer:
-        for name, (features, labels) in splits().items():
-            ids = [f"{name}/{row}.png" for row in range(len(labels))]
-            for start in range(0, len(ids), 37):
-                part = slice(start, start + 37)
-                writer.append(name, ids[part], labels[part], features[part])
-        if classifier:
-            features, labels = splits()["train"]
-            means = np.stack([features[labels == c].mean(0) for c in range(len(COUNTS))])
-            weight = means * np.log(COUNTS)[:, None] / np.log(max(COUNTS))
-            writer.set_classifier(weight, -0.5 * (weight * means).sum(1) + 0.3 * np.log(COUNTS))
+def plan(*, dtype: str = "float32", classifier: bool = True, **changes: Any) -> BankPlan:
+    """Plan a bank of blobs, with a plausible stage-1 classifier: class means scaled by count."""
+    features, labels = splits()["train"]
+    means = np.stack([features[labels == c].mean(0) for c in range(len(COUNTS))])
+    weight = means * np.log(COUNTS)[:, None] / np.log(max(COUNTS))
+    bias = -0.5 * (weight * means).sum(1) + 0.3 * np.log(COUNTS)
+    settings: dict[str, Any] = {
+        "dim": DIM,
+        "rows": {
+            name: SplitRows([f"{name}/{row}.png" for row in range(len(y))], y)
+            for name, (_, y) in splits().items()
+        },
+        "class_names": [f"class {index}" for index in range(len(COUNTS))],
+        "dtype": dtype,
+        "classifier": (weight, bias) if classifier else None,
+        "shots": Shots(50, 10),
+    }
+    return BankPlan(**settings | changes)
+
+
+def fill(writer: BankWriter) -> None:
+    """Write what is missing of a bank of blobs."""
+    for name, start, stop in writer.missing():
+        writer.put(name, start, splits()[name][0][start:stop])
+
+
+def write_bank(path: Path, **settings: Any) -> Bank:
+    """Write a bank of blobs."""
+    with BankWriter.begin(path, plan(**settings)) as writer:
+        fill(writer)
         writer.commit()
     return Bank.open(path)

@@ -8,6 +8,7 @@ import zarr
 
 from featbank import (
     Bank,
+    BankPlan,
     BankWriter,
     DamagedError,
     IncompleteBankError,
@@ -17,6 +18,7 @@ from featbank import (
     OutputExistsError,
     schema,
 )
+from featbank.rows import SplitRows
 from tests.banks import COUNTS, DIM, splits, write_bank
 
 
@@ -79,19 +81,28 @@ def test_two_banks_of_the_same_rows_are_the_same_bytes(tmp_path: Path) -> None:
         assert (first.path / file).read_bytes() == (second.path / file).read_bytes()
 
 
-def begin(path: Path, **options: Any) -> BankWriter:
-    return BankWriter.create(path, dim=2, class_names=["a", "b"], **options)
+PAIR = SplitRows(["x.png", "y.png"], np.array([0, 1]))
+
+
+def tiny(**changes: Any) -> BankPlan:
+    """Plan two rows of width 2."""
+    settings: dict[str, Any] = {"dim": 2, "rows": {"train": PAIR}, "class_names": ["a", "b"]}
+    return BankPlan(**settings | changes)
+
+
+def write_tiny(path: Path, block: Any = None, overwrite: bool = False, **changes: Any) -> Bank:
+    with BankWriter.begin(path, tiny(**changes), overwrite=overwrite) as writer:
+        writer.put("train", 0, np.eye(2) if block is None else np.asarray(block))
+        writer.commit()
+    return Bank.open(path)
 
 
 def test_a_bank_without_its_commit_does_not_open(tmp_path: Path) -> None:
-    with begin(tmp_path / "bank") as writer:
-        writer.append("train", ["x", "y"], np.array([0, 1]), np.eye(2))
+    with BankWriter.begin(tmp_path / "bank", tiny()) as writer:
+        writer.put("train", 0, np.eye(2))
     with pytest.raises(IncompleteBankError, match="is an unfinished bank"):
         Bank.open(tmp_path / "bank")
-    with begin(tmp_path / "bank") as writer:  # and may be begun again without --overwrite
-        writer.append("train", ["x", "y"], np.array([0, 1]), np.eye(2))
-        writer.commit()
-    assert len(Bank.open(tmp_path / "bank")["train"]) == 2
+    assert len(write_tiny(tmp_path / "bank")["train"]) == 2  # and goes on without --overwrite
 
 
 def test_what_is_no_bank_is_named(tmp_path: Path) -> None:
@@ -105,12 +116,10 @@ def test_what_is_no_bank_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featbank.manifest.FORMAT", 9)
-    with begin(tmp_path / "bank") as writer:
-        writer.append("train", ["x", "y"], np.array([0, 1]), np.eye(2))
-        writer.commit()
-    monkeypatch.undo()
-    with pytest.raises(NotABankError, match="bank format 9; this featbank reads format 1"):
+    with monkeypatch.context() as patch:
+        patch.setattr("featbank.manifest.FORMAT", 9)
+        write_bank(tmp_path / "bank")
+    with pytest.raises(NotABankError, match="has bank format 9; this featbank reads format 1"):
         Bank.open(tmp_path / "bank")
 
 
@@ -152,74 +161,69 @@ def read_everything(path: Path) -> None:
         assert len(bank[name].read()) == len(bank[name].labels) == len(bank[name].ids)
 
 
-def test_values_that_do_not_fit_are_named_by_row(tmp_path: Path) -> None:
-    ids, labels = ["x.png", "y.png"], np.array([0, 1])
-    for value, said in [(np.nan, "not finite"), (np.inf, "not finite"), (7e4, "range of float16")]:
-        with begin(tmp_path / "bank") as writer, pytest.raises(InputError) as caught:
-            writer.append("train", ids, labels, np.array([[0, 1], [value, 1.0]]))
-        assert said in str(caught.value)
-        assert "1 rows have" in str(caught.value)
-        assert "(y.png)" in str(caught.value)
-    with begin(tmp_path / "bank", dtype="float32") as writer:
-        writer.append("train", ids, labels, np.array([[0, 1], [7e4, 1.0]]))
-        writer.commit()
-    assert Bank.open(tmp_path / "bank")["train"].read()[1, 0] == np.float32(7e4)
+@pytest.mark.parametrize(
+    ("value", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (7e4, "range of float16")]
+)
+def test_values_that_do_not_fit_are_named_by_row(tmp_path: Path, value: float, said: str) -> None:
+    with pytest.raises(InputError, match=rf"1 rows have features .*{said} \(y.png\)"):
+        write_tiny(tmp_path / "bank", [[0, 1], [value, 1.0]])
+
+
+def test_float32_holds_what_float16_cannot(tmp_path: Path) -> None:
+    bank = write_tiny(tmp_path / "bank", [[0, 1], [7e4, 1.0]], dtype="float32")
+    assert bank["train"].read()[1, 0] == np.float32(7e4)
 
 
 def test_the_largest_float16_is_kept(tmp_path: Path) -> None:
-    with begin(tmp_path / "bank") as writer:
-        writer.append(
-            "train", ["x", "y"], np.array([0, 1]), np.array([[65519.0, -65519.0], [0, 1]])
-        )
-        writer.commit()
-    assert Bank.open(tmp_path / "bank")["train"].read()[0].tolist() == [65504.0, -65504.0]
+    bank = write_tiny(tmp_path / "bank", [[65519.0, -65519.0], [0, 1]])
+    assert bank["train"].read()[0].tolist() == [65504.0, -65504.0]
 
 
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([0, 2], "row 1 .'y'.: label 2 is outside 0..1"),
+        ([0, 2], "row 1 .'y.png'.: label 2 is outside 0..1"),
         ([0, -1], "label -1 is outside 0..1"),
         ([0, 0], r"no training images for class 1 \('b'\)"),
     ],
 )
-def test_labels_that_make_no_bank_are_named(tmp_path: Path, labels: list[int], said: str) -> None:
-    with begin(tmp_path / "bank") as writer:
-        writer.append("train", ["x", "y"], np.array(labels), np.eye(2))
-        with pytest.raises(InputError, match=said):
+def test_labels_that_make_no_bank_are_named(labels: list[int], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        tiny(rows={"train": SplitRows(PAIR.ids, np.array(labels))})
+
+
+def test_a_classifier_of_another_shape_is_refused() -> None:
+    with pytest.raises(InputError, match=r"2 classes of width 2 need \(2, 2\) and \(2,\)"):
+        tiny(classifier=(np.zeros((3, 2)), np.zeros(3)))
+
+
+def test_a_block_in_the_wrong_place_is_refused(tmp_path: Path) -> None:
+    with BankWriter.begin(tmp_path / "bank", tiny()) as writer:
+        with pytest.raises(InputError, match=r"shape \(2, 3\) at row 0, where \(2, 2\) is due"):
+            writer.put("train", 0, np.eye(2, 3))
+        with pytest.raises(InputError, match="still misses rows 0 to 1 of train"):
             writer.commit()
-
-
-def test_a_classifier_of_another_shape_is_refused(tmp_path: Path) -> None:
-    with (
-        begin(tmp_path / "bank") as writer,
-        pytest.raises(InputError, match=r"2 classes of width 2 need \(2, 2\) and \(2,\)"),
-    ):
-        writer.set_classifier(np.zeros((3, 2)), np.zeros(3))
 
 
 def test_a_complete_bank_is_replaced_only_when_asked(tmp_path: Path) -> None:
     write_bank(tmp_path / "bank")
     with pytest.raises(OutputExistsError, match="add --overwrite"):
-        begin(tmp_path / "bank")
-    with begin(tmp_path / "bank", overwrite=True) as writer:
-        writer.append("train", ["x", "y"], np.array([0, 1]), np.eye(2))
-        writer.commit()
-    assert Bank.open(tmp_path / "bank").splits == ("train",)
+        BankWriter.begin(tmp_path / "bank", tiny())
+    assert write_tiny(tmp_path / "bank", overwrite=True).splits == ("train",)
 
 
 def test_what_is_no_bank_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.tex").write_text("years of work")
     with pytest.raises(OutputExistsError, match="exists and is not a bank"):
-        begin(tmp_path / "notes", overwrite=True)
+        BankWriter.begin(tmp_path / "notes", tiny(), overwrite=True)
     assert (tmp_path / "notes" / "thesis.tex").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("name", ["classifier", "", "a/b", "..", ".hidden", "a" * 70])
-def test_split_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
-    with begin(tmp_path / "bank") as writer, pytest.raises(InputError, match="split name"):
-        writer.append(name, ["x"], np.array([0]), np.ones((1, 2)))
+def test_split_names_that_are_no_folder_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="split name"):
+        tiny(rows={"train": PAIR, name: PAIR})
 
 
 def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
