@@ -114,5 +114,6 @@ def show(result: dict[str, Any], chosen_on: str) -> None:
     select, report = result["select"], result["report"]
     click.echo(
         f"tau = {best:g}, chosen on {chosen_on} by `all` ({select['rule']}): "
-        f"{percent(select['value'])} there, {percent(report['metrics']['all'])} on {report['split']}"
+        f"{percent(select['value'])} there, "
+        f"{percent(report['metrics']['all'])} on {report['split']}"
     )

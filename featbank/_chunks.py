@@ -19,6 +19,8 @@ __all__ = ["ChunkRecord", "chunk_file", "digest_file", "read_chunk", "write_chun
 
 Array = NDArray[Any]
 
+PIECE = 1 << 18  # bytes read, then summed, at a time: it fits the second-level cache
+
 
 @dataclass(frozen=True)
 class ChunkRecord:
@@ -91,18 +93,25 @@ def read_chunk(file: Path, record: ChunkRecord, out: Array, padding: Array) -> N
             size = os.fstat(handle.fileno()).st_size
             if size != expected:
                 raise damaged(file, record, f"holds {size} bytes instead of {expected}")
-            for part in (*parts, tail):
-                read_all(handle.fileno(), as_bytes(part))
+            checksum = 0
+            for part in parts:
+                checksum = read_and_sum(handle.fileno(), part, checksum)
+            read_all(handle.fileno(), as_bytes(tail))
     except FileNotFoundError as error:
         raise damaged(file, record, "is missing") from error
     except OSError as error:
         raise damaged(file, record, f"cannot be read ({error.strerror})") from error
-    checksum = 0
-    for part in parts:
-        if part.nbytes:
-            checksum = int(google_crc32c.extend(checksum, part))
     if not checksum == record.crc32c == int.from_bytes(tail.tobytes(), "little"):
         raise damaged(file, record, "does not match its checksum")
+
+
+def read_and_sum(descriptor: int, out: NDArray[np.uint8], checksum: int) -> int:
+    """Fill `out` piece by piece, each summed while it is still in the processor's cache."""
+    for start in range(0, out.nbytes, PIECE):
+        piece = out[start : start + PIECE]
+        read_all(descriptor, as_bytes(piece))
+        checksum = int(google_crc32c.extend(checksum, piece))
+    return checksum
 
 
 def read_all(descriptor: int, view: memoryview) -> None:

@@ -229,3 +229,19 @@ def test_split_names_that_are_no_folder_are_refused(name: str) -> None:
 def test_a_split_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no split 'dev'; it has train, val, test"):
         write_bank(tmp_path / "bank")["dev"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_every_way_of_reading_gives_the_same_rows(tmp_path: Path, rng: np.random.Generator) -> None:
+    bank = write_bank(tmp_path / "bank", dtype="float16")
+    train, want = bank["train"], splits()["train"][0].astype("float16")
+    indices = rng.integers(0, len(want), 50)
+    np.testing.assert_array_equal(train.take(indices), want[indices])
+    np.testing.assert_array_equal(train.take(indices, "float32"), want[indices].astype("float32"))
+    assert train.take([]).shape == (0, DIM)
+    np.testing.assert_array_equal(train.to_torch().numpy(), want)
+    blocks = list(train.blocks())
+    assert [start for start, _ in blocks] == list(range(0, len(want), 16))
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in blocks]), want)
+    with pytest.raises(InputError, match="has rows 0 to 227; asked for -1 to 3"):
+        train.take([3, -1])
