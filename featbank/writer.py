@@ -126,7 +126,6 @@ class BankPlan:
             "dim": self.dim,
             "dtype": self.dtype,
             "batch": self.batch,
-            "chunk_rows": {name: self.step(name) for name in self.rows},
             "rows": lists,
             "class_names": list(self.class_names),
             "provenance": dict(self.provenance),
@@ -211,12 +210,14 @@ class BankWriter:
         differing = differences(begun, self.plan.identity())
         if differing:
             message = (
-                f"{self.store} was begun from something else ({', '.join(differing)} differ); "
+                f"{self.store} was begun from something else, by {', '.join(differing)}; "
                 "choose another path for --out, or add --overwrite to begin anew"
             )
             raise StaleError(message)
+        due = {(split, start): stop for split, start, stop in self.missing()}
         for (split, index), record in claims.items():
-            if matches(self.file(split, index), record):
+            planned = due.get((split, index * self.plan.step(split))) == record.stop
+            if planned and matches(self.file(split, index), record):
                 self.done[split, index] = record
 
     def file(self, split: str, index: int) -> Path:
