@@ -9,7 +9,9 @@ import torch
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `seed` runs with one seed, or with twenty when asked."""
     if "seed" in metafunc.fixturenames:
-        metafunc.parametrize("seed", range(20) if os.environ.get("FEATBANK_SEEDS") == "all" else [0])
+        metafunc.parametrize(
+            "seed", range(20) if os.environ.get("FEATBANK_SEEDS") == "all" else [0]
+        )
 
 
 @pytest.fixture(autouse=True)

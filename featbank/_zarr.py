@@ -1,0 +1,65 @@
+"""The only module that imports zarr: metadata, small arrays, and the view of an array.
+
+Bulk rows do not pass through here. A chunk of format 1 is its rows and four bytes of checksum, so
+`featbank._chunks` writes and reads it in place; zarr's own code serves as the second opinion.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+__all__ = ["create_array", "create_group", "open_array", "read_strings", "write_strings"]
+
+
+def create_group(store: Path, name: str) -> None:
+    """Make the group `name` below the root."""
+    zarr.create_group(str(store / name), zarr_format=3, overwrite=False)
+
+
+def create_array(
+    store: Path, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int
+) -> None:
+    """Write the metadata of an array of whole-row, uncompressed, checksummed chunks."""
+    kind = np.dtype(dtype).kind
+    zarr.create_array(
+        str(store / name),
+        shape=shape,
+        dtype=dtype,
+        chunks=(chunk_rows, *shape[1:]),
+        serializer=BytesCodec(endian="little"),
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=float("nan") if kind == "f" else -1,
+        config={"write_empty_chunks": True},
+        zarr_format=3,
+    )
+
+
+def write_strings(store: Path, name: str, values: Any, chunk_rows: int) -> None:
+    """Write a one-dimensional array of variable-length strings."""
+    array = zarr.create_array(
+        str(store / name),
+        shape=(len(values),),
+        dtype=str,
+        chunks=(chunk_rows,),
+        compressors=[Crc32cCodec()],
+        filters=None,
+        config={"write_empty_chunks": True},
+        zarr_format=3,
+    )
+    array[:] = np.asarray(values, dtype=object)
+
+
+def read_strings(store: Path, name: str) -> np.ndarray[Any, Any]:
+    """Read an array of strings, (N,) of Python strings."""
+    return np.asarray(open_array(store, name)[:], dtype=object)
+
+
+def open_array(store: Path, name: str) -> Any:
+    """Open one array read-only."""
+    return zarr.open_array(str(store / name), mode="r", zarr_format=3)

@@ -1,0 +1,248 @@
+"""Reading a bank."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from featbank import _zarr
+from featbank._chunks import ChunkRecord, chunk_file, read_chunk
+from featbank.errors import (
+    DamagedError,
+    IncompleteBankError,
+    InputError,
+    MissingFileError,
+    NotABankError,
+)
+from featbank.manifest import ArrayRecord, Manifest
+from featbank.schema import (
+    CLASSIFIER_BIAS,
+    CLASSIFIER_WEIGHT,
+    FEATURES,
+    IDS,
+    JOURNAL,
+    LABELS,
+    MANIFEST,
+)
+from featbank.shots import Shots
+
+__all__ = ["Bank", "Split"]
+
+# Two readers keep the disk and the checksum busy at once; more only compete for memory.
+READERS = 2
+
+
+class Bank:
+    """A complete bank, opened for reading.
+
+    Build one with `Bank.open`. ``bank["train"]`` is a split.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bank:
+        """Open a bank, or say why it is none.
+
+        Raises
+        ------
+        MissingFileError
+            There is nothing at `path`.
+        NotABankError
+            What is there is no bank, or one of an unknown format.
+        IncompleteBankError
+            The bank was never finished.
+        DamagedError
+            The manifest or an array's metadata is not what was written.
+        """
+        store = Path(path)
+        if not store.exists():
+            message = f"no bank at {store}: the path does not exist"
+            raise MissingFileError(message)
+        if not (store / MANIFEST).is_file():
+            raise not_complete(store)
+        bank = cls(store, Manifest.read(store))
+        bank.check_metadata()
+        return bank
+
+    def check_metadata(self) -> None:
+        """Compare what zarr would read of each array with what the manifest recorded."""
+        expected = dict(self.manifest.groups)
+        expected |= {name: rec.metadata_sha256 for name, rec in self.manifest.arrays.items()}
+        for name, digest in expected.items():
+            file = self.path / name / "zarr.json"
+            if not file.is_file():
+                message = f"{file} is missing: the bank is damaged; extract or import again"
+                raise DamagedError(message)
+            if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+                message = f"{file} is not what was written: the bank is damaged"
+                raise DamagedError(message)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return self.manifest.splits
+
+    def __contains__(self, split: str) -> bool:
+        return split in self.splits
+
+    def __getitem__(self, split: str) -> Split:
+        if split not in self.splits:
+            message = f"{self.path} has no split {split!r}; it has {', '.join(self.splits)}"
+            raise InputError(message)
+        return Split(self, split)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the C classes."""
+        return tuple(self.manifest.class_names)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Training rows of each class, (C,)."""
+        return np.asarray(self.manifest.class_counts, dtype=np.int64)
+
+    @property
+    def shots(self) -> Shots:
+        """The thresholds of many, medium and few."""
+        return self.manifest.shots
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What the features were made from."""
+        return self.manifest.provenance
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything in the bank: equal digests mean equal banks."""
+        return self.manifest.digest
+
+    @property
+    def dim(self) -> int:
+        """Width D of the features."""
+        return self.manifest.arrays[f"{self.splits[0]}/{FEATURES}"].shape[1]
+
+    @property
+    def dtype(self) -> str:
+        """Stored dtype of the features."""
+        return self.manifest.arrays[f"{self.splits[0]}/{FEATURES}"].dtype
+
+    @cached_property
+    def classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Stage 1's weight (C, D) and bias (C,), or None where the bank has none."""
+        if CLASSIFIER_WEIGHT not in self.manifest.arrays:
+            return None
+        return self.read_array(CLASSIFIER_WEIGHT), self.read_array(CLASSIFIER_BIAS)
+
+    def read_array(self, name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """Read one numeric array whole, every chunk checked against the manifest."""
+        record = self.manifest.arrays[name]
+        out = np.empty(record.shape, dtype=record.dtype if dtype is None else dtype)
+        read_into(self.path / name, record, out)
+        return out
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
+        return f"<Bank {self.path}: {sizes}; D = {self.dim}, C = {len(self.class_names)}>"
+
+
+class Split:
+    """One split of a bank: N rows of features with labels and ids."""
+
+    def __init__(self, bank: Bank, name: str) -> None:
+        self.bank = bank
+        self.name = name
+        self.record = bank.manifest.arrays[f"{name}/{FEATURES}"]
+
+    def __len__(self) -> int:
+        return self.record.shape[0]
+
+    @property
+    def features(self) -> Any:
+        """The features as a zarr array (N, D), for slicing; `read` is the checked, fast way."""
+        return _zarr.open_array(self.bank.path, f"{self.name}/{FEATURES}")
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """Class index of each row, (N,)."""
+        return self.bank.read_array(f"{self.name}/{LABELS}")
+
+    @cached_property
+    def ids(self) -> NDArray[np.object_]:
+        """Name of each row, (N,) of strings: the image list's path where there was one."""
+        name = f"{self.name}/{IDS}"
+        check_files(self.bank.path / name, self.bank.manifest.arrays[name])
+        return _zarr.read_strings(self.bank.path, name)
+
+    def read(self, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """Read all features, (N, D), in the stored dtype or the one asked for.
+
+        Raises
+        ------
+        DamagedError
+            A chunk is missing, or is not the one that was written; the message names its rows.
+        """
+        return self.bank.read_array(f"{self.name}/{FEATURES}", dtype)
+
+    def __repr__(self) -> str:
+        return f"<Split {self.name!r} of {self.bank.path}: {self.record.shape}>"
+
+
+def not_complete(store: Path) -> IncompleteBankError | NotABankError:
+    """Tell a bank that was never finished from something else."""
+    if (store / JOURNAL).is_file():
+        message = f"{store} is an unfinished bank; run the command that began it again"
+        return IncompleteBankError(message)
+    message = f"{store} is not a bank: it has no {MANIFEST} with a featbank manifest"
+    return NotABankError(message)
+
+
+def read_into(array: Path, record: ArrayRecord, out: NDArray[Any]) -> None:
+    """Read all chunks of an array into place, converting where `out` has another dtype."""
+
+    def one(index: int) -> None:
+        chunk = record.chunks[index]
+        read_rows(chunk_file(array, index, len(record.shape)), chunk, record, out)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(one, range(len(record.chunks))))
+
+
+def read_rows(file: Path, chunk: ChunkRecord, record: ArrayRecord, out: NDArray[Any]) -> None:
+    """Read one chunk's rows into out[start:stop]."""
+    n_rows, row_shape = chunk.stop - chunk.start, record.shape[1:]
+    target = out[chunk.start : chunk.stop]
+    same = out.dtype == record.dtype
+    rows = target if same else np.empty((n_rows, *row_shape), dtype=record.dtype)
+    padding = np.empty((record.chunk_rows - n_rows, *row_shape), dtype=record.dtype)
+    read_chunk(file, chunk, rows, padding)
+    if not same:
+        convert(rows, target)
+
+
+def convert(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy into another dtype; by torch, whose half-precision conversion is vectorised."""
+    import torch
+
+    torch.from_numpy(target).copy_(torch.from_numpy(source))
+
+
+def check_files(array: Path, record: ArrayRecord) -> None:
+    """Check the chunk files of an array that zarr decodes itself."""
+    for index, chunk in enumerate(record.chunks):
+        file = chunk_file(array, index, len(record.shape))
+        if not file.is_file():
+            message = f"{file} is missing: rows {chunk.start} to {chunk.stop - 1} are damaged"
+            raise DamagedError(message)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != chunk.sha256:
+            message = f"{file} is not what was written: rows {chunk.start} to {chunk.stop - 1}"
+            raise DamagedError(message)

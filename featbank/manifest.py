@@ -1,0 +1,174 @@
+"""The manifest: what a complete bank holds, committed last, and the only word that counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featbank._chunks import ChunkRecord
+from featbank.errors import DamagedError, NotABankError
+from featbank.schema import ATTRIBUTE, FORMAT, MANIFEST, SPLIT_NAME
+from featbank.shots import Shots
+
+__all__ = ["ArrayRecord", "Manifest", "canonical", "commit", "sync_folder"]
+
+
+@dataclass(frozen=True)
+class ArrayRecord:
+    """One array: shape, dtype ("string" for ids), rows of a full chunk, metadata and chunks."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    chunk_rows: int
+    metadata_sha256: str
+    chunks: tuple[ChunkRecord, ...]
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1 or self.chunk_rows < 1:
+            message = f"shape {self.shape} in chunks of {self.chunk_rows} rows"
+            raise ValueError(message)
+        starts = range(0, self.shape[0], self.chunk_rows)
+        rows = [(start, min(start + self.chunk_rows, self.shape[0])) for start in starts]
+        if rows != [(chunk.start, chunk.stop) for chunk in self.chunks]:
+            message = f"chunks do not cover {self.shape[0]} rows in steps of {self.chunk_rows}"
+            raise ValueError(message)
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ArrayRecord:
+        """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
+        chunks = tuple(
+            ChunkRecord(int(a), int(b), int(crc), str(sha)) for a, b, crc, sha in raw["chunks"]
+        )
+        shape = tuple(int(n) for n in raw["shape"])
+        return cls(
+            shape, str(raw["dtype"]), int(raw["chunk_rows"]), str(raw["metadata_sha256"]), chunks
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types; a chunk is [first row, row after its last, crc32c, sha256]."""
+        chunks = [[c.start, c.stop, c.crc32c, c.sha256] for c in self.chunks]
+        return {**asdict(self), "shape": list(self.shape), "chunks": chunks}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that a complete bank says of itself.
+
+    `arrays` and `groups` record every file of the store but the root's own metadata, which holds
+    this manifest and its digest.
+    """
+
+    arrays: Mapping[str, ArrayRecord]
+    class_names: Sequence[str]
+    class_counts: Sequence[int]
+    shots: Shots = field(default_factory=Shots)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Any]:
+        """Return the manifest as JSON, without its digest."""
+        return {
+            "format": FORMAT,
+            "complete": True,
+            "arrays": {name: record.to_json() for name, record in self.arrays.items()},
+            "class_names": list(self.class_names),
+            "class_counts": [int(count) for count in self.class_counts],
+            "shots": self.shots.to_json(),
+            "provenance": dict(self.provenance),
+            "skipped": {name: list(ids) for name, ids in self.skipped.items()},
+            "groups": dict(self.groups),
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical body: two banks with the same digest are the same bank."""
+        return hashlib.sha256(canonical(self.body())).hexdigest()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, in the order in which they were written."""
+        return tuple(name.split("/")[0] for name in self.arrays if name.endswith("/features"))
+
+    @classmethod
+    def read(cls, store: Path) -> Manifest:
+        """Read and check the manifest of the bank at `store`."""
+        path = store / MANIFEST
+        try:
+            outer = json.loads(path.read_bytes())["attributes"][ATTRIBUTE]
+            body, digest = outer["body"], outer["digest"]
+            version = body["format"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            message = f"{path} holds no featbank manifest, or is torn ({type(error).__name__})"
+            raise NotABankError(message) from error
+        if version != FORMAT:
+            message = f"{path} has bank format {version!r}; this featbank reads format {FORMAT}"
+            raise NotABankError(message)
+        if hashlib.sha256(canonical(body)).hexdigest() != digest:
+            message = f"{path} does not match its own digest: it was damaged or edited"
+            raise DamagedError(message)
+        try:
+            return cls.from_body(body)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"{path} does not describe a bank: {error!r}"
+            raise DamagedError(message) from error
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Manifest:
+        """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
+        arrays = {name: ArrayRecord.from_json(raw) for name, raw in body["arrays"].items()}
+        for name in arrays:
+            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z]+", name):
+                message = f"array name {name!r}"
+                raise ValueError(message)
+        return cls(
+            arrays=arrays,
+            class_names=tuple(str(name) for name in body["class_names"]),
+            class_counts=tuple(int(count) for count in body["class_counts"]),
+            shots=Shots(**body["shots"]),
+            provenance=dict(body["provenance"]),
+            skipped={name: tuple(ids) for name, ids in body["skipped"].items()},
+            groups={name: str(digest) for name, digest in body["groups"].items()},
+        )
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    ).encode()
+
+
+def commit(store: Path, manifest: Manifest) -> None:
+    """Make the bank complete: all its bytes to disk first, then the manifest, in one rename."""
+    for path in sorted(store.rglob("*")):
+        sync_folder(path) if path.is_dir() else sync_file(path)
+    sync_folder(store)
+    part = store / f".{MANIFEST}.partial"
+    record = {"digest": manifest.digest, "body": manifest.body()}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: record}}
+    part.write_bytes(canonical(group) + b"\n")
+    sync_file(part)
+    part.replace(store / MANIFEST)
+    sync_folder(store)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's bytes are on disk."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's entries are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,50 @@
+"""Format 1 of the bank: names, dtypes and chunk rules, stated once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = [
+    "ATTRIBUTE",
+    "CLASSIFIER_BIAS",
+    "CLASSIFIER_WEIGHT",
+    "CRC_BYTES",
+    "FEATURES",
+    "FEATURE_DTYPES",
+    "FORMAT",
+    "IDS",
+    "JOURNAL",
+    "LABELS",
+    "MANIFEST",
+    "SPLIT_NAME",
+    "chunk_rows",
+]
+
+FORMAT = 1
+
+# The manifest is an attribute of the root group, so a bank is one zarr store with no foreign file
+# in it, and until the manifest is there no zarr client takes the folder for a store at all.
+MANIFEST, ATTRIBUTE, JOURNAL = "zarr.json", "featbank", "journal.jsonl"
+
+FEATURES, LABELS, IDS = "features", "labels", "ids"
+CLASSIFIER_WEIGHT, CLASSIFIER_BIAS = "classifier/weight", "classifier/bias"
+FEATURE_DTYPES = ("float16", "float32")
+
+# A split's name is a folder in the store, so it is kept to what every file system and every
+# zarr client takes; "classifier" is the one name that the format itself uses.
+SPLIT_NAME = r"(?!classifier$)[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+
+CRC_BYTES = 4  # zarr's crc32c codec appends the checksum, little-endian
+
+# 16 MiB: large enough that a file's open and seek vanish beside its read, small enough that a
+# few of them in flight fit any machine, and that one damaged chunk costs few rows.
+CHUNK_BYTES = 16 << 20
+
+# Of a variable-length id: only decides how many ids share a chunk.
+TYPICAL_ID_BYTES = 64
+
+
+def chunk_rows(row_shape: tuple[int, ...], dtype: str) -> int:
+    """Return the rows of a full chunk, for rows of this shape and dtype ("string" for ids)."""
+    item = TYPICAL_ID_BYTES if dtype == "string" else np.dtype(dtype).itemsize
+    return max(1, CHUNK_BYTES // (item * int(np.prod(row_shape, dtype=np.int64))))
