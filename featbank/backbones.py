@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,17 @@ from torch import Tensor, nn
 from featbank.data.transforms import InputSpec
 from featbank.errors import InputError
 from featbank.names import require_known
-from featbank.rng import derive_seed, isolated_torch
+from featbank.rng import derive_seed, isolated_torch, torch_generator
 
-__all__ = ["TINY_CNN", "Split", "TinyCNN", "build_model", "input_spec", "split_classifier"]
+__all__ = [
+    "TINY_CNN",
+    "Split",
+    "TinyCNN",
+    "build_model",
+    "find_classifier",
+    "input_spec",
+    "split_classifier",
+]
 
 TINY_CNN = "tiny-cnn"
 _TINY_SIDE = 32
@@ -116,7 +125,9 @@ def _from_timm(name: str, n_classes: int, image_size: int, pretrained: bool) -> 
     _require_backbone(name)
     config = timm.get_pretrained_cfg(name)
     # Only models of a fixed size (vision transformers) are built for it; others take any.
-    sized = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    sized: dict[str, Any] = (
+        {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    )
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=pretrained, num_classes=n_classes, **sized
@@ -148,53 +159,22 @@ class Split:
     @property
     def bias(self) -> Tensor:
         """Bias (C,), float32, on the CPU; zeros where the network has none."""
-        bias = self.classifier.bias
-        if bias is None:
-            return torch.zeros(self.classifier.out_features)
-        return bias.detach().float().cpu()
+        missing = torch.zeros(self.classifier.out_features)
+        bias: Tensor = self.classifier.state_dict().get("bias", missing)
+        return bias.float().cpu()
 
 
-def split_classifier(model: nn.Module, image_size: int) -> Split:
-    """Find the linear layer whose output is the network's, and take it off.
+def find_classifier(model: nn.Module, image_size: int) -> str:
+    """Return the name of the linear layer whose output is the network's.
 
-    A probe runs through the network and every `nn.Linear` shows what comes in and goes out, so no
-    layer name is guessed. The layer is replaced by the identity *in place*; ``backbone(x)``
-    is then what the classifier received, which is verified on the probe.
+    A probe runs through the network and every `nn.Linear` shows what it puts out, so no layer
+    name is guessed.
 
     Raises
     ------
     InputError
-        No linear layer gives the network's output (several averaged heads, a convolution, a
-        layer behind the last linear one), or its input is no (N, D) array.
+        There is none: several averaged heads, a convolution, or a layer behind the last one.
     """
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        probe = _probe(model, image_size)
-        layer, classifier, logits = _output_layer(model, probe)
-        model.set_submodule(layer, nn.Identity())
-        features = model(probe)
-        same = features.ndim == 2 and torch.equal(classifier(features), logits)
-    model.train(was_training)
-    if not same:
-        kind = type(model).__name__
-        message = (
-            f"cannot take classifier {layer!r} off {kind}: its input is no (N, D) array, "
-            "or something follows it"
-        )
-        raise InputError(message)
-    return Split(model, classifier, layer)
-
-
-def _probe(model: nn.Module, image_size: int) -> Tensor:
-    """Return two images (2, 3, S, S) of noise where the network lives."""
-    device = next(model.parameters()).device
-    with isolated_torch(0):
-        return torch.randn(2, 3, image_size, image_size).to(device)
-
-
-def _output_layer(model: nn.Module, probe: Tensor) -> tuple[str, nn.Linear, Tensor]:
-    """Return name, module and output of the linear layer whose output is the network's."""
     outputs: dict[str, Tensor] = {}
     linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
 
@@ -203,19 +183,55 @@ def _output_layer(model: nn.Module, probe: Tensor) -> tuple[str, nn.Linear, Tens
 
     hooks = [part.register_forward_hook(recorder(name)) for name, part in linear.items()]
     try:
-        logits = model(probe)
+        logits = _probed(model, image_size)
     finally:
         for hook in hooks:
             hook.remove()
-    found = [name for name, out in outputs.items() if out is logits or _equal(out, logits)]
+    found = [name for name, output in outputs.items() if _equal(output, logits)]
     if not found:
         message = (
             f"{type(model).__name__} does not end in one linear layer, so it has no features and "
             "classifier to tell apart; use another backbone"
         )
         raise InputError(message)
-    return found[-1], linear[found[-1]], logits
+    return found[-1]
+
+
+def split_classifier(model: nn.Module, image_size: int) -> Split:
+    """Take the classifier off: it is replaced by the identity, *in place*.
+
+    ``backbone(x)`` is then what the classifier received, which is verified on a probe.
+
+    Raises
+    ------
+    InputError
+        `find_classifier` finds none, or its input is no (N, D) array.
+    """
+    layer = find_classifier(model, image_size)
+    logits = _probed(model, image_size)
+    classifier = cast(nn.Linear, model.get_submodule(layer))
+    model.set_submodule(layer, nn.Identity())
+    features = _probed(model, image_size)
+    with torch.inference_mode():
+        same = features.ndim == 2 and torch.equal(classifier(features), logits)
+    if not same:
+        kind = type(model).__name__
+        message = f"cannot take {layer!r} off {kind}: its input is no (N, D) array of features"
+        raise InputError(message)
+    return Split(model, classifier, layer)
+
+
+def _probed(model: nn.Module, image_size: int) -> Tensor:
+    """Return what the network makes of two images of noise, in eval mode."""
+    was_training, device = model.training, next(model.parameters()).device
+    probe = torch.randn(2, 3, image_size, image_size, generator=torch_generator(0, "probe"))
+    with torch.inference_mode():
+        output: Tensor = model.eval()(probe.to(device))
+    model.train(was_training)
+    return output
 
 
 def _equal(output: Tensor, logits: object) -> bool:
-    return isinstance(logits, Tensor) and output.shape == logits.shape and torch.equal(output, logits)
+    if not isinstance(logits, Tensor) or output.shape != logits.shape:
+        return False
+    return torch.equal(output, logits)

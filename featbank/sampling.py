@@ -3,10 +3,10 @@
 Every order is a pure function of (labels, strategy, seed, epoch): it does not matter how often,
 in which process or after which interruption it is asked for, so no sampler has state to save.
 
-Strategies: ``instance`` (each row once), ``class``, ``sqrt`` and ``q=0.3`` (Kang et al., "Decoupling
-Representation and Classifier", ICLR 2020, section 3.1, p_j proportional to n_j^q),
-``progressive`` (there, from instance to class over the epochs), ``reversed`` (Zhou et al., "BBN",
-CVPR 2020, section 4.2) and ``class-aware`` (the sampler in the code of Kang et al.).
+Strategies: ``instance`` (each row once), ``class``, ``sqrt`` and ``q=0.3`` (p_j proportional to
+n_j^q; Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR
+2020, section 3), ``progressive`` (there, from instance to class over the epochs), ``reversed``
+(Zhou et al., "BBN", CVPR 2020) and ``class-aware`` (the sampler in the code of Kang et al.).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Keys = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class ClassIndex:
-    """Rows grouped by class: `rows` (N,), class c at ``rows[starts[c] : starts[c] + counts[c]]``."""
+    """Rows grouped by class: class c is ``rows[starts[c] : starts[c] + counts[c]]``."""
 
     rows: _Indices
     starts: _Indices
@@ -138,12 +138,18 @@ def _random_keys(seed: int, *parts: _Indices) -> _Keys:
     """Return one random 64-bit number per element of the broadcast parts, by position alone."""
     keys = np.uint64(seed) * np.ones(1, dtype=np.uint64)
     for part in parts:
-        keys = _mixed(keys + (part.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+        keys = _mixed(
+            keys + (part.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        )
     return keys
 
 
 def _within_class(
-    counts: _Indices, classes: _Indices, draws: _Indices, spans: tuple[_Indices, _Indices], seed: int
+    counts: _Indices,
+    classes: _Indices,
+    draws: _Indices,
+    spans: tuple[_Indices, _Indices],
+    seed: int,
 ) -> _Indices:
     """Return which of its images class `classes[i]` shows at its own draw number `draws[i]`.
 

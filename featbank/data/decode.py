@@ -40,7 +40,7 @@ def load_rgb(path: Path) -> Image.Image:
                 return _to_rgb(image)
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001  decoders raise anything on bytes like these
+    except Exception as error:  # decoders raise anything on bytes like these
         raise InputError(_refusal(path, str(error) or type(error).__name__)) from error
 
 

@@ -57,9 +57,7 @@ def open_digits_lt(params: Params) -> ImageData:
     return ImageData(
         name="digits-lt",
         class_names=[str(c) for c in digits.target_names],
-        splits={
-            name: _split(np.flatnonzero(mask), labels, images) for name, mask in rows.items()
-        },
+        splits={name: _split(np.flatnonzero(mask), labels, images) for name, mask in rows.items()},
         shots=shots_from(params, SHOTS),
         native_size=images.shape[1],
         mirrored=False,

@@ -92,7 +92,7 @@ def read_imagelist(file: Path) -> ImageList:
     """
     paths, labels, lines = [], [], []
     for line, text in _numbered_lines(file):
-        path, label = (text.rsplit(maxsplit=1) + [""])[:2]
+        path, label = [*text.rsplit(maxsplit=1), ""][:2]
         if not _INTEGER.fullmatch(label):
             message = f"{file}, line {line}: {text!r} is not 'relative/path label'"
             raise InputError(message)
