@@ -1,0 +1,125 @@
+"""Checkpoints: one safetensors file of tensors and JSON, which cannot run code and shows damage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from featbank.atomic import replace_file
+from featbank.errors import DamagedError, InputError, MissingFileError
+from featbank.manifest import canonical
+from featbank.names import require_known
+from featbank.provenance import tensors_digest
+
+__all__ = [
+    "BEST",
+    "FORMAT",
+    "LAST",
+    "Checkpoint",
+    "find_checkpoint",
+    "read_checkpoint",
+    "write_checkpoint",
+]
+
+FORMAT = 1
+BEST, LAST = "best.safetensors", "last.safetensors"
+_RECORD, _DIGEST = "featbank", "sha256"
+_MODEL, _OPTIMIZER = "model.", "optimizer."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network in training: its tensors, its optimiser's, and a JSON record of the rest."""
+
+    record: Mapping[str, Any]
+    model: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(f"{record}\n{tensors_digest(tensors)}".encode()).hexdigest()
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that `path` holds the old one or the new one, never a part."""
+    named = {_MODEL + name: value for name, value in checkpoint.model.items()}
+    named |= {_OPTIMIZER + name: value for name, value in checkpoint.optimizer.items()}
+    # Copies, because tensors that share memory are refused and strided ones would be rearranged.
+    tensors = {name: each.detach().cpu().clone().contiguous() for name, each in named.items()}
+    record = canonical({**checkpoint.record, "format": FORMAT}).decode()
+    header = {_RECORD: record, _DIGEST: _digest(record, tensors)}
+    replace_file(path, lambda part: save_file(tensors, part, metadata=header))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises
+    ------
+    MissingFileError
+        There is no such file.
+    DamagedError
+        It is no featbank checkpoint, or not one byte for byte as it was written.
+    """
+    if not path.is_file():
+        message = f"no checkpoint {str(path)!r}; train one with featbank train --out"
+        raise MissingFileError(message)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        message = f"{path} is no safetensors file, or is damaged: {' '.join(str(error).split())}"
+        raise DamagedError(message) from error
+    return Checkpoint(
+        _checked_record(path, header, tensors),
+        model=_named(tensors, _MODEL),
+        optimizer=_named(tensors, _OPTIMIZER),
+    )
+
+
+def _checked_record(
+    path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    if _RECORD not in header:
+        message = f"{path} is no featbank checkpoint: its header has no record of one"
+        raise DamagedError(message)
+    if header.get(_DIGEST) != _digest(header[_RECORD], tensors):
+        message = f"{path} is damaged: what it holds does not have the digest that it names"
+        raise DamagedError(message)
+    record: dict[str, Any] = json.loads(header[_RECORD])
+    if record["format"] != FORMAT:
+        message = f"{path} has checkpoint format {record['format']}; this featbank reads {FORMAT}"
+        raise InputError(message)
+    return record
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)
+    }
+
+
+def find_checkpoint(run_or_checkpoint: str | Path, which: str = "best") -> Path:
+    """Return the checkpoint file meant by a run folder (its best or last) or by a file.
+
+    A run without a val split has no best checkpoint; its last one stands in.
+    """
+    require_known("checkpoint", which, ("best", "last"))
+    path = Path(run_or_checkpoint)
+    if not path.is_dir():
+        return path
+    names = (BEST, LAST) if which == "best" else (LAST,)
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    message = f"{path} holds no {' or '.join(names)}; is it the --out of featbank train?"
+    raise MissingFileError(message)

@@ -1,0 +1,6 @@
+"""Labelled images by name: ``open_data("digits-lt", {"seed": "1"})``."""
+
+from featbank.data.registry import open_data
+from featbank.data.types import ImageData, ImageSplit
+
+__all__ = ["ImageData", "ImageSplit", "open_data"]

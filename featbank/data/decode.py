@@ -1,0 +1,59 @@
+"""Reading one image file that may be damaged, hostile or no image at all."""
+
+from __future__ import annotations
+
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from featbank.errors import InputError
+
+__all__ = ["FORMATS", "load_rgb"]
+
+# What photographs and data sets come in. Pillow knows forty more, each one more parser to attack.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
+def load_rgb(path: Path) -> Image.Image:
+    """Return the image at `path` as 8-bit RGB.
+
+    Alpha is dropped, palettes and CMYK are converted, 16-bit grey keeps its upper byte, an
+    animation gives its first frame, and EXIF rotation is not applied: as in the usual training
+    pipelines (torchvision's and timm's).
+
+    Raises
+    ------
+    InputError
+        It is no regular file, none of `FORMATS`, too large to be honest, or damaged; one line
+        that names it.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for ever
+            raise InputError(_refusal(path, "not a regular file"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata is not worth a line per image
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return _to_rgb(image)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise anything on bytes like these
+        raise InputError(_refusal(path, str(error) or type(error).__name__)) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        message = "floating-point pixels have no agreed 8-bit form"
+        raise ValueError(message)
+    if image.mode.startswith("I"):
+        upper = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        image = Image.fromarray(upper.astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _refusal(path: Path, reason: str) -> str:
+    one_line = " ".join(reason.split())
+    return f"cannot read image {str(path)!r}: {one_line}"

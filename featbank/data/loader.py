@@ -1,0 +1,137 @@
+"""Batches of transformed images, the same whatever the number of worker processes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from featbank.data.transforms import Transform
+from featbank.data.types import ImageSplit
+from featbank.errors import InputError
+from featbank.rng import derive_seed, isolated_torch, torch_generator
+
+__all__ = ["Batch", "BatchPlan", "Key", "eval_batches", "image_loader", "train_batches"]
+
+
+class Key(NamedTuple):
+    """One image to make: its row, and the epoch and position that name its random draws."""
+
+    row: int
+    epoch: int
+    position: int
+
+
+@dataclass
+class Batch:
+    """Images (B, 3, S, S) float32 and their rows (B,); `bad` says which could not be read, why."""
+
+    images: Tensor
+    rows: NDArray[np.int64]
+    bad: dict[int, str]
+
+    def pin_memory(self) -> Batch:
+        """Let the loader pin the images for a faster copy to a GPU."""
+        return Batch(self.images.pin_memory(), self.rows, self.bad)
+
+
+class _Images(Dataset[tuple[int, Tensor | str]]):
+    """Row and transformed image, or row and why there is none: workers only pass plain values."""
+
+    def __init__(self, split: ImageSplit, transform: Transform, seed: int) -> None:
+        self.split, self.transform, self.seed = split, transform, seed
+
+    def __getitem__(self, key: Key) -> tuple[int, Tensor | str]:
+        try:
+            image = self.split.load(key.row)
+        except InputError as error:
+            return key.row, str(error)
+        draws = derive_seed(self.seed, "augment", key.epoch, key.position)
+        with isolated_torch(draws):
+            return key.row, self.transform(image)
+
+
+@dataclass(frozen=True)
+class _Collate:
+    size: int
+
+    def __call__(self, items: Sequence[tuple[int, Tensor | str]]) -> Batch:
+        """Stack the images; one that could not be read is zeros, so rows keep their places."""
+        blank = torch.zeros(3, self.size, self.size)
+        images = torch.stack([blank if isinstance(made, str) else made for _, made in items])
+        bad = {row: made for row, made in items if isinstance(made, str)}
+        return Batch(images, np.array([row for row, _ in items], dtype=np.int64), bad)
+
+
+class BatchPlan:
+    """The batches the loader makes next: lists of keys, replaced for each epoch."""
+
+    def __init__(self, batches: Sequence[Sequence[Key]] = ()) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Sequence[Key]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def train_batches(order: NDArray[np.int64], epoch: int, batch_size: int) -> list[list[Key]]:
+    """Cut an epoch's order into batches; a last one of a single image joins the one before it.
+
+    (Batch normalisation cannot train on one image.)
+    """
+    keys = [Key(int(row), epoch, position) for position, row in enumerate(order)]
+    batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [batches[-2] + batches[-1]]
+    return batches
+
+
+def eval_batches(n_rows: int, batch_size: int) -> list[list[Key]]:
+    """Cut rows 0..N-1 into batches of one size, the last filled up with its own last row.
+
+    A network's output for a row can depend on the batch's size in the last bit, never on what
+    else is in it, so every row gets the bits that it would get anywhere.
+    """
+    rows = range(-(-n_rows // batch_size) * batch_size)
+    keys = [Key(min(row, n_rows - 1), 0, 0) for row in rows]
+    return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def image_loader(
+    split: ImageSplit,
+    transform: Transform,
+    size: int,
+    plan: BatchPlan,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    pin: bool = False,
+) -> Iterable[Batch]:
+    """Return a loader that gives the batches of `plan` each time it is iterated.
+
+    Random draws of an image are a function of (seed, epoch, position) alone, so `workers` only
+    changes how fast they come.
+    """
+    return DataLoader(
+        _Images(split, transform, seed),
+        batch_sampler=plan,  # type: ignore[arg-type]  # keys may be anything the data set takes
+        collate_fn=_Collate(size),
+        num_workers=workers,
+        worker_init_fn=_leave_signals_to_the_parent,
+        persistent_workers=workers > 0,
+        generator=torch_generator(seed, "loader"),  # its own draw, not the process-wide one's
+        pin_memory=pin,
+    )

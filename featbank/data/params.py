@@ -1,0 +1,40 @@
+"""Reading the parameters of a data spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from featbank.errors import InputError
+from featbank.shots import Shots
+
+__all__ = ["Params", "number", "shots_from", "whole_number"]
+
+Params = Mapping[str, Any]
+
+
+def number(params: Params, key: str, default: float) -> float:
+    """Return a parameter as a float."""
+    value = params.get(key, default)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        message = f"data parameter {key}={value!r} is not a number"
+        raise InputError(message) from None
+
+
+def whole_number(params: Params, key: str, default: int) -> int:
+    """Return a parameter as an int that is not negative."""
+    value = number(params, key, default)
+    if not value.is_integer() or value < 0:
+        message = f"data parameter {key}={params[key]!r} is not a whole number from 0"
+        raise InputError(message)
+    return int(value)
+
+
+def shots_from(params: Params, default: Shots) -> Shots:
+    """Return the shot thresholds: parameters ``many`` and ``few``, or the data set's own."""
+    return Shots(
+        many_above=whole_number(params, "many", default.many_above),
+        few_below=whole_number(params, "few", default.few_below),
+    )

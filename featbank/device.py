@@ -1,0 +1,47 @@
+"""Where the computing is done: the one place that asks torch about CUDA."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from featbank.errors import InputError
+
+__all__ = ["autocast", "device_name", "resolve_device"]
+
+
+def resolve_device(name: str | torch.device = "auto") -> torch.device:
+    """Return the device that `name` means: auto, cpu, cuda or cuda:i.
+
+    Raises
+    ------
+    InputError
+        The name is none of these, or that CUDA device is not there.
+    """
+    if str(name) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        message = f"unknown device {str(name)!r}; use auto, cpu, cuda or cuda:i"
+        raise InputError(message)
+    n_cuda = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= n_cuda:
+        message = f"device {str(name)!r} is not there ({n_cuda} CUDA devices); use auto or cpu"
+        raise InputError(message)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name that a record of the work carries: cpu, or the GPU's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
+    """Return bfloat16 autocast on CUDA where it is wanted, and nothing on a CPU."""
+    if wanted and device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,26 @@
+"""What to say about a name that is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from featbank.errors import InputError
+
+__all__ = ["require_known"]
+
+# Above this many names a list in a message is no help.
+_LISTED = 12
+
+
+def require_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise `InputError` with the nearest names unless `name` is one of `known`."""
+    choices = sorted(known)
+    if name in choices:
+        return
+    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    if len(choices) <= _LISTED:
+        hint += f" (known: {', '.join(choices)})"
+    message = f"unknown {kind} {name!r}{hint}"
+    raise InputError(message)

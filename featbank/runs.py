@@ -1,0 +1,109 @@
+"""The folder of a training: two checkpoints, the settings, the numbers of every epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featbank.atomic import replace_text
+from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
+from featbank.errors import OutputExistsError, StaleError
+from featbank.provenance import flattened
+
+__all__ = ["CHANGEABLE", "METRICS", "RUN", "clear_run", "open_run", "save_epoch", "save_settings"]
+
+RUN, METRICS = "run.json", "metrics.csv"
+
+# Settings that may change between an interruption and --resume: they alter no result.
+CHANGEABLE = ("config.workers",)
+
+
+def open_run(
+    run: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> Checkpoint | None:
+    """Return the checkpoint to go on from, or None for a new training. Changes nothing.
+
+    With `resume` and nothing to resume, a new training starts, so that one command line serves
+    the first start and every restart.
+
+    Raises
+    ------
+    OutputExistsError
+        The folder holds something, and neither `resume` nor `overwrite` was asked for.
+    StaleError
+        The run there was started with other settings or data; the message names the first.
+    """
+    if run.exists() and not run.is_dir():
+        message = f"{run} exists and is not a folder; choose another path for --out"
+        raise OutputExistsError(message)
+    if resume and (run / LAST).is_file():
+        checkpoint = read_checkpoint(run / LAST)
+        _require_same(run, checkpoint.record, identity)
+        return checkpoint
+    if run.is_dir() and any(run.iterdir()) and not overwrite and not _unfinished_start(run, resume):
+        message = f"{run} exists; choose another path for --out, or add --overwrite or --resume"
+        raise OutputExistsError(message)
+    return None
+
+
+def _unfinished_start(run: Path, resume: bool) -> bool:
+    """Whether a run ended before its first checkpoint, and is to be started again."""
+    return resume and (run / RUN).is_file()
+
+
+def _require_same(run: Path, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    before, now = flattened(record), flattened(identity)
+    for name in now:
+        if name not in CHANGEABLE and before.get(name) != now[name]:
+            message = (
+                f"cannot resume {run}: {name} was {_short(before.get(name))} and is now "
+                f"{_short(now[name])}; resume with the old one, or train into another --out"
+            )
+            raise StaleError(message)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def clear_run(run: Path) -> None:
+    """Make the folder, and remove from it what an earlier training wrote; nothing else."""
+    run.mkdir(parents=True, exist_ok=True)
+    for name in (LAST, BEST, METRICS, RUN):
+        (run / name).unlink(missing_ok=True)
+
+
+def save_settings(run: Path, settings: Mapping[str, Any]) -> None:
+    """Write ``run.json``."""
+    replace_text(run / RUN, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+
+
+def save_epoch(run: Path, checkpoint: Checkpoint, *, is_best: bool) -> None:
+    """Write the checkpoints and the metrics after an epoch.
+
+    The best one goes first: a kill between the two leaves a run that repeats the epoch and
+    writes the same best checkpoint again. It has no optimiser state; only the last one resumes.
+    """
+    if is_best:
+        write_checkpoint(run / BEST, Checkpoint(checkpoint.record, checkpoint.model))
+    write_checkpoint(run / LAST, checkpoint)
+    replace_text(run / METRICS, _csv(checkpoint.record["history"]))
+
+
+def _csv(history: Sequence[Mapping[str, Any]]) -> str:
+    rows = [_flat_row(entry) for entry in history]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat_row(entry: Mapping[str, Any]) -> dict[str, Any]:
+    val = {f"val_{name}": value for name, value in (entry["val"] or {}).items()}
+    return {name: value for name, value in entry.items() if name != "val"} | val
