@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["INFORMATIVE", "differences"]
+__all__ = ["INFORMATIVE", "differences", "flattened"]
 
 # Recorded for a reader; a difference here does not make a bank another one.
 INFORMATIVE = frozenset({"versions", "device"})
@@ -16,7 +16,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
     Fields below an `INFORMATIVE` name are left out.
     """
-    left, right = flat(one), flat(other)
+    left, right = flattened(one), flattened(other)
     return sorted(
         name
         for name in left | right
@@ -24,10 +24,10 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     )
 
 
-def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, its keys joined by dots."""
+def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested record with dotted names: ``{"a": {"b": 1}}`` gives ``{"a.b": 1}``."""
     out: dict[str, Any] = {}
     for key, value in record.items():
         nested = isinstance(value, Mapping)
-        out |= flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+        out |= flattened(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return out

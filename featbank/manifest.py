@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featbank._chunks import ChunkRecord
+from featbank.atomic import replace_file, sync
 from featbank.errors import DamagedError, NotABankError
 from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
 from featbank.shots import Shots
@@ -155,20 +155,8 @@ def commit(store: Path, manifest: Manifest) -> None:
     for path in sorted(store.rglob("*")):
         sync(path)
     sync(store)
-    part = store / f".{MANIFEST}.partial"
     record = {"digest": manifest.digest, "body": manifest.body()}
     group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: record}}
-    part.write_bytes(canonical(group) + b"\n")
-    sync(part)
-    part.replace(store / MANIFEST)
-    sync(store)
+    text = canonical(group) + b"\n"
+    replace_file(store / MANIFEST, lambda part: part.write_bytes(text))
     (store / JOURNAL).unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's entries, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

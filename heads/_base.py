@@ -78,7 +78,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def save(self, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted head to one file; see `heads.save`."""
-        from heads._io import save  # noqa: PLC0415  (_io builds heads, so it imports this module)
+        from heads._io import save
 
         save(self, path, metadata)
 

@@ -34,7 +34,9 @@ def check_one_of(owner: str, name: str, value: object, allowed: tuple[str, ...])
     """Refuse a `value` that is not one of the words `allowed`."""
     if not isinstance(value, str) or value not in allowed:
         words = ", ".join(allowed)
-        message = f"The {name!r} parameter of {owner} must be one of: {words}. Got {value!r} instead."
+        message = (
+            f"The {name!r} parameter of {owner} must be one of: {words}. Got {value!r} instead."
+        )
         raise HeadInputError(message)
 
 
@@ -48,7 +50,9 @@ def check_number(
     if not (math.isfinite(number) and (number > low or (number == low and not above))):
         what = "a whole number" if whole else "a number"
         bound = f"above {low:g}" if above else f"of at least {low:g}"
-        message = f"The {name!r} parameter of {owner} must be {what} {bound}. Got {value!r} instead."
+        message = (
+            f"The {name!r} parameter of {owner} must be {what} {bound}. Got {value!r} instead."
+        )
         raise HeadInputError(message)
 
 

@@ -127,8 +127,8 @@ def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict
             if name in ("classes_", "feature_names_in_"):
                 record["labels"][name] = _labels_to_json(value)
             elif isinstance(value, np.ndarray | Tensor | list | tuple):
-                tensors[f"{group}.{name}"] = as_tensor(value).cpu().clone(
-                    memory_format=torch.contiguous_format
+                tensors[f"{group}.{name}"] = (
+                    as_tensor(value).cpu().clone(memory_format=torch.contiguous_format)
                 )
             else:
                 record[group][name] = value.item() if isinstance(value, np.generic) else value
