@@ -56,8 +56,9 @@ class BankArrays:
             stored = self.bank.classifier
             if stored is None:
                 reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
-                stored = heads.JointClassifier().fit(*self["train"]).linear()
-            self.linear = stored[0], stored[1]
+                linear = heads.JointClassifier().fit(*self["train"])
+                stored = linear.weight_, linear.bias_
+            self.linear = stored
         return self.linear
 
     def score(self, head: Any, split: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def command(
     from cli._fitting import fit_heads, results_table
     from cli._splits import roles
     from featbank import Bank
-    from featbank.device import resolve
+    from featbank.device import resolve_device
 
     specs = [parse_spec(text) for text in heads]
     opened = Bank.open(bank)
@@ -60,7 +60,7 @@ def command(
         out,
         parts,
         seed=seed,
-        device=str(resolve(device)),
+        device=str(resolve_device(device)),
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )

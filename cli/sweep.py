@@ -45,7 +45,7 @@ def command(
     from cli._fitting import BankArrays
     from cli._splits import roles
     from featbank import Bank
-    from featbank.device import resolve
+    from featbank.device import resolve_device
 
     spec = parse_spec(head)
     if spec.name != "tau" or "tau" in spec.params:
@@ -57,7 +57,7 @@ def command(
         message = f"{bank} has no val split; name the split to choose on with --select"
         raise click.UsageError(message)
     keep_bias = spec.params.get("bias", "drop") == "keep"
-    arrays = BankArrays(opened, str(resolve(device)))
+    arrays = BankArrays(opened, str(resolve_device(device)))
     result = sweep_tau(arrays, parts.select, parts.report, points(grid), keep_bias=keep_bias)
     if not write_json(json_to, result):
         show(result, parts.label(parts.select))
