@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
-from featbank.progress import SILENT, Reporter
+if TYPE_CHECKING:
+    from featbank.progress import Reporter
 
 __all__ = ["reporter"]
 
@@ -19,6 +21,8 @@ LINE_EVERY = 10.0
 
 def reporter(*, quiet: bool) -> Reporter:
     """Return the reporter that fits where standard error goes."""
+    from featbank.progress import SILENT
+
     if quiet:
         return SILENT
     return BarReporter() if sys.stderr.isatty() else LineReporter()
