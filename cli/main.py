@@ -15,6 +15,7 @@ COMMANDS = {
     "extract": ("cli.extract", "Write a trained backbone's frozen features into a bank."),
     "import": ("cli.import_", "Make a bank of features that exist in a file."),
     "info": ("cli.info", "Show what a bank holds and where it came from."),
+    "verify": ("cli.verify", "Read and check every byte of a bank; name what is damaged."),
     "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
     "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
 }
