@@ -9,7 +9,6 @@ from heads._sampling import class_aware_rows
 N_CLASSES, N_MAX, N_MIN, PER_CLASS = 1000, 1280, 5, 4
 
 
-
 @pytest.fixture(scope="module")
 def y_idx() -> np.ndarray:
     profile = N_MAX * (N_MIN / N_MAX) ** np.linspace(0, 1, N_CLASSES)
@@ -20,9 +19,7 @@ def y_idx() -> np.ndarray:
 def test_class_aware_rows(benchmark: BenchmarkFixture, y_idx: np.ndarray) -> None:
     n_draws = 10 * (len(y_idx) // 512) * 512
 
-    rows = benchmark(
-        lambda: class_aware_rows(y_idx, n_draws, PER_CLASS, np.random.default_rng(0))
-    )
+    rows = benchmark(lambda: class_aware_rows(y_idx, n_draws, PER_CLASS, np.random.default_rng(0)))
 
     drawn = np.bincount(y_idx[rows], minlength=N_CLASSES)
     spread = int(drawn.max() - drawn.min())

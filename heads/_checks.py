@@ -34,7 +34,9 @@ def check_one_of(owner: str, name: str, value: object, allowed: tuple[str, ...])
     """Refuse a `value` that is not one of the words `allowed`."""
     if not isinstance(value, str) or value not in allowed:
         words = ", ".join(allowed)
-        message = f"The {name!r} parameter of {owner} must be one of: {words}. Got {value!r} instead."
+        message = (
+            f"The {name!r} parameter of {owner} must be one of: {words}. Got {value!r} instead."
+        )
         raise HeadInputError(message)
 
 
@@ -48,7 +50,9 @@ def check_number(
     if not (math.isfinite(number) and (number > low or (number == low and not above))):
         what = "a whole number" if whole else "a number"
         bound = f"above {low:g}" if above else f"of at least {low:g}"
-        message = f"The {name!r} parameter of {owner} must be {what} {bound}. Got {value!r} instead."
+        message = (
+            f"The {name!r} parameter of {owner} must be {what} {bound}. Got {value!r} instead."
+        )
         raise HeadInputError(message)
 
 
@@ -110,7 +114,8 @@ def check_training(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name="y")
         if len(labels) != len(feats):
-            message = f"Found input variables with inconsistent numbers of samples: {[len(feats), len(labels)]}"
+            sizes = [len(feats), len(labels)]
+            message = f"Found input variables with inconsistent numbers of samples: {sizes}"
             raise ValueError(message)
     else:
         checked, labels = validate_data(head, X, labels, dtype=_float_type(X))

@@ -127,8 +127,8 @@ def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict
             if name in ("classes_", "feature_names_in_"):
                 record["labels"][name] = _labels_to_json(value)
             elif isinstance(value, np.ndarray | Tensor | list | tuple):
-                tensors[f"{group}.{name}"] = as_tensor(value).cpu().clone(
-                    memory_format=torch.contiguous_format
+                tensors[f"{group}.{name}"] = (
+                    as_tensor(value).cpu().clone(memory_format=torch.contiguous_format)
                 )
             else:
                 record[group][name] = value.item() if isinstance(value, np.generic) else value
@@ -178,7 +178,9 @@ def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
         message = f"a head file holds what JSON can hold, in its parameters and metadata: {error}"
         raise HeadInputError(message) from error
     if not same:
-        message = "a parameter or metadata would change on the way through JSON: use string keys, lists, finite numbers"
+        message = (
+            "parameters and metadata must survive JSON: use string keys, lists, finite numbers"
+        )
         raise HeadInputError(message)
 
 
