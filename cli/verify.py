@@ -32,7 +32,9 @@ def command(bank: Path, json_to: Path | None, quiet: bool) -> None:
         report = verify(opened, advance)
     findings = [str(damage) for damage in report.damage] + list(report.findings)
     facts = {"schema": 1, "bank": str(bank), "chunks": report.n_chunks, "bytes": report.n_bytes}
-    taken = write_json(json_to, {**facts, "sound": report.sound, "findings": findings, "notes": report.notes})
+    taken = write_json(
+        json_to, {**facts, "sound": report.sound, "findings": findings, "notes": report.notes}
+    )
     if not taken:
         for finding in (*findings, *report.notes):
             click.echo(plain(finding))

@@ -69,7 +69,7 @@ def to_kind(tensor: Tensor, like: Any) -> Any:
 
 
 def compute_dtype(tensor: Tensor) -> torch.dtype:
-    """Name the dtype that features are computed in: half precisions in float32, whole numbers in 64."""
+    """Name the dtype to compute in: float32 for half precisions, float64 for whole numbers."""
     if tensor.dtype in (torch.float16, torch.bfloat16, torch.float32):
         return torch.float32
     return torch.float64

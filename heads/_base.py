@@ -78,7 +78,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def save(self, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted head to one file; see `heads.save`."""
-        from heads._io import save
+        from heads._io import save  # _io builds heads, so it imports this module
 
         save(self, path, metadata)
 
@@ -116,7 +116,7 @@ class LinearHead(Head):
         W, b = match(self.weight_, feats), match(self.bias_, feats)
         return lambda block: linear_scores(block, W, b)
 
-    def to_linear(self) -> tuple[Any, Any]:
+    def linear(self) -> tuple[Any, Any]:
         """Return the head as one linear layer: weight (C, D) and bias (C,)."""
         check_is_fitted(self)
         return self.weight_, self.bias_

@@ -114,7 +114,8 @@ def check_training(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name="y")
         if len(labels) != len(feats):
-            message = f"Found input variables with inconsistent numbers of samples: {[len(feats), len(labels)]}"
+            sizes = [len(feats), len(labels)]
+            message = f"Found input variables with inconsistent numbers of samples: {sizes}"
             raise ValueError(message)
     else:
         checked, labels = validate_data(head, X, labels, dtype=_float_type(X))

@@ -178,7 +178,9 @@ def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
         message = f"a head file holds what JSON can hold, in its parameters and metadata: {error}"
         raise HeadInputError(message) from error
     if not same:
-        message = "a parameter or metadata would change on the way through JSON: use string keys, lists, finite numbers"
+        message = (
+            "parameters and metadata must survive JSON: use string keys, lists, finite numbers"
+        )
         raise HeadInputError(message)
 
 

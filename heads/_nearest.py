@@ -33,7 +33,7 @@ def centroid_scores(queries: Tensor, centroids: Tensor, *, inner: bool) -> Tenso
 
 
 def torch_searcher(centroids: Tensor, *, inner: bool) -> Searcher:
-    """Return a function from queries (n, D) to the best class and the best two scores, (n,) each."""
+    """Return a function from queries (n, D) to best class and best two scores, (n,) each."""
     return lambda queries: _best_two(refuse_overflow(_plain_scores(queries, centroids, inner)))
 
 

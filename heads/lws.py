@@ -101,7 +101,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
         return lambda block: linear_scores(block, W, b) * scale
 
-    def to_linear(self) -> tuple[Any, Any]:
+    def linear(self) -> tuple[Any, Any]:
         """Return the head as one linear layer: weight (C, D) and bias (C,)."""
         check_is_fitted(self)
         W = as_tensor(self.weight_)
@@ -110,7 +110,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
 
 
 def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function from row numbers to frozen scores: looked up, unless they outgrow `feats`."""
+    """Return a function from row numbers to frozen scores: looked up unless wider than `feats`."""
     if len(W) > feats.shape[1]:
         return lambda rows: linear_scores(feats[rows], W, b)
     blocks = row_blocks(len(feats), feats.shape[1])

@@ -13,7 +13,7 @@ from heads._base import Scorer, Stage1Head
 from heads._checks import check_flag, check_number
 from heads.errors import HeadInputError
 
-__all__ = ["TauNorm", "tau_scale"]
+__all__ = ["TauNorm", "scaled_scores", "tau_scale"]
 
 
 def tau_scale(weight: Tensor, tau: float) -> Tensor:
@@ -31,6 +31,14 @@ def tau_scale(weight: Tensor, tau: float) -> Tensor:
         message = f"weight row {row} has norm {float(norms[row]):.1e}: too small for tau={tau:g}"
         raise HeadInputError(message)
     return scale
+
+
+def scaled_scores(products: Tensor, scale: Tensor, b: Tensor) -> Tensor:
+    """Return X W^T (n, C) with its columns scaled, plus b: one product serves every tau.
+
+    The head and the curve over tau both score by this, so that they agree to the last bit.
+    """
+    return torch.addcmul(b, products, scale)
 
 
 class TauNorm(Stage1Head):
@@ -90,11 +98,9 @@ class TauNorm(Stage1Head):
 
     def _scorer(self, feats: Tensor) -> Scorer:
         W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
-        # The product first, then its columns: one product serves every tau of a sweep, which so
-        # agrees with this head to the last bit.
-        return lambda block: torch.addcmul(b, block @ W.T, scale)
+        return lambda block: scaled_scores(block @ W.T, scale, b)
 
-    def to_linear(self) -> tuple[Any, Any]:
+    def linear(self) -> tuple[Any, Any]:
         """Return the head as one linear layer: weight (C, D) and bias (C,)."""
         check_is_fitted(self)
         W = as_tensor(self.weight_)
