@@ -79,5 +79,8 @@ def command(
     if write_json(json_to, {"schema": 1, **summary}):
         return
     rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
+    if summary["up_to_date"]:
+        click.echo(f"{out} is up to date: every byte checked, nothing to do ({rows})")
+        return
     skipped = sum(summary["skipped"].values())
     click.echo(f"{out}: {rows}; {summary['dim']} features a row; {skipped} images left out")

@@ -51,7 +51,8 @@ def extract(
 ) -> dict[str, Any]:
     """Write the penultimate features of every split into a bank, and the classifier on them.
 
-    An extraction that was interrupted goes on where it stopped, to the same bits.
+    An extraction that was interrupted goes on where it stopped, to the same bits. A complete bank
+    that was made from the same is checked, and only rows that are damaged are made again.
 
     Parameters
     ----------
@@ -83,14 +84,16 @@ def extract(
     Returns
     -------
     dict
-        ``bank``, ``checkpoint``, ``epoch``, ``dim``, ``rows`` and ``skipped`` by split.
+        ``bank``, ``checkpoint``, ``epoch``, ``up_to_date`` (True where nothing had to be done),
+        ``dim``, ``rows`` and ``skipped`` by split.
 
     Raises
     ------
     InputError
         Images cannot be read, or features overflow `dtype` or are not finite.
     StaleError
-        The data set is no longer the one that was trained on, or has other classes.
+        The data set is no longer the one that was trained on, or has other classes; or the bank
+        there was made from something else.
     DamagedError
         The checkpoint is.
     """
@@ -108,7 +111,7 @@ def extract(
     bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
     kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
     plan = _plan(checkpoint, images, job, kept, dtype)
-    with BankWriter.begin(out, plan, overwrite=overwrite) as writer:
+    with BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer:
         for name, split in images.splits.items():
             job.fill(writer, name, split, kept[name], reporter)
         writer.commit()
@@ -116,6 +119,7 @@ def extract(
         "bank": str(out),
         "checkpoint": str(path),
         "epoch": checkpoint.record["epoch"],
+        "up_to_date": writer.up_to_date,
         "dim": plan.dim,
         "rows": {name: len(rows) for name, rows in kept.items()},
         "skipped": {name: len(ids) for name, ids in plan.skipped.items()},

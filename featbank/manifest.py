@@ -61,7 +61,8 @@ class Manifest:
     """Everything that a complete bank says of itself.
 
     `arrays` and `groups` record every file of the store but the root's own metadata, which holds
-    this manifest and its digest.
+    this manifest and its digest; `rows` is the digest of each split's ids and labels, in order;
+    `batch` is the number of rows that were computed together.
     """
 
     arrays: Mapping[str, ArrayRecord]
@@ -71,6 +72,7 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
     batch: int = 1
 
     def body(self) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class Manifest:
             "provenance": dict(self.provenance),
             "skipped": {name: list(ids) for name, ids in self.skipped.items()},
             "groups": dict(self.groups),
+            "rows": dict(self.rows),
             "batch": self.batch,
         }
 
@@ -139,6 +142,7 @@ class Manifest:
             provenance=dict(body["provenance"]),
             skipped={name: tuple(ids) for name, ids in body["skipped"].items()},
             groups={name: str(digest) for name, digest in body["groups"].items()},
+            rows={name: str(digest) for name, digest in body["rows"].items()},
             batch=int(body["batch"]),
         )
 

@@ -13,11 +13,10 @@ from torch import Tensor
 
 from featbank.data.transforms import Transform, fingerprint
 from featbank.data.types import ImageData
-from featbank.rows import SplitRows
+from featbank.rows import rows_digest
 
 __all__ = [
     "data_record",
-    "rows_digest",
     "tensors_digest",
     "transform_record",
     "versions",
@@ -38,12 +37,6 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps(head).encode() + b"\n")
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def rows_digest(rows: SplitRows) -> str:
-    """Return the SHA-256 of a split's ids and labels, in their order."""
-    listed = [list(rows.ids), rows.labels.tolist()]
-    return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
 
 
 def data_record(data: ImageData) -> dict[str, Any]:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from featbank import _zarr
 from featbank._chunks import ChunkRecord, chunk_file, digest_file, write_chunk
 from featbank._lock import FolderLock
+from featbank.bank import Bank
 from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
 from featbank.identity import differences
 from featbank.journal import Journal, read_journal
-from featbank.manifest import ArrayRecord, Manifest, canonical, commit
-from featbank.rows import SplitRows, check_rows
+from featbank.manifest import ArrayRecord, Manifest, commit
+from featbank.rows import SplitRows, check_rows, rows_digest
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
@@ -37,7 +38,7 @@ from featbank.schema import (
     chunk_rows,
 )
 from featbank.shots import Shots
-from featbank.verify import matches
+from featbank.verify import matches, verify
 
 __all__ = ["BankPlan", "BankWriter"]
 
@@ -117,19 +118,28 @@ class BankPlan:
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for an unfinished bank to be continued."""
-        lists = {
-            name: hashlib.sha256(canonical([list(rows.ids), rows.labels.tolist()])).hexdigest()
-            for name, rows in self.rows.items()
-        }
         return {
             "format": FORMAT,
             "dim": self.dim,
             "dtype": self.dtype,
             "batch": self.batch,
-            "rows": lists,
+            "rows": {name: rows_digest(rows) for name, rows in self.rows.items()},
             "class_names": list(self.class_names),
             "provenance": dict(self.provenance),
         }
+
+
+def identity_of(bank: Bank) -> dict[str, Any]:
+    """Return a complete bank's part of what `BankPlan.identity` says of a plan."""
+    return {
+        "format": FORMAT,
+        "dim": bank.dim,
+        "dtype": bank.dtype,
+        "batch": bank.manifest.batch,
+        "rows": dict(bank.manifest.rows),
+        "class_names": list(bank.class_names),
+        "provenance": dict(bank.provenance),
+    }
 
 
 class BankWriter:
@@ -156,20 +166,31 @@ class BankWriter:
     def __init__(self, store: Path, plan: BankPlan, lock: FolderLock) -> None:
         self.store, self.plan, self.lock = store, plan, lock
         self.journal = Journal(store)
+        self.up_to_date = False
         self.done: dict[tuple[str, int], ChunkRecord] = {}
         self.pending: list[tuple[str, int, Future[ChunkRecord]]] = []
         self.pool = ThreadPoolExecutor(IN_FLIGHT - 1)
 
     @classmethod
-    def begin(cls, path: str | Path, plan: BankPlan, *, overwrite: bool = False) -> BankWriter:
+    def begin(
+        cls, path: str | Path, plan: BankPlan, *, overwrite: bool = False, update: bool = False
+    ) -> BankWriter:
         """Begin a bank at `path`, or continue the unfinished one that is there.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Make a complete or unfinished bank anew. What is no bank is never replaced.
+        update : bool
+            Take a complete bank of the same plan as it is, every byte checked: nothing is missing
+            then but the rows that are damaged.
 
         Raises
         ------
         OutputExistsError
-            A complete bank is there and `overwrite` is not set, or something that is no bank.
+            A complete bank is there and neither is set, or something that is no bank.
         StaleError
-            The unfinished bank there was begun from something else; the message names it.
+            The bank there was made from something else; the message names the fields.
         StorageError
             The disk has too little room, or cannot be written.
         LockedError
@@ -185,35 +206,59 @@ class BankWriter:
             raise StorageError(message) from error
         try:
             writer = cls(store, plan, lock)
-            writer.settle(overwrite=overwrite)
+            writer.settle(overwrite=overwrite, update=update)
         except BaseException:
             lock.release()
             raise
         return writer
 
-    def settle(self, *, overwrite: bool) -> None:
-        """Clear the folder, or take over what its journal claims and its files confirm."""
+    def settle(self, *, overwrite: bool, update: bool) -> None:
+        """Clear the folder, or take over what its records claim and its files confirm."""
         if overwrite:
             clear(self.store)
         if (self.store / MANIFEST).is_file():
-            message = f"{self.store} exists; choose another path for --out, or add --overwrite"
-            raise OutputExistsError(message)
-        if (self.store / JOURNAL).is_file():
+            if not update:
+                message = f"{self.store} exists; choose another path for --out, or add --overwrite"
+                raise OutputExistsError(message)
+            self.adopt()
+        elif (self.store / JOURNAL).is_file():
             self.resume()
         else:
             check_room(self.store, self.plan.n_bytes())
             self.journal.begin(self.plan.identity())
 
+    def adopt(self) -> None:
+        """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
+        bank = Bank.open(self.store)
+        self.require_same(identity_of(bank))
+        damage = verify(bank).damage
+        bad = {(place.array, place.index) for place in damage}
+        for split in self.plan.rows:
+            name = f"{split}/{FEATURES}"
+            for index, record in enumerate(bank.manifest.arrays[name].chunks):
+                if (name, index) not in bad:
+                    self.done[split, index] = record
+        self.up_to_date = not damage
+        if damage:
+            self.journal.begin(self.plan.identity())
+            for (split, index), record in self.done.items():
+                self.journal.record(split, index, record)
+            (self.store / MANIFEST).unlink()
+
+    def require_same(self, identity: Mapping[str, Any]) -> None:
+        """Refuse to go on with a bank that was made from something else."""
+        differing = differences(identity, self.plan.identity())
+        if differing:
+            message = (
+                f"{self.store} was made from something else, by {', '.join(differing)}; "
+                "choose another path for --out, or add --overwrite to make it anew"
+            )
+            raise StaleError(message)
+
     def resume(self) -> None:
         """Keep the chunks whose files match the journal's claims."""
         begun, claims = read_journal(self.store)
-        differing = differences(begun, self.plan.identity())
-        if differing:
-            message = (
-                f"{self.store} was begun from something else, by {', '.join(differing)}; "
-                "choose another path for --out, or add --overwrite to begin anew"
-            )
-            raise StaleError(message)
+        self.require_same(begun)
         due = {(split, start): stop for split, start, stop in self.missing()}
         for (split, index), record in claims.items():
             planned = due.get((split, index * self.plan.step(split))) == record.stop
@@ -270,6 +315,8 @@ class BankWriter:
 
     def commit(self) -> None:
         """Write labels, ids and classifier, then the manifest: only now is there a bank."""
+        if self.up_to_date:
+            return
         self.collect(0)
         left = next(self.missing(), None)
         if left is not None:
@@ -301,6 +348,7 @@ class BankWriter:
             provenance=self.plan.provenance,
             skipped={name: ids for name, ids in self.plan.skipped.items() if ids},
             groups={name: sha256_of(self.store / name / "zarr.json") for name in groups},
+            rows={name: rows_digest(rows) for name, rows in self.plan.rows.items()},
             batch=self.plan.batch,
         )
 
