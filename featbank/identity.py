@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["INFORMATIVE", "differences", "flattened"]
+__all__ = ["INFORMATIVE", "differences", "feature_identity", "flattened"]
 
 # Recorded for a reader; a difference here does not make a bank another one.
-INFORMATIVE = frozenset({"versions", "device"})
+INFORMATIVE = frozenset({"versions", "device", "files"})
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -31,3 +31,13 @@ def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping)
         out |= flattened(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return out
+
+
+def feature_identity(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two banks must share for a head of one to make sense on the other.
+
+    The network, its layer and the images' transform, or the files that were imported; not the
+    list of images, nor how features are rounded.
+    """
+    left_out = INFORMATIVE | {"data", "dtype"}
+    return {key: value for key, value in provenance.items() if key not in left_out}

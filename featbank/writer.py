@@ -297,6 +297,7 @@ class BankWriter:
                 f"({stop - start}, {self.plan.dim}) is due"
             )
             raise InputError(message)
+        block = np.require(block, requirements=["C", "W"])  # what torch shares without a copy
         check_values(block, self.plan.dtype, split, rows.ids[start:stop])
         index = start // step
         chunk = np.empty((step, self.plan.dim), dtype=self.plan.dtype)
@@ -452,7 +453,7 @@ def extremes(block: NDArray[Any]) -> tuple[float, float]:
     """Return the smallest and largest value (NaN where there is one), in one pass."""
     import torch
 
-    low, high = torch.aminmax(torch.from_numpy(np.ascontiguousarray(block)))
+    low, high = torch.aminmax(torch.from_numpy(block))
     return float(low), float(high)
 
 
@@ -460,7 +461,7 @@ def copy_rows(source: NDArray[Any], target: NDArray[Any]) -> None:
     """Copy into the stored dtype; by torch, whose half-precision conversion is vectorised."""
     import torch
 
-    torch.from_numpy(target).copy_(torch.from_numpy(np.ascontiguousarray(source)))
+    torch.from_numpy(target).copy_(torch.from_numpy(source))
 
 
 def write_array(store: Path, name: str, values: NDArray[Any]) -> ArrayRecord:

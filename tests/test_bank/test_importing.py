@@ -76,7 +76,7 @@ BAD = {
         {"class_names": np.array(list("abcdef"))},
         r"no training images for class 5 \('f'\)",
     ),
-    "unknown key": ({"wieght": np.zeros(3)}, "keys without a meaning: wieght"),
+    "unknown key": ({"wieght": np.zeros(3)}, "names without a meaning: wieght"),
     "classifier": (
         {"weight": np.zeros((5, 3), np.float32)},
         r"weight \(5, 3\).*need \(5, 12\)",
