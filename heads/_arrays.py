@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 __all__ = [
@@ -100,13 +101,14 @@ def one_thread_if_small(n_products: int) -> Iterator[None]:
     operation waits for its slowest thread: 200 steps of 512 rows, 3 features and 3 classes took
     1.6 s on two busy cores, and 0.05 s on one thread.
     """
-    before = torch.get_num_threads()
-    if before == 1 or n_products > _FEW_PRODUCTS:
+    if n_products > _FEW_PRODUCTS:
         yield
         return
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(limits=1, user_api="blas"):  # scipy's own, in L-BFGS
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -25,6 +25,7 @@ from heads._checks import (
 )
 from heads._linear import linear_scores
 from heads._softmax import fit_softmax
+from heads.errors import HeadInputError
 
 __all__ = ["Head", "LinearHead", "Stage1Head"]
 
@@ -38,6 +39,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     the same device. float32 and float64 are computed in, half precisions in float32, whole
     numbers in float64.
     """
+
+    _fitted: tuple[str, ...]  # what `_fit` returns, by name
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on features X (n, D) and labels y (n,).
@@ -129,6 +132,9 @@ class Stage1Head(LinearHead):
     bias: Any
 
     def _code(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        if self.weight is None and self.bias is not None:
+            message = f"{type(self).__name__}: a bias without a weight; give both, or neither"
+            raise HeadInputError(message)
         if self.weight is None:
             return code_labels(labels)
         return code_row_numbers(labels, len(self.weight))
@@ -140,4 +146,9 @@ class Stage1Head(LinearHead):
         if self.weight is None:
             return fit_softmax(feats, y_idx, n_classes, weight_decay)
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
-        return match(W, feats), match(b, feats)
+        # Copies: what is fitted must not follow later changes to what was given, and one layout
+        # in memory gives one result to the last bit.
+        return (
+            match(W, feats).clone(memory_format=torch.contiguous_format),
+            match(b, feats).clone(memory_format=torch.contiguous_format),
+        )

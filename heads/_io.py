@@ -136,20 +136,43 @@ def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict
     return tensors, record
 
 
-def _unpack(tensors: Mapping[str, Tensor], record: dict[str, Any]) -> Head:
-    values: dict[str, dict[str, Any]] = {
-        "params": dict(record["params"]),
-        "fitted": dict(record["fitted"]),
-    }
+def _unpack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Head:
+    values = {group: {**record[group]} for group in ("params", "fitted")}
     for name, tensor in tensors.items():
         group, _, attribute = name.partition(".")
         values[group][attribute] = tensor.numpy()
+    labels = {name: _labels_from_json(coded) for name, coded in record["labels"].items()}
     head = _CLASSES[record["class"]](**values["params"])
-    for name, value in values["fitted"].items():
+    head._check_params()
+    _check_fitted(head, values["fitted"], labels)
+    for name, value in (values["fitted"] | labels).items():
         setattr(head, name, value)
-    for name, coded in record["labels"].items():
-        setattr(head, name, _labels_from_json(coded))
     return head
+
+
+def _check_fitted(
+    head: Head, fitted: Mapping[str, Any], labels: Mapping[str, NDArray[Any]]
+) -> None:
+    """Refuse names that `fit` does not set, and arrays that cannot belong together."""
+    names, optional = {*fitted, *labels}, {"feature_names_in_"}
+    expected = {"classes_", "n_features_in_", *head._fitted}
+    if names - optional != expected:
+        message = f"it holds {sorted(names)} and should hold {sorted(expected)}"
+        raise ValueError(message)
+    n_classes, width = len(labels["classes_"]), int(fitted["n_features_in_"])
+    shapes = {
+        "weight_": (n_classes, width),
+        "centroids_": (n_classes, width),
+        "bias_": (n_classes,),
+        "scale_": (n_classes,),
+        "mean_": (width,),
+    }
+    for name, value in fitted.items():
+        if name in shapes and value is not None:
+            good = value.shape == shapes[name] and value.dtype.kind == "f"
+            if not (good and np.isfinite(value).all()):
+                message = f"{name} should be {shapes[name]} finite numbers"
+                raise ValueError(message)
 
 
 def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
@@ -211,7 +234,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         record, sha256 = header["head"], header["sha256"]
         sound = _digest(tensors, record) == sha256
         version = record["format"]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        AttributeError,
+    ) as error:
         message = f"{path}: not a head file, or a damaged one ({type(error).__name__}: {error})"
         raise HeadFileError(" ".join(message.split())) from error
     if not sound:

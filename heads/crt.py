@@ -50,6 +50,8 @@ class ClassifierRetraining(RecipeParams, LinearHead):
     ICLR 2020, section 4.2.
     """
 
+    _fitted = ("weight_", "bias_", "n_steps_", "floored_")
+
     def __init__(
         self,
         solver: str = "sgd",

@@ -43,6 +43,8 @@ class JointClassifier(Stage1Head):
     array([1])
     """
 
+    _fitted = ("weight_", "bias_")
+
     def __init__(self, weight: Any = None, bias: Any = None, weight_decay: float = 5e-4) -> None:
         self.weight = weight
         self.bias = bias

@@ -56,6 +56,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     ICLR 2020, section 4.2, and `models/TauNormClassifier.py` of its code, which scales the bias.
     """
 
+    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_")
     _default_epochs = 5
 
     def __init__(

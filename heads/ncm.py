@@ -89,6 +89,7 @@ class NearestClassMean(Head):
     """
 
     transform = _NotAMethod()
+    _fitted = ("centroids_", "mean_")
 
     def __init__(
         self,

@@ -78,6 +78,8 @@ class TauNorm(Stage1Head):
     array([1])
     """
 
+    _fitted = ("weight_", "bias_", "scale_")
+
     def __init__(
         self, tau: float = 1.0, keep_bias: bool = False, weight: Any = None, bias: Any = None
     ) -> None:
