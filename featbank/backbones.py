@@ -30,9 +30,9 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 class TinyCNN(nn.Module):
-    """A small network for 8x8 to 32x32 images: six 3x3 convolutions, 128 features."""
+    """A small network for 8x8 to 32x32 images: six 3x3 convolutions, 64 features."""
 
-    def __init__(self, n_classes: int, width: int = 32) -> None:
+    def __init__(self, n_classes: int, width: int = 16) -> None:
         super().__init__()
         self.stem = _conv(3, width)
         self.stages = nn.Sequential(
