@@ -37,5 +37,5 @@ def accuracies(
 ) -> dict[str, float | None]:
     """Mean of per-class accuracies, over all classes and over those of few images."""
     per_class = [float((predictions[labels == c] == c).mean()) for c in range(len(counts))]
-    few = [acc for acc, n in zip(per_class, counts, strict=True) if n < 3]
+    few = [acc for acc, n in zip(per_class, counts, strict=True) if n < 20]
     return {"all": float(np.mean(per_class)), "few": float(np.mean(few)) if few else None}
