@@ -30,9 +30,9 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 class TinyCNN(nn.Module):
-    """A small network for 8x8 to 32x32 images: six 3x3 convolutions, 128 features."""
+    """A small network for 8x8 to 32x32 images: six 3x3 convolutions, 64 features."""
 
-    def __init__(self, n_classes: int, width: int = 32) -> None:
+    def __init__(self, n_classes: int, width: int = 16) -> None:
         super().__init__()
         self.stem = _conv(3, width)
         self.stages = nn.Sequential(
@@ -66,6 +66,19 @@ def _require_backbone(name: str) -> None:
         require_known("backbone", name, [TINY_CNN, *timm.list_models()])
 
 
+def _timm_config(name: str) -> Any:
+    """Return timm's record of a backbone: input size, normalisation, crop."""
+    import timm
+
+    _require_backbone(name)
+    try:
+        found = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        message = f"unknown backbone {name!r}: {error}"
+        raise InputError(message) from error
+    return found or timm.models.PretrainedCfg()  # ImageNet's, for a model without weights
+
+
 def input_spec(name: str, image_size: int | None, native_size: int | None) -> InputSpec:
     """Return what a backbone wants to see.
 
@@ -80,13 +93,7 @@ def input_spec(name: str, image_size: int | None, native_size: int | None) -> In
     """
     if name == TINY_CNN:
         return InputSpec(image_size or native_size or _TINY_SIDE, mean=_HALF, std=_HALF)
-    import timm
-
-    _require_backbone(name)
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        message = f"backbone {name!r} has no such weights; leave out what follows the dot"
-        raise InputError(message)
+    config = _timm_config(name)
     return InputSpec(
         size=image_size or config.input_size[-1],
         mean=tuple(config.mean),
@@ -122,12 +129,9 @@ def _tiny(n_classes: int, pretrained: bool) -> nn.Module:
 def _from_timm(name: str, n_classes: int, image_size: int, pretrained: bool) -> nn.Module:
     import timm
 
-    _require_backbone(name)
-    config = timm.get_pretrained_cfg(name)
     # Only models of a fixed size (vision transformers) are built for it; others take any.
-    sized: dict[str, Any] = (
-        {"img_size": image_size} if config is not None and config.fixed_input_size else {}
-    )
+    fixed = _timm_config(name).fixed_input_size
+    sized: dict[str, Any] = {"img_size": image_size} if fixed else {}
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=pretrained, num_classes=n_classes, **sized
@@ -225,8 +229,14 @@ def _probed(model: nn.Module, image_size: int) -> Tensor:
     """Return what the network makes of two images of noise, in eval mode."""
     was_training, device = model.training, next(model.parameters()).device
     probe = torch.randn(2, 3, image_size, image_size, generator=torch_generator(0, "probe"))
-    with torch.inference_mode():
-        output: Tensor = model.eval()(probe.to(device))
+    try:
+        with torch.inference_mode():
+            output: Tensor = model.eval()(probe.to(device))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        kind = type(model).__name__
+        message = f"cannot run {kind} on images of {image_size} pixels: {reason}"
+        raise InputError(message) from error
     model.train(was_training)
     return output
 

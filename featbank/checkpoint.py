@@ -31,7 +31,7 @@ __all__ = [
 
 FORMAT = 1
 BEST, LAST = "best.safetensors", "last.safetensors"
-_RECORD, _DIGEST = "featbank", "sha256"
+_HEADER = "featbank"
 _MODEL, _OPTIMIZER = "model.", "optimizer."
 
 
@@ -44,8 +44,8 @@ class Checkpoint:
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
-    return hashlib.sha256(f"{record}\n{tensors_digest(tensors)}".encode()).hexdigest()
+def _digest(record: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    return hashlib.sha256(canonical([record, tensors_digest(tensors)])).hexdigest()
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -54,9 +54,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     named |= {_OPTIMIZER + name: value for name, value in checkpoint.optimizer.items()}
     # Copies, because tensors that share memory are refused and strided ones would be rearranged.
     tensors = {name: each.detach().cpu().clone().contiguous() for name, each in named.items()}
-    record = canonical({**checkpoint.record, "format": FORMAT}).decode()
-    header = {_RECORD: record, _DIGEST: _digest(record, tensors)}
-    replace_file(path, lambda part: save_file(tensors, part, metadata=header))
+    record = {**checkpoint.record, "format": FORMAT}
+    # One entry, because safetensors writes several in an order that changes from run to run.
+    header = canonical({"digest": _digest(record, tensors), "record": record}).decode()
+    replace_file(path, lambda part: save_file(tensors, part, metadata={_HEADER: header}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -89,13 +90,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def _checked_record(
     path: Path, header: Mapping[str, str], tensors: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    if _RECORD not in header:
+    if _HEADER not in header:
         message = f"{path} is no featbank checkpoint: its header has no record of one"
         raise DamagedError(message)
-    if header.get(_DIGEST) != _digest(header[_RECORD], tensors):
+    try:
+        outer = json.loads(header[_HEADER])
+        record: dict[str, Any] = outer["record"]
+        intact = outer["digest"] == _digest(record, tensors)
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
         message = f"{path} is damaged: what it holds does not have the digest that it names"
         raise DamagedError(message)
-    record: dict[str, Any] = json.loads(header[_RECORD])
     if record["format"] != FORMAT:
         message = f"{path} has checkpoint format {record['format']}; this featbank reads {FORMAT}"
         raise InputError(message)

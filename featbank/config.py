@@ -96,6 +96,6 @@ class TrainConfig:
 # Settings that suit a data set too small for the defaults, by the data set's name.
 PRESETS = {
     "digits-lt": TrainConfig(
-        backbone="tiny-cnn", epochs=60, batch_size=32, lr=0.05, warmup_epochs=2
+        backbone="tiny-cnn", epochs=40, batch_size=32, lr=0.05, warmup_epochs=2
     ),
 }

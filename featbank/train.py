@@ -196,7 +196,7 @@ class _Session:
             "workers": config.workers,
             "pin": device.type == "cuda",
         }
-        transform = train_transform(spec, data.mirrored)
+        transform = train_transform(spec, data.photographs)
         self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
         if "val" in data.splits:
             self.eval_plan.batches = eval_batches(len(data.splits["val"]), config.batch_size)

@@ -60,7 +60,7 @@ def open_digits_lt(params: Params) -> ImageData:
         splits={name: _split(np.flatnonzero(mask), labels, images) for name, mask in rows.items()},
         shots=shots_from(params, SHOTS),
         native_size=images.shape[1],
-        mirrored=False,
+        photographs=False,
     )
 
 

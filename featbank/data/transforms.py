@@ -62,16 +62,17 @@ def eval_transform(spec: InputSpec) -> Transform:
     return composed
 
 
-def train_transform(spec: InputSpec, mirrored: bool = True) -> Transform:
-    """Return random resized crop, flip where it keeps the class, colour jitter, normalisation.
+def train_transform(spec: InputSpec, photographs: bool = True) -> Transform:
+    """Return random resized crop, for photographs flip and colour jitter, and normalisation.
 
     Draws come from torch's process-wide generator, as torchvision has it; the caller isolates it.
     """
     scale = _TINY_SCALE if spec.size < _TINY_SIDE else _SCALE
     mode = InterpolationMode(spec.interpolation)
     steps = [v2.RandomResizedCrop(spec.size, scale=scale, interpolation=mode)]
-    steps += [v2.RandomHorizontalFlip()] if mirrored else []
-    steps += [v2.ColorJitter(brightness=_JITTER, contrast=_JITTER, saturation=_JITTER)]
+    if photographs:
+        jitter = v2.ColorJitter(brightness=_JITTER, contrast=_JITTER, saturation=_JITTER)
+        steps += [v2.RandomHorizontalFlip(), jitter]
     composed: Transform = v2.Compose(steps + _to_normalised(spec))
     return composed
 

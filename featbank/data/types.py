@@ -34,8 +34,8 @@ class ImageData:
     ----------
     native_size
         Side in pixels that all images have, or None where sizes differ.
-    mirrored
-        Whether an image flipped left to right still shows its class; digits do not.
+    photographs
+        Whether mirroring and colour jitter keep an image's class; a mirrored digit is none.
     counts
         Training images per class, (C,) int64.
 
@@ -51,7 +51,7 @@ class ImageData:
     splits: Mapping[str, ImageSplit]
     shots: Shots = field(default_factory=Shots)
     native_size: int | None = None
-    mirrored: bool = True
+    photographs: bool = True
     counts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from featbank.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    find_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from featbank.errors import DamagedError, InputError, MissingFileError
+
+SHARED = torch.arange(6.0)
+CHECKPOINT = Checkpoint(
+    record={"epoch": 3, "history": [{"loss": 0.1 + 0.2, "val": None}], "names": ["Ü", "<b>"]},
+    model={
+        "w": SHARED.reshape(2, 3).T,
+        "same memory": SHARED,
+        "n": torch.tensor(7),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "layout": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+        "empty": torch.zeros(0, 4),
+    },
+    optimizer={"0.exp_avg": torch.full((2, 3), 0.5), "0.step": torch.tensor(4.0)},
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_checkpoint(tmp_path / LAST, CHECKPOINT)
+    return tmp_path / LAST
+
+
+def test_what_is_written_is_read_back(path: Path) -> None:
+    got = read_checkpoint(path)
+
+    assert {**CHECKPOINT.record, "format": 1} == got.record
+    for part in ("model", "optimizer"):
+        want, have = getattr(CHECKPOINT, part), getattr(got, part)
+        assert want.keys() == have.keys()
+        assert all(torch.equal(want[k], have[k]) and want[k].dtype == have[k].dtype for k in want)
+
+
+def test_no_partial_file_is_left_and_the_same_state_gives_the_same_bytes(path: Path) -> None:
+    before = path.read_bytes()
+    write_checkpoint(path, CHECKPOINT)
+
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [LAST]
+
+
+def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = path.read_bytes()
+    monkeypatch.setattr("featbank.checkpoint.save_file", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(path, CHECKPOINT)
+
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == [LAST]
+
+
+def test_every_flipped_byte_is_refused(path: Path) -> None:
+    good = path.read_bytes()
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << (place % 8)
+        path.write_bytes(bad)
+        with pytest.raises(DamagedError, match=LAST):
+            read_checkpoint(path)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": lambda good: good[:-5],
+    "cut in the header": lambda good: good[:40],
+    "longer": lambda good: good + b"x",
+    "pickle": lambda _: b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+    "huge header": lambda good: b"\xff" * 8 + good[8:],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_other_damage_is_refused_in_one_line(path: Path, kind: str) -> None:
+    path.write_bytes(DAMAGE[kind](path.read_bytes()))
+
+    with pytest.raises(DamagedError, match="is no safetensors file, or is damaged") as caught:
+        read_checkpoint(path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_somebody_elses_safetensors_is_no_checkpoint(tmp_path: Path) -> None:
+    save_file({"w": torch.ones(2)}, tmp_path / "a.safetensors")
+
+    with pytest.raises(DamagedError, match="is no featbank checkpoint"):
+        read_checkpoint(tmp_path / "a.safetensors")
+
+
+def test_a_later_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featbank.checkpoint.FORMAT", 2)
+    write_checkpoint(tmp_path / LAST, CHECKPOINT)
+    monkeypatch.undo()
+
+    with pytest.raises(InputError, match="format 2; this featbank reads 1"):
+        read_checkpoint(tmp_path / LAST)
+
+
+def test_a_run_means_its_best_or_its_last_checkpoint(path: Path) -> None:
+    run = path.parent
+    assert find_checkpoint(run) == path  # without a val split there is no best one
+
+    write_checkpoint(run / BEST, CHECKPOINT)
+
+    assert find_checkpoint(run) == run / BEST
+    assert find_checkpoint(run, "last") == path
+    assert find_checkpoint(path) == path
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"holds no best\.safetensors or last"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(MissingFileError, match="no checkpoint 'nowhere'"):
+        read_checkpoint(Path("nowhere"))
+    with pytest.raises(InputError, match="unknown checkpoint 'bset'; did you mean best"):
+        find_checkpoint(tmp_path, "bset")
