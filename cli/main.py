@@ -13,7 +13,7 @@ COMMANDS = {
     "demo": ("cli.demo", "Train, bank, fit and compare on real images, in about a minute."),
     "train": ("cli.train", "Train a backbone on long-tailed images."),
     "extract": ("cli.extract", "Write a trained backbone's frozen features into a bank."),
-    "import": ("cli.import_", "Make a bank of features that exist in a file."),
+    "import": ("cli.import_", "Make a bank of features that exist in files."),
     "info": ("cli.info", "Show what a bank holds and where it came from."),
     "verify": ("cli.verify", "Read and check every byte of a bank; name what is damaged."),
     "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
