@@ -138,7 +138,7 @@ def code_row_numbers(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Read `labels` as rows 0..n_classes-1 of a stage-1 weight, or say which one is not."""
     whole = labels.astype(np.int64) if labels.dtype.kind in "iufb" else np.full(len(labels), -1)
-    wrong = np.flatnonzero((whole < 0) | (whole >= n_classes) | (whole != labels))
+    wrong = np.flatnonzero((whole < 0) | (whole >= n_classes))
     if wrong.size:
         message = (
             f"label {labels[wrong[0]]} (row {wrong[0]}) is outside 0..{n_classes - 1}: with a "

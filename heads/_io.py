@@ -127,13 +127,18 @@ def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict
             if name in ("classes_", "feature_names_in_"):
                 record["labels"][name] = _labels_to_json(value)
             elif isinstance(value, np.ndarray | Tensor | list | tuple):
-                tensors[f"{group}.{name}"] = (
-                    as_tensor(value).cpu().clone(memory_format=torch.contiguous_format)
-                )
+                tensors[f"{group}.{name}"] = _plain(as_tensor(value))
             else:
                 record[group][name] = value.item() if isinstance(value, np.generic) else value
     _refuse_what_json_cannot_hold(record)
     return tensors, record
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Copy to the host, contiguous (safetensors garbles other layouts), in a dtype numpy has."""
+    host = tensor.cpu()
+    host = host.float() if host.dtype == torch.bfloat16 else host
+    return host.clone(memory_format=torch.contiguous_format)
 
 
 def _unpack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Head:

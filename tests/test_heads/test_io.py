@@ -62,15 +62,17 @@ def test_round_trip_keeps_every_bit(name: str, labels: str, data: Cloud, tmp_pat
 
 
 @pytest.mark.parametrize("name", STAGE1)
-@pytest.mark.parametrize("layout", ["C", "F", "view", "torch", "transposed"])
+@pytest.mark.parametrize("layout", ["C", "F", "view", "torch", "transposed", "bfloat16"])
 def test_stage_one_is_kept_in_every_layout(
     name: str, layout: str, data: Cloud, tmp_path: Path
 ) -> None:
+    coarse = torch.from_numpy(data.W).bfloat16()
     W = {
         "C": data.W,
         "F": np.asfortranarray(data.W),
         "view": np.repeat(data.W, 2, axis=1)[:, ::2],
         "torch": torch.from_numpy(data.W),
+        "bfloat16": coarse,
         "transposed": torch.from_numpy(data.W.T.copy()).T,
     }[layout]
     head = fitted(name, data, data.y, weight=W, bias=data.b)
@@ -78,7 +80,8 @@ def test_stage_one_is_kept_in_every_layout(
 
     loaded = heads.load(tmp_path / "a.head")
 
-    np.testing.assert_array_equal(loaded.weight, data.W)
+    want = coarse.float().numpy() if layout == "bfloat16" else data.W
+    np.testing.assert_array_equal(loaded.weight, want)
     np.testing.assert_array_equal(loaded.predict(data.X_test), head.predict(data.X_test))
     refitted = loaded.fit(data.X, data.y)
     np.testing.assert_array_equal(

@@ -68,6 +68,30 @@ def test_near_ties_are_settled_in_float64(rng: np.random.Generator, metric: str)
         np.testing.assert_array_equal(head.predict(queries), exact.argmax(axis=1))
 
 
+def test_equals_in_float64_go_to_the_first_whatever_the_product_rounds() -> None:
+    # Both inner products are the same sum in another order, and so round differently.
+    rng = np.random.default_rng(0)
+    part = (rng.normal(size=(400, 64)) / 3).astype(np.float32)
+    X = np.concatenate([part, part[:, ::-1]], axis=1)  # palindromes
+    centroid = rng.normal(size=128).astype(np.float32)
+    centroids = np.stack([centroid, centroid[::-1]])
+
+    for engine in ("faiss", "torch"):
+        head = NearestClassMean("un", "dot", engine=engine).fit(centroids, [0, 1])
+        assert not head.predict(X).any()
+
+
+def test_scores_of_near_ties_are_those_of_float64(rng: np.random.Generator) -> None:
+    # Far from the origin a distance is small beside its terms: float32 alone loses two digits.
+    X = (300 + rng.normal(size=(3, 64))).astype(np.float32)
+    queries = (300 + rng.normal(size=(50, 64))).astype(np.float32)
+    exact = -((queries[:, None].astype(np.float64) - X[None]) ** 2).sum(-1)
+
+    scores = NearestClassMean("un").fit(X, [0, 1, 2]).decision_function(queries)
+
+    np.testing.assert_allclose(scores, exact, rtol=1e-6)
+
+
 @pytest.mark.parametrize("engine", ["faiss", "torch"])
 def test_equal_centroids_go_to_the_first_class(rng: np.random.Generator, engine: str) -> None:
     X = np.repeat(rng.normal(size=(1, 33)), 6, axis=0).astype(np.float32)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from heads import ClassifierRetraining, LearnableWeightScaling
+from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling
 from heads._sampling import class_aware_rows
 from heads._sgd import Plan, Recipe, descend, plan_steps
+from heads.metrics import evaluate
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -144,16 +145,17 @@ def test_crt_learns_what_autograd_learns(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(head.bias_, theta.detach()[:, 5], rtol=1e-9)
 
 
-def test_crt_lifts_the_rare_classes(rng: np.random.Generator, seed: int) -> None:
-    from heads import JointClassifier
-    from heads.metrics import evaluate
+def test_crt_lifts_the_rare_classes() -> None:
+    """On the mean of ten data sets: on one the classes may lie too far apart to differ."""
+    few = np.zeros((10, 2))
+    for index in range(10):
+        data = cloud(np.random.default_rng(index), n_classes=6, width=8, n_max=300)
+        for column, head in enumerate((JointClassifier(weight_decay=1e-2), ClassifierRetraining())):
+            predicted = head.fit(data.X, data.y).predict(data.X_test)
+            few[index, column] = evaluate(data.y_test, predicted, data.counts)["few"]
 
-    data = cloud(rng, n_classes=6, width=8, n_max=300)
-    few = [
-        evaluate(data.y_test, head.fit(data.X, data.y).predict(data.X_test), data.counts)["few"]
-        for head in (JointClassifier(weight_decay=1e-2), ClassifierRetraining())
-    ]
-    assert few[1] > few[0]
+    joint, crt = few.mean(axis=0)
+    assert crt > joint + 0.05
 
 
 def test_divergence_is_said(rng: np.random.Generator) -> None:

@@ -105,6 +105,18 @@ def test_selecting_by_fits_agrees_with_the_curve(rng: np.random.Generator) -> No
     assert max(c["metrics"]["all"] for c in got.candidates) == chosen["value"]
 
 
+def test_selecting_among_equals_takes_the_middle(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    values = [0.0, 1e-12, 2e-12, 3e-12, 4e-12]
+
+    got = select(
+        lambda tau: TauNorm(tau, weight=data.W).fit(data.X, data.y),
+        values, data.X_test, data.y_test, data.counts,
+    )  # fmt: skip
+
+    assert got.value == 2e-12
+
+
 def test_selection_refuses_what_it_cannot_compare(rng: np.random.Generator) -> None:
     data = cloud(rng)
     val = (data.X_test, data.y_test, data.counts)
