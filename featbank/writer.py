@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from featbank import _zarr
 from featbank._chunks import ChunkRecord, chunk_file, digest_file, write_chunk
 from featbank._lock import FolderLock
+from featbank._plain import require_no_links
 from featbank.bank import Bank
 from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
 from featbank.identity import differences
@@ -229,6 +230,7 @@ class BankWriter:
 
     def adopt(self) -> None:
         """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
+        refuse_links(self.store)
         bank = Bank.open(self.store)
         self.require_same(identity_of(bank))
         damage = verify(bank).damage
@@ -257,11 +259,13 @@ class BankWriter:
 
     def resume(self) -> None:
         """Keep the chunks whose files match the journal's claims."""
+        refuse_links(self.store)
         begun, claims = read_journal(self.store)
         self.require_same(begun)
         due = {(split, start): stop for split, start, stop in self.missing()}
         for (split, index), record in claims.items():
-            planned = due.get((split, index * self.plan.step(split))) == record.stop
+            known = split in self.plan.rows
+            planned = known and due.get((split, index * self.plan.step(split))) == record.stop
             if planned and matches(self.file(split, index), record):
                 self.done[split, index] = record
 
@@ -391,6 +395,15 @@ def refuse_foreign(store: Path) -> None:
     if not (store / MANIFEST).is_file() or b'"featbank"' not in (store / MANIFEST).read_bytes():
         message = f"{store} exists and is not a bank; choose another path for --out"
         raise OutputExistsError(message)
+
+
+def refuse_links(store: Path) -> None:
+    """Refuse to go on in a folder with symbolic links: a chunk could land anywhere."""
+    try:
+        require_no_links(store)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}; take it out of the bank"
+        raise InputError(message) from error
 
 
 def clear(store: Path) -> None:
