@@ -131,7 +131,7 @@ class Manifest:
         """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
         arrays = {name: ArrayRecord.from_json(raw) for name, raw in body["arrays"].items()}
         for name in arrays:
-            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z]+", name):
+            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z0-9_]+", name):
                 message = f"array name {name!r}"
                 raise ValueError(message)
         return cls(
