@@ -34,6 +34,10 @@ __all__ = ["command"]
 @options.workers
 @options.device
 @options.on_bad_image
+@click.option(
+    "--check-images", is_flag=True,
+    help="For rows that are there already, compare the images' digests, not only their sizes.",
+)  # fmt: skip
 @options.overwrite
 @options.json_to
 @options.quiet
@@ -48,6 +52,7 @@ def command(
     workers: int,
     device: str,
     on_bad_image: str,
+    check_images: bool,
     overwrite: bool,
     json_to: Path | None,
     quiet: bool,
@@ -73,6 +78,7 @@ def command(
         workers=workers,
         use_autocast=amp,
         on_bad_image=on_bad_image,
+        check_images=check_images,
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )

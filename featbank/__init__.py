@@ -13,8 +13,9 @@ from featbank.errors import (
     StaleError,
     StorageError,
 )
+from featbank.plan import BankPlan
 from featbank.shots import Shots
-from featbank.writer import BankPlan, BankWriter
+from featbank.writer import BankWriter
 
 __all__ = [
     "Bank",

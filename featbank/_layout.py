@@ -20,6 +20,8 @@ from featbank.schema import (
     FEATURE_DTYPES,
     FEATURES,
     IDS,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
     LABELS,
 )
 
@@ -89,6 +91,14 @@ def whole(value: Any, most: int = MOST_ROWS) -> int:
     return value
 
 
+def text(value: Any) -> str:
+    """Return a string."""
+    if not isinstance(value, str):
+        message = f"{value!r:.40} where a text is due"
+        raise ValueError(message)
+    return value
+
+
 def digest(value: Any) -> str:
     """Return a SHA-256 in hexadecimal."""
     if not isinstance(value, str) or len(value) != 64 or not _HEX.issuperset(value):
@@ -120,6 +130,9 @@ def check_layout(manifest: Manifest) -> None:
         expect(arrays, f"{split}/{FEATURES}", (n_rows, dim), dtype)
         expect(arrays, f"{split}/{LABELS}", (n_rows,), "int64")
         expect(arrays, f"{split}/{IDS}", (n_rows,), "string")
+        if f"{split}/{IMAGE_SHA256}" in arrays or f"{split}/{IMAGE_BYTES}" in arrays:
+            expect(arrays, f"{split}/{IMAGE_SHA256}", (n_rows, 32), "uint8")
+            expect(arrays, f"{split}/{IMAGE_BYTES}", (n_rows,), "int64")
     if dtype not in FEATURE_DTYPES or len(manifest.class_counts) != n_classes:
         message = f"features of {dtype}, {len(manifest.class_counts)} counts of {n_classes} classes"
         raise ValueError(message)

@@ -29,6 +29,8 @@ from featbank.schema import (
     CLASSIFIER_WEIGHT,
     FEATURES,
     IDS,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
     JOURNAL,
     LABELS,
     MANIFEST,
@@ -197,6 +199,21 @@ class Split:
         name = f"{self.name}/{IDS}"
         check_files(self.bank.path / name, self.bank.manifest.arrays[name])
         return _zarr.read_strings(self.bank.path, name)
+
+    @cached_property
+    def image_sha256(self) -> NDArray[np.uint8] | None:
+        """SHA-256 of the image that each row was made from, (N, 32), where it was recorded."""
+        return self.optional(IMAGE_SHA256)
+
+    @cached_property
+    def image_bytes(self) -> NDArray[np.int64] | None:
+        """Size in bytes of the image that each row was made from, (N,), where recorded."""
+        return self.optional(IMAGE_BYTES)
+
+    def optional(self, array: str) -> NDArray[Any] | None:
+        """Read an array that not every bank has."""
+        name = f"{self.name}/{array}"
+        return self.bank.read_array(name) if name in self.bank.manifest.arrays else None
 
     def read(self, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Read all features, (N, D), in the stored dtype or the one asked for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,12 @@ from featbank.data.types import ImageData, ImageSplit
 from featbank.device import autocast, device_name, resolve_device
 from featbank.errors import InputError, StaleError
 from featbank.names import require_known
+from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, tensors_digest, transform_record, versions
 from featbank.rows import SplitRows
 from featbank.train import load_weights
-from featbank.writer import BankPlan, BankWriter
+from featbank.writer import BankWriter
 
 __all__ = ["ON_BAD_IMAGE", "extract"]
 
@@ -34,7 +36,7 @@ ON_BAD_IMAGE = ("error", "skip")
 Rows = NDArray[np.int64]
 
 
-def extract(
+def extract(  # noqa: PLR0913 - one for every option of the command
     run_or_checkpoint: str | Path,
     out: str | Path,
     *,
@@ -46,6 +48,7 @@ def extract(
     workers: int = 0,
     use_autocast: bool = False,
     on_bad_image: str = "error",
+    check_images: bool = False,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -76,6 +79,9 @@ def extract(
     on_bad_image
         ``error``: stop at the first image that cannot be read. ``skip``: decode every image once
         before, leave out the rows of those that cannot be read, and record their ids.
+    check_images
+        Compare the digest of every image with the one recorded for rows that are there already,
+        not only its size.
     overwrite
         Replace a bank.
     reporter
@@ -112,6 +118,8 @@ def extract(
     kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
     plan = _plan(checkpoint, images, job, kept, dtype)
     with BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer:
+        for name, split in images.splits.items():
+            refresh(writer, name, split, kept[name], digests=check_images)
         for name, split in images.splits.items():
             job.fill(writer, name, split, kept[name], reporter)
         writer.commit()
@@ -180,6 +188,7 @@ def _plan(
         provenance=_provenance(checkpoint, images, job, dtype),
         skipped={name: np.delete(ids[name], kept[name]).tolist() for name in ids},
         batch=job.batch_size,
+        images=True,
     )
 
 
@@ -197,6 +206,32 @@ def _provenance(checkpoint: Checkpoint, images: ImageData, job: _Job, dtype: str
         "device": device_name(job.device),
         "versions": versions(),
     }
+
+
+def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, digests: bool) -> None:
+    """Compare the images of rows that are there with what was recorded when they were decoded.
+
+    In an unfinished bank, rows of changed images are made again; in a complete one they are
+    refused, since nobody asked to replace it.
+    """
+    for start, stop, sizes, hashes in writer.recorded_images(name):
+        now = [split.images.n_bytes(int(row)) for row in rows[start:stop]]
+        changed = np.asarray(now) != sizes
+        if digests and not changed.any():
+            read = [hashlib.sha256(split.images.raw(int(row))).digest() for row in rows[start:stop]]
+            changed = (np.frombuffer(b"".join(read), np.uint8).reshape(-1, 32) != hashes).any(
+                axis=1
+            )
+        if not changed.any():
+            continue
+        if writer.up_to_date:
+            first = split.ids[int(rows[start + int(np.flatnonzero(changed)[0])])]
+            message = (
+                f"{writer.store}: images of split {name!r} have changed since they were extracted "
+                f"(first: {first}); add --overwrite to extract them again"
+            )
+            raise StaleError(message)
+        writer.drop(name, start)
 
 
 @dataclass
@@ -241,9 +276,11 @@ class _Job:
             for (start, stop), cut in zip(spans, cuts, strict=True):
                 parts = []
                 for _ in cut:
-                    parts.append(self.features(next(batches)))
+                    batch = next(batches)
+                    parts.append((self.features(batch), batch.sha256, batch.n_bytes))
                     advance(min(self.batch_size, stop - start))
-                writer.put(name, start, np.concatenate(parts)[: stop - start])
+                whole = [np.concatenate(each)[: stop - start] for each in zip(*parts, strict=True)]
+                writer.put(name, start, whole[0], images=(whole[1], whole[2]))
 
     def cut(self, rows: Rows) -> list[Rows]:
         """Cut rows into batches of one size, the last filled up with its own last row.

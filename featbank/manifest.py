@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featbank._chunks import ChunkRecord
-from featbank._layout import check_layout, digest, parse, whole
+from featbank._layout import check_layout, digest, parse, text, whole
 from featbank._plain import read_plain
 from featbank.atomic import replace_file, sync
 from featbank.errors import DamagedError, NotABankError
@@ -145,16 +145,16 @@ class Manifest:
         """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
         arrays = {name: ArrayRecord.from_json(raw) for name, raw in body["arrays"].items()}
         for name in arrays:
-            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z]+", name):
+            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z0-9_]+", name):
                 message = f"array name {name!r}"
                 raise ValueError(message)
         manifest = cls(
             arrays=arrays,
-            class_names=tuple(str(name) for name in body["class_names"]),
+            class_names=tuple(text(name) for name in body["class_names"]),
             class_counts=tuple(whole(count) for count in body["class_counts"]),
             shots=Shots(**body["shots"]),
             provenance=dict(body["provenance"]),
-            skipped={name: tuple(ids) for name, ids in body["skipped"].items()},
+            skipped={name: tuple(map(text, ids)) for name, ids in body["skipped"].items()},
             groups={name: digest(value) for name, value in body["groups"].items()},
             rows={name: digest(value) for name, value in body["rows"].items()},
             batch=whole(body["batch"]),

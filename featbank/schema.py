@@ -13,6 +13,8 @@ __all__ = [
     "FEATURE_DTYPES",
     "FORMAT",
     "IDS",
+    "IMAGE_BYTES",
+    "IMAGE_SHA256",
     "JOURNAL",
     "LABELS",
     "MANIFEST",
@@ -27,6 +29,7 @@ FORMAT = 1
 MANIFEST, ATTRIBUTE, JOURNAL = "zarr.json", "featbank", "journal.jsonl"
 
 FEATURES, LABELS, IDS = "features", "labels", "ids"
+IMAGE_SHA256, IMAGE_BYTES = "image_sha256", "image_bytes"
 CLASSIFIER_WEIGHT, CLASSIFIER_BIAS = "classifier/weight", "classifier/bias"
 FEATURE_DTYPES = ("float16", "float32")
 

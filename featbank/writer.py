@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,131 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank import _zarr
-from featbank._chunks import ChunkRecord, chunk_file, digest_file, write_chunk
+from featbank._chunks import ChunkRecord, chunk_file, read_chunk, write_chunk
+from featbank._folder import check_room, clear, clear_small, refuse_foreign, refuse_links
 from featbank._lock import FolderLock
-from featbank._plain import require_no_links
+from featbank._small import sha256_of, write_array, write_ids
+from featbank._values import check_values, copy_rows
 from featbank.bank import Bank
 from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
 from featbank.identity import differences
 from featbank.journal import Journal, read_journal
 from featbank.manifest import ArrayRecord, Manifest, commit
-from featbank.rows import SplitRows, check_rows, rows_digest
+from featbank.plan import BankPlan, identity_of
+from featbank.rows import rows_digest
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
-    FEATURE_DTYPES,
     FEATURES,
-    FORMAT,
     IDS,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
     JOURNAL,
     LABELS,
     MANIFEST,
-    SPLIT_NAME,
-    chunk_rows,
 )
-from featbank.shots import Shots
 from featbank.verify import matches, verify
 
-__all__ = ["BankPlan", "BankWriter"]
+__all__ = ["BankWriter"]
+
+Records = dict[str, ChunkRecord]
+ImageRecords = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 # One chunk being filled, one being hashed, one being written.
 IN_FLIGHT = 3
-
-# float32 values below this round to at most 65504, the largest float16.
-FLOAT16_LIMIT = 65520.0
-
-
-@dataclass(frozen=True)
-class BankPlan:
-    """Everything about a bank but its features, known before the first is computed.
-
-    Parameters
-    ----------
-    dim : int
-        Width D of the features.
-    rows : mapping of split name to SplitRows
-        Ids and labels in data-set order; train is required.
-    class_names : sequence of C strings
-    dtype : {"float16", "float32"}
-        How features are stored.
-    classifier : pair of arrays, optional
-        Stage 1's weight (C, D) and bias (C,).
-    shots : Shots
-        Thresholds that travel with the bank.
-    provenance : mapping
-        What the features are made from; JSON types.
-    skipped : mapping of split name to ids
-        Rows that were left out.
-    batch : int
-        Rows that are computed together; chunks hold whole batches.
-    """
-
-    dim: int
-    rows: Mapping[str, SplitRows]
-    class_names: Sequence[str]
-    dtype: str = "float16"
-    classifier: tuple[NDArray[Any], NDArray[Any]] | None = None
-    shots: Shots = field(default_factory=Shots)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    batch: int = 1
-
-    def __post_init__(self) -> None:
-        if self.dtype not in FEATURE_DTYPES:
-            message = f"features are stored as {' or '.join(FEATURE_DTYPES)}; got {self.dtype!r}"
-            raise InputError(message)
-        if self.dim < 1:
-            message = f"features need at least one column; got {self.dim}"
-            raise InputError(message)
-        for name in self.rows:
-            if not re.fullmatch(SPLIT_NAME, name):
-                message = f"split name {name!r}: use letters, digits, - and _, not 'classifier'"
-                raise InputError(message)
-        check_rows(self.rows, self.class_names)
-        if self.classifier is not None:
-            check_classifier(*self.classifier, len(self.class_names), self.dim)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Training rows of each class, (C,)."""
-        return np.bincount(self.rows["train"].labels, minlength=len(self.class_names))
-
-    def step(self, split: str) -> int:
-        """Return the rows of a full chunk of a split's features."""
-        full = chunk_rows((self.dim,), self.dtype, self.batch)
-        return min(full, len(self.rows[split]))
-
-    def n_bytes(self) -> int:
-        """Return the bytes that the features take on disk."""
-        padded = (
-            -(-len(rows) // self.step(name)) * self.step(name) for name, rows in self.rows.items()
-        )
-        return sum(padded) * self.dim * np.dtype(self.dtype).itemsize
-
-    def identity(self) -> dict[str, Any]:
-        """Return what must be equal for an unfinished bank to be continued."""
-        return {
-            "format": FORMAT,
-            "dim": self.dim,
-            "dtype": self.dtype,
-            "batch": self.batch,
-            "rows": {name: rows_digest(rows) for name, rows in self.rows.items()},
-            "class_names": list(self.class_names),
-            "provenance": dict(self.provenance),
-        }
-
-
-def identity_of(bank: Bank) -> dict[str, Any]:
-    """Return a complete bank's part of what `BankPlan.identity` says of a plan."""
-    return {
-        "format": FORMAT,
-        "dim": bank.dim,
-        "dtype": bank.dtype,
-        "batch": bank.manifest.batch,
-        "rows": dict(bank.manifest.rows),
-        "class_names": list(bank.class_names),
-        "provenance": dict(bank.provenance),
-    }
 
 
 class BankWriter:
@@ -168,8 +71,8 @@ class BankWriter:
         self.store, self.plan, self.lock = store, plan, lock
         self.journal = Journal(store)
         self.up_to_date = False
-        self.done: dict[tuple[str, int], ChunkRecord] = {}
-        self.pending: list[tuple[str, int, Future[ChunkRecord]]] = []
+        self.done: dict[tuple[str, int], Records] = {}
+        self.pending: list[tuple[str, int, Future[Records]]] = []
         self.pool = ThreadPoolExecutor(IN_FLIGHT - 1)
 
     @classmethod
@@ -235,16 +138,18 @@ class BankWriter:
         self.require_same(identity_of(bank))
         damage = verify(bank).damage
         bad = {(place.array, place.index) for place in damage}
-        for split in self.plan.rows:
-            name = f"{split}/{FEATURES}"
-            for index, record in enumerate(bank.manifest.arrays[name].chunks):
-                if (name, index) not in bad:
-                    self.done[split, index] = record
+        claims = {
+            (name, index): chunk
+            for name, record in bank.manifest.arrays.items()
+            for index, chunk in enumerate(record.chunks)
+            if (name, index) not in bad
+        }
+        self.accept(claims)
         self.up_to_date = not damage
         if damage:
             self.journal.begin(self.plan.identity())
-            for (split, index), record in self.done.items():
-                self.journal.record(split, index, record)
+            for split, index in self.done:
+                self.note(split, index)
             (self.store / MANIFEST).unlink()
 
     def require_same(self, identity: Mapping[str, Any]) -> None:
@@ -262,16 +167,56 @@ class BankWriter:
         refuse_links(self.store)
         begun, claims = read_journal(self.store)
         self.require_same(begun)
-        due = {(split, start): stop for split, start, stop in self.missing()}
-        for (split, index), record in claims.items():
-            known = split in self.plan.rows
-            planned = known and due.get((split, index * self.plan.step(split))) == record.stop
-            if planned and matches(self.file(split, index), record):
-                self.done[split, index] = record
+        planned = {f"{split}/{column}" for split in self.plan.rows for column in self.plan.columns}
+        self.accept(
+            {
+                (name, index): record
+                for (name, index), record in claims.items()
+                if name in planned and matches(self.file(name, index), record)
+            }
+        )
 
-    def file(self, split: str, index: int) -> Path:
-        """Return the path of one chunk of a split's features."""
-        return chunk_file(self.store / split / FEATURES, index, 2)
+    def accept(self, claims: Mapping[tuple[str, int], ChunkRecord]) -> None:
+        """Count those rows as done of which every array's chunk is there."""
+        for split, start, stop in list(self.missing()):
+            index = start // self.plan.step(split)
+            records = {name: claims.get((f"{split}/{name}", index)) for name in self.plan.columns}
+            whole = {name: record for name, record in records.items() if record is not None}
+            if len(whole) == len(records) and all(
+                (record.start, record.stop) == (start, stop) for record in whole.values()
+            ):
+                self.done[split, index] = whole
+
+    def file(self, array: str, index: int) -> Path:
+        """Return the path of one chunk of an array, as ``train/features``."""
+        shape, _ = self.plan.columns.get(array.rpartition("/")[2], ((), ""))
+        return chunk_file(self.store / array, index, 1 + len(shape))
+
+    def recorded_images(
+        self, split: str
+    ) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.uint8]]]:
+        """Yield (start, stop, sizes (n,), SHA-256 (n, 32)) of the images of rows that are there."""
+        for (name, index), records in sorted(self.done.items()):
+            if name == split:
+                sizes, hashes = (
+                    self.read_back(f"{split}/{column}", index, records[column])
+                    for column in (IMAGE_BYTES, IMAGE_SHA256)
+                )
+                start, stop = records[FEATURES].start, records[FEATURES].stop
+                yield start, stop, sizes, hashes
+
+    def read_back(self, array: str, index: int, record: ChunkRecord) -> NDArray[Any]:
+        """Read one chunk that is written."""
+        split, _, column = array.partition("/")
+        shape, dtype = self.plan.columns[column]
+        n_rows = record.stop - record.start
+        chunk = np.empty((self.plan.step(split), *shape), dtype=dtype)
+        read_chunk(self.file(array, index), record, chunk[:n_rows], chunk[n_rows:])
+        return chunk[:n_rows]
+
+    def drop(self, split: str, start: int) -> None:
+        """Take the chunk that begins at row `start` for not written: it is made again."""
+        del self.done[split, start // self.plan.step(split)]
 
     def missing(self) -> Iterator[tuple[str, int, int]]:
         """Yield (split, start, stop) of every chunk of rows that is not there yet."""
@@ -281,10 +226,17 @@ class BankWriter:
                 if (split, index) not in self.done:
                     yield split, start, min(start + step, len(rows))
 
-    def put(self, split: str, start: int, block: NDArray[Any]) -> None:
-        """Hand over one chunk of rows, (stop - start, D) of any float dtype.
+    def put(
+        self, split: str, start: int, block: NDArray[Any], images: ImageRecords | None = None
+    ) -> None:
+        """Hand over one chunk of rows: features (stop - start, D) of any float dtype.
 
         Returns at once; a few chunks are hashed and written in the background.
+
+        Parameters
+        ----------
+        images : pair of arrays, where the plan has images
+            SHA-256 (stop - start, 32) uint8 and size (stop - start,) int64 of each row's image.
 
         Raises
         ------
@@ -304,19 +256,40 @@ class BankWriter:
         block = np.require(block, requirements=["C", "W"])  # what torch shares without a copy
         check_values(block, self.plan.dtype, split, rows.ids[start:stop])
         index = start // step
-        chunk = np.empty((step, self.plan.dim), dtype=self.plan.dtype)
-        copy_rows(block, chunk[: stop - start])
-        chunk[stop - start :] = np.nan
-        job = self.pool.submit(write_chunk, self.file(split, index), chunk, start, stop)
+        values = dict(zip(self.plan.columns, (block, *(images or ())), strict=True))
+        chunks = {name: self.pad(name, rows, step) for name, rows in values.items()}
+        job = self.pool.submit(self.write, split, index, chunks, start, stop)
         self.pending.append((split, index, job))
         self.collect(IN_FLIGHT - 1)
+
+    def pad(self, column: str, rows: NDArray[Any], step: int) -> NDArray[Any]:
+        """Return a whole chunk: the rows in the stored dtype, then fill."""
+        shape, dtype = self.plan.columns[column]
+        chunk = np.empty((step, *shape), dtype=dtype)
+        copy_rows(rows, chunk[: len(rows)])
+        chunk[len(rows) :] = _zarr.fill_value(dtype)
+        return chunk
+
+    def write(
+        self, split: str, index: int, chunks: Mapping[str, NDArray[Any]], start: int, stop: int
+    ) -> Records:
+        """Write the chunks of some rows; return their records."""
+        return {
+            name: write_chunk(self.file(f"{split}/{name}", index), chunk, start, stop)
+            for name, chunk in chunks.items()
+        }
+
+    def note(self, split: str, index: int) -> None:
+        """Journal that some rows are written."""
+        for name, record in self.done[split, index].items():
+            self.journal.record(f"{split}/{name}", index, record)
 
     def collect(self, most: int) -> None:
         """Journal finished chunks until at most `most` are under way."""
         while len(self.pending) > most:
             split, index, job = self.pending.pop(0)
             self.done[split, index] = job.result()
-            self.journal.record(split, index, self.done[split, index])
+            self.note(split, index)
 
     def commit(self) -> None:
         """Write labels, ids and classifier, then the manifest: only now is there a bank."""
@@ -359,13 +332,17 @@ class BankWriter:
 
     def split_records(self, split: str) -> dict[str, ArrayRecord]:
         """Write a split's labels, ids and metadata; return its records."""
-        rows, name = self.plan.rows[split], f"{split}/{FEATURES}"
-        shape, step = (len(rows), self.plan.dim), self.plan.step(split)
-        _zarr.create_array(self.store, name, shape, self.plan.dtype, step)
-        chunks = tuple(self.done[split, index] for index in range(-(-len(rows) // step)))
-        metadata = sha256_of(self.store / name / "zarr.json")
+        rows, step = self.plan.rows[split], self.plan.step(split)
+        done = [self.done[split, index] for index in range(-(-len(rows) // step))]
+        records = {}
+        for column, (row_shape, dtype) in self.plan.columns.items():
+            name, shape = f"{split}/{column}", (len(rows), *row_shape)
+            _zarr.create_array(self.store, name, shape, dtype, step)
+            metadata = sha256_of(self.store / name / "zarr.json")
+            chunks = tuple(each[column] for each in done)
+            records[name] = ArrayRecord(shape, dtype, step, metadata, chunks)
         return {
-            name: ArrayRecord(shape, self.plan.dtype, step, metadata, chunks),
+            **records,
             f"{split}/{LABELS}": write_array(self.store, f"{split}/{LABELS}", rows.labels),
             f"{split}/{IDS}": write_ids(self.store, f"{split}/{IDS}", rows.ids),
         }
@@ -381,131 +358,3 @@ class BankWriter:
     ) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
         self.lock.release()
-
-
-def refuse_foreign(store: Path) -> None:
-    """Refuse a path that holds something else than a bank: it is never cleared."""
-    if store.is_symlink() or (store.exists() and not store.is_dir()):
-        message = f"{store} exists and is no folder; choose another path for --out"
-        raise OutputExistsError(message)
-    if not store.is_dir() or not any(store.iterdir()):
-        return
-    if (store / JOURNAL).is_file():
-        return
-    if not (store / MANIFEST).is_file() or b'"featbank"' not in (store / MANIFEST).read_bytes():
-        message = f"{store} exists and is not a bank; choose another path for --out"
-        raise OutputExistsError(message)
-
-
-def refuse_links(store: Path) -> None:
-    """Refuse to go on in a folder with symbolic links: a chunk could land anywhere."""
-    try:
-        require_no_links(store)
-    except OSError as error:
-        message = f"{error.filename}: {error.strerror}; take it out of the bank"
-        raise InputError(message) from error
-
-
-def clear(store: Path) -> None:
-    """Empty a bank's folder, the manifest first, so that at no moment a part looks whole."""
-    (store / MANIFEST).unlink(missing_ok=True)
-    for path in store.iterdir():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def clear_small(store: Path, plan: BankPlan) -> None:
-    """Take out labels, ids, classifier and metadata that a killed commit may have left."""
-    for split in plan.rows:
-        for name in (LABELS, IDS):
-            shutil.rmtree(store / split / name, ignore_errors=True)
-        (store / split / FEATURES / "zarr.json").unlink(missing_ok=True)
-        (store / split / "zarr.json").unlink(missing_ok=True)
-    shutil.rmtree(store / "classifier", ignore_errors=True)
-
-
-def check_room(store: Path, n_bytes: int) -> None:
-    """Refuse before any work where the disk cannot hold the features."""
-    free = shutil.disk_usage(store).free
-    if n_bytes > free:
-        message = (
-            f"{store} needs {n_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
-            "make room, or choose another disk for --out"
-        )
-        raise StorageError(message)
-
-
-def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, dim: int) -> None:
-    """Refuse a classifier of another shape, or one that is not finite."""
-    if weight.shape != (n_classes, dim) or bias.shape != (n_classes,):
-        message = (
-            f"the classifier has weight {weight.shape} and bias {bias.shape}; "
-            f"{n_classes} classes of width {dim} need ({n_classes}, {dim}) and ({n_classes},)"
-        )
-        raise InputError(message)
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        message = "the classifier has weights that are not finite"
-        raise InputError(message)
-
-
-def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
-    """Refuse values that are not finite in the stored dtype, naming rows and ids."""
-    limit = FLOAT16_LIMIT if dtype == "float16" else float(np.finfo(np.float32).max)
-    low, high = extremes(block)
-    if -limit < low and high < limit:
-        return
-    bad = np.flatnonzero(~(np.abs(block.astype(np.float64)) < limit).all(axis=1))
-    finite = np.isfinite(block[bad]).all()
-    what = f"features beyond the range of {dtype}" if finite else "features that are not finite"
-    remedy = "store them with --dtype float32" if finite else "mend the model or the file"
-    shown = ", ".join(ids[int(row)] for row in bad[:3]) + (", …" if bad.size > 3 else "")
-    message = f"split {split!r}: {bad.size} rows have {what} ({shown}); {remedy}"
-    raise InputError(message)
-
-
-def extremes(block: NDArray[Any]) -> tuple[float, float]:
-    """Return the smallest and largest value (NaN where there is one), in one pass."""
-    import torch
-
-    low, high = torch.aminmax(torch.from_numpy(block))
-    return float(low), float(high)
-
-
-def copy_rows(source: NDArray[Any], target: NDArray[Any]) -> None:
-    """Copy into the stored dtype; by torch, whose half-precision conversion is vectorised."""
-    import torch
-
-    torch.from_numpy(target).copy_(torch.from_numpy(source))
-
-
-def write_array(store: Path, name: str, values: NDArray[Any]) -> ArrayRecord:
-    """Write a small numeric array, (n, ...), in whole-row chunks."""
-    n_rows, dtype = len(values), str(values.dtype)
-    step = min(n_rows, chunk_rows(values.shape[1:], dtype))
-    _zarr.create_array(store, name, values.shape, dtype, step)
-    fill = np.nan if values.dtype.kind == "f" else -1
-    chunks = []
-    for index, start in enumerate(range(0, n_rows, step)):
-        stop = min(start + step, n_rows)
-        rows = np.full((step, *values.shape[1:]), fill, dtype=values.dtype)
-        rows[: stop - start] = values[start:stop]
-        file = chunk_file(store / name, index, values.ndim)
-        chunks.append(write_chunk(file, rows, start, stop))
-    digest = sha256_of(store / name / "zarr.json")
-    return ArrayRecord(values.shape, dtype, step, digest, tuple(chunks))
-
-
-def write_ids(store: Path, name: str, ids: Sequence[str]) -> ArrayRecord:
-    """Write the ids, (N,) strings."""
-    step = min(len(ids), chunk_rows((), "string"))
-    _zarr.write_strings(store, name, ids, step)
-    chunks = []
-    for index, start in enumerate(range(0, len(ids), step)):
-        file = chunk_file(store / name, index, 1)
-        chunks.append(digest_file(file, start, min(start + step, len(ids))))
-    digest = sha256_of(store / name / "zarr.json")
-    return ArrayRecord((len(ids),), "string", step, digest, tuple(chunks))
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a small file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()

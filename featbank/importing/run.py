@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from featbank.errors import InputError
 from featbank.importing.arrange import arrange
 from featbank.importing.sources import read_source
+from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
 from featbank.shots import Shots
-from featbank.writer import BankPlan, BankWriter
+from featbank.writer import BankWriter
 
 __all__ = ["import_features"]
 

@@ -239,3 +239,30 @@ def test_features_that_overflow_half_precision_name_the_images(
 
     with pytest.raises(InputError, match=r"beyond the range of float16 \(train set/c0_0.*float32"):
         extract(tmp_path, tmp_path / "bank", device="cpu")
+
+
+def test_images_that_changed_are_seen_by_size_and_on_request_by_digest(
+    trained: Path, tmp_path: Path
+) -> None:
+    params = write_data(tmp_path / "data", COUNTS)
+    again: dict[str, Any] = {
+        "device": "cpu",
+        "batch_size": 2,
+        "data": open_data("imagelist", params),
+    }
+    extract(trained / "run", tmp_path / "bank", **again)
+    image = tmp_path / "data/train set/c0_1.jpg"
+    raw = image.read_bytes()
+    assert Bank.open(tmp_path / "bank")["train"].image_bytes[1] == len(raw)
+
+    image.write_bytes(raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:])  # one bit, the same size
+    assert extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+    with pytest.raises(StaleError, match=r"'train' have changed .*\(first: train set/c0_1.jpg\)"):
+        extract(trained / "run", tmp_path / "bank", check_images=True, **again)
+    image.write_bytes(raw + b"\0")
+    with pytest.raises(StaleError, match="--overwrite to extract them again"):
+        extract(trained / "run", tmp_path / "bank", **again)
+
+    image.write_bytes(raw)
+    image.touch()
+    assert extract(trained / "run", tmp_path / "bank", check_images=True, **again)["up_to_date"]
