@@ -46,10 +46,11 @@ def refuse_link(found: os.stat_result, place: str) -> None:
 
 def read_plain(root: Path, file: Path, most: int) -> bytes:
     """Return the bytes of a file as `plain_size` wants it, of at most `most` bytes."""
-    if plain_size(root, file) > most:
+    size = plain_size(root, file)
+    if size > most:
         raise OSError(errno.EFBIG, f"it is larger than {most} bytes", str(file))
     with open(open_plain(file), "rb") as handle:
-        return handle.read(most)
+        return handle.read(size)
 
 
 def open_plain(file: Path) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from featbank._chunks import ChunkRecord, chunk_file
-from featbank._plain import open_plain
+from featbank._plain import open_plain, plain_size
 from featbank.bank import Bank
 from featbank.schema import MANIFEST
 
@@ -65,7 +65,7 @@ def verify(bank: Bank, advance: Callable[[int], None] = lambda _chunks: None) ->
 
     def check(item: tuple[Damage, ChunkRecord]) -> Damage | None:
         place, record = item
-        sound = matches(place.file, record)
+        sound = reachable(bank.path, place.file) and matches(place.file, record)
         advance(1)
         return None if sound else place
 
@@ -110,6 +110,15 @@ def chunks(bank: Bank) -> Iterator[tuple[Damage, ChunkRecord]]:
         for index, chunk in enumerate(record.chunks):
             file = chunk_file(bank.path / name, index, len(record.shape))
             yield Damage(name, index, file, chunk.start, chunk.stop), chunk
+
+
+def reachable(store: Path, file: Path) -> bool:
+    """Tell whether a regular file is there, and no symbolic link on the way to it."""
+    try:
+        plain_size(store, file)
+    except OSError:
+        return False
+    return True
 
 
 def matches(file: Path, record: ChunkRecord) -> bool:
