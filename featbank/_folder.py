@@ -52,6 +52,8 @@ def clear_small(store: Path, plan: BankPlan) -> None:
             (store / split / name / "zarr.json").unlink(missing_ok=True)
         (store / split / "zarr.json").unlink(missing_ok=True)
     shutil.rmtree(store / "classifier", ignore_errors=True)
+    for part in store.glob(".*.partial"):
+        part.unlink()
 
 
 def check_room(store: Path, n_bytes: int) -> None:

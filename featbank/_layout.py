@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featbank._zarr import fill_value
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
@@ -47,7 +48,7 @@ DTYPES = frozenset(
     | {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 )
 
-# Metadata that changes no number: how a fill is written, and what must be empty anyway.
+# Metadata that is checked apart, or must be empty, or changes nothing.
 FREE = frozenset({"fill_value", "attributes", "storage_transformers", "dimension_names", "codecs"})
 
 _HEX = frozenset("0123456789abcdef")
@@ -178,6 +179,8 @@ def check_metadata(raw: bytes, record: ArrayRecord) -> None:
     wrong = [key for key in expected if text_of(found.get(key)) != text_of(expected[key])]
     wrong += [key for key in ("attributes", "storage_transformers") if found.get(key)]
     wrong += sorted(found.keys() - expected.keys() - FREE)
+    if text_of(found.get("fill_value")) != text_of(fill_of(record.dtype)):
+        wrong.append("fill_value")
     if not right_codecs(found.get("codecs"), record.dtype):
         wrong.append("codecs")
     if wrong:
@@ -201,6 +204,14 @@ def expected_metadata(record: ArrayRecord) -> dict[str, Any]:
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": step}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
     }
+
+
+def fill_of(dtype: str) -> str | int:
+    """Return what stands for a row that is not there, as zarr spells it."""
+    if dtype == "string":
+        return ""
+    value = fill_value(dtype)
+    return "NaN" if value != value else int(value)
 
 
 def right_codecs(codecs: Any, dtype: str) -> bool:

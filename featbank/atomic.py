@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["replace_file", "replace_text", "sync"]
+from featbank.errors import FeatbankError, StorageError
+
+__all__ = ["replace_file", "replace_text", "storage_errors", "sync"]
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -31,5 +34,21 @@ def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def storage_errors() -> Iterator[None]:
+    """Turn what a failing disk raises into `StorageError`, with what to do; also a decorator."""
+    try:
+        yield
+    except FeatbankError:
+        raise
+    except OSError as error:
+        what = f"cannot write {error.filename or 'the bank'}: {error.strerror or error}"
+        message = f"{what}; nothing is lost: mend that and run the same command again to continue"
+        raise StorageError(message) from error

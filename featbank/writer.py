@@ -17,6 +17,7 @@ from featbank._folder import check_room, clear, clear_small, refuse_foreign, ref
 from featbank._lock import FolderLock
 from featbank._small import sha256_of, write_array, write_ids
 from featbank._values import check_values, copy_rows
+from featbank.atomic import storage_errors
 from featbank.bank import Bank
 from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
 from featbank.identity import differences
@@ -116,6 +117,7 @@ class BankWriter:
             raise
         return writer
 
+    @storage_errors()
     def settle(self, *, overwrite: bool, update: bool) -> None:
         """Clear the folder, or take over what its records claim and its files confirm."""
         if overwrite:
@@ -279,6 +281,7 @@ class BankWriter:
             for name, chunk in chunks.items()
         }
 
+    @storage_errors()
     def note(self, split: str, index: int) -> None:
         """Journal that some rows are written."""
         for name, record in self.done[split, index].items():
@@ -291,6 +294,7 @@ class BankWriter:
             self.done[split, index] = job.result()
             self.note(split, index)
 
+    @storage_errors()
     def commit(self) -> None:
         """Write labels, ids and classifier, then the manifest: only now is there a bank."""
         if self.up_to_date:

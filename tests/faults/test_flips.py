@@ -204,14 +204,15 @@ def test_every_chunk_that_is_lost_is_named(store: Path, case: str, figure: Figur
     figure(f"chunk {case}: {count} of {count} named")
 
 
-def test_chunks_swapped_or_doubled_are_named(store: Path, figure: Figure) -> None:
+@pytest.mark.parametrize("reach", [1, pytest.param(100, marks=pytest.mark.slow)])
+def test_chunks_swapped_or_doubled_are_named(store: Path, reach: int, figure: Figure) -> None:
     """Each is a valid chunk of the same array, with a checksum of its own that fits."""
     swapped = doubled = 0
     files = chunk_files(store)
-    for one in files:
-        for two in files:
+    for place, one in enumerate(files):
+        for two in files[max(0, place - reach) : place + reach + 1]:
             a, b = one.read_bytes(), two.read_bytes()
-            if a == b or (one.parts[-4:-1] == two.parts[-4:-1] and one == two):
+            if a == b:
                 continue
             one.write_bytes(b)
             named(store, one)
@@ -223,7 +224,7 @@ def test_chunks_swapped_or_doubled_are_named(store: Path, figure: Figure) -> Non
                 swapped += 1
             one.write_bytes(a)
     figure(f"chunks swapped: {swapped} of {swapped} named; doubled: {doubled} of {doubled} named")
-    assert swapped > 50
+    assert swapped > 10
 
 
 def test_a_chunk_cut_anywhere_is_named(store: Path, figure: Figure) -> None:

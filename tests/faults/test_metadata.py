@@ -246,6 +246,8 @@ def test_other_codecs_are_refused_when_the_bank_is_opened(
         ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [2**40, 5]}}),
         ("chunk_grid", {"name": "regular", "configuration": {"chunk_shape": [0, 5]}}),
         ("chunk_key_encoding", {"name": "v2", "configuration": {"separator": "."}}),
+        ("fill_value", None),
+        ("fill_value", 0),
         ("zarr_format", 2),
         ("zarr_format", 3.0),
         ("node_type", "group"),
