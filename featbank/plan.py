@@ -113,6 +113,7 @@ class BankPlan:
             "dtype": self.dtype,
             "batch": self.batch,
             "images": self.images,
+            "n_chunks": sum(-(-len(rows) // self.step(name)) for name, rows in self.rows.items()),
             "rows": {name: rows_digest(rows) for name, rows in self.rows.items()},
             "class_names": list(self.class_names),
             "provenance": dict(self.provenance),
@@ -121,12 +122,14 @@ class BankPlan:
 
 def identity_of(bank: Bank) -> dict[str, Any]:
     """Return a complete bank's part of what `BankPlan.identity` says of a plan."""
+    arrays = bank.manifest.arrays
     return {
         "format": FORMAT,
         "dim": bank.dim,
         "dtype": bank.dtype,
         "batch": bank.manifest.batch,
-        "images": bank["train"].image_bytes is not None,
+        "images": f"train/{IMAGE_BYTES}" in arrays,
+        "n_chunks": sum(len(arrays[f"{name}/{FEATURES}"].chunks) for name in bank.splits),
         "rows": dict(bank.manifest.rows),
         "class_names": list(bank.class_names),
         "provenance": dict(bank.provenance),

@@ -354,4 +354,13 @@ class BankWriter:
         trace: TracebackType | None,
     ) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.keep_finished()
         self.lock.release()
+
+    def keep_finished(self) -> None:
+        """Journal what was written although the job ends here, so that it is not done again."""
+        for split, index, job in self.pending:
+            if not job.cancelled() and job.exception() is None:
+                self.done[split, index] = job.result()
+                self.note(split, index)
+        self.pending.clear()
