@@ -12,12 +12,14 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.errors import DamagedError
+from featbank.errors import DamagedError, StorageError
 from featbank.schema import CRC_BYTES
 
 __all__ = ["ChunkRecord", "chunk_file", "digest_file", "read_chunk", "write_chunk"]
 
 Array = NDArray[Any]
+
+PIECE = 1 << 18  # bytes read, then summed, at a time: it fits the second-level cache
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,17 @@ def write_chunk(file: Path, rows: Array, start: int, stop: int) -> ChunkRecord:
     """Write `rows`, a whole chunk with its padding, as rows [start, stop) of the array."""
     checksum = crc32c(rows)
     tail = checksum.to_bytes(CRC_BYTES, "little")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb", buffering=0) as handle:
-        write_all(handle.fileno(), as_bytes(rows))
-        write_all(handle.fileno(), memoryview(tail))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb", buffering=0) as handle:
+            write_all(handle.fileno(), as_bytes(rows))
+            write_all(handle.fileno(), memoryview(tail))
+    except OSError as error:
+        message = (
+            f"cannot write {file}: {error.strerror}; nothing is lost: "
+            "mend that and run the same command again to continue"
+        )
+        raise StorageError(message) from error
     sha = hashlib.sha256(as_bytes(rows))
     sha.update(tail)
     return ChunkRecord(start, stop, checksum, sha.hexdigest())
@@ -84,16 +93,25 @@ def read_chunk(file: Path, record: ChunkRecord, out: Array, padding: Array) -> N
             size = os.fstat(handle.fileno()).st_size
             if size != expected:
                 raise damaged(file, record, f"holds {size} bytes instead of {expected}")
-            for part in (*parts, tail):
-                read_all(handle.fileno(), as_bytes(part))
+            checksum = 0
+            for part in parts:
+                checksum = read_and_sum(handle.fileno(), part, checksum)
+            read_all(handle.fileno(), as_bytes(tail))
     except FileNotFoundError as error:
         raise damaged(file, record, "is missing") from error
-    checksum = 0
-    for part in parts:
-        if part.nbytes:
-            checksum = int(google_crc32c.extend(checksum, part))
+    except OSError as error:
+        raise damaged(file, record, f"cannot be read ({error.strerror})") from error
     if not checksum == record.crc32c == int.from_bytes(tail.tobytes(), "little"):
         raise damaged(file, record, "does not match its checksum")
+
+
+def read_and_sum(descriptor: int, out: NDArray[np.uint8], checksum: int) -> int:
+    """Fill `out` piece by piece, each summed while it is still in the processor's cache."""
+    for start in range(0, out.nbytes, PIECE):
+        piece = out[start : start + PIECE]
+        read_all(descriptor, as_bytes(piece))
+        checksum = int(google_crc32c.extend(checksum, piece))
+    return checksum
 
 
 def read_all(descriptor: int, view: memoryview) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-__all__ = ["create_array", "create_group", "open_array", "read_strings", "write_strings"]
+__all__ = [
+    "create_array",
+    "create_group",
+    "fill_value",
+    "open_array",
+    "read_strings",
+    "write_strings",
+]
 
 
 def create_group(store: Path, name: str) -> None:
@@ -25,7 +32,6 @@ def create_array(
     store: Path, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int
 ) -> None:
     """Write the metadata of an array of whole-row, uncompressed, checksummed chunks."""
-    kind = np.dtype(dtype).kind
     zarr.create_array(
         str(store / name),
         shape=shape,
@@ -34,10 +40,15 @@ def create_array(
         serializer=BytesCodec(endian="little"),
         compressors=[Crc32cCodec()],
         filters=None,
-        fill_value=float("nan") if kind == "f" else -1,
+        fill_value=fill_value(dtype),
         config={"write_empty_chunks": True},
         zarr_format=3,
     )
+
+
+def fill_value(dtype: str) -> float | int:
+    """Return what a row that was never written reads as: nothing that could pass for data."""
+    return {"f": float("nan"), "i": -1, "u": 0}[np.dtype(dtype).kind]
 
 
 def write_strings(store: Path, name: str, values: Any, chunk_rows: int) -> None:

@@ -6,9 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from featbank.manifest import sync_folder
-
-__all__ = ["replace_file", "replace_text"]
+__all__ = ["replace_file", "replace_text", "sync"]
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,14 +14,22 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(part)
-        with part.open("rb") as handle:
-            os.fsync(handle.fileno())
+        sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Replace a text file, UTF-8."""
     replace_file(path, lambda part: part.write_bytes(text.encode()))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's entries, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

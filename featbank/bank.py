@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featbank import _zarr
-from featbank._chunks import ChunkRecord, chunk_file, read_chunk
+from featbank._reader import cast, check_files, gather, iterate, read_into
 from featbank.errors import (
     DamagedError,
     IncompleteBankError,
@@ -21,12 +20,14 @@ from featbank.errors import (
     MissingFileError,
     NotABankError,
 )
-from featbank.manifest import ArrayRecord, Manifest
+from featbank.manifest import Manifest
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
     FEATURES,
     IDS,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
     JOURNAL,
     LABELS,
     MANIFEST,
@@ -34,9 +35,6 @@ from featbank.schema import (
 from featbank.shots import Shots
 
 __all__ = ["Bank", "Split"]
-
-# Two readers keep the disk and the checksum busy at once; more only compete for memory.
-READERS = 2
 
 
 class Bank:
@@ -183,6 +181,21 @@ class Split:
         check_files(self.bank.path / name, self.bank.manifest.arrays[name])
         return _zarr.read_strings(self.bank.path, name)
 
+    @cached_property
+    def image_sha256(self) -> NDArray[np.uint8] | None:
+        """SHA-256 of the image that each row was made from, (N, 32), where it was recorded."""
+        return self.optional(IMAGE_SHA256)
+
+    @cached_property
+    def image_bytes(self) -> NDArray[np.int64] | None:
+        """Size in bytes of the image that each row was made from, (N,), where recorded."""
+        return self.optional(IMAGE_BYTES)
+
+    def optional(self, array: str) -> NDArray[Any] | None:
+        """Read an array that not every bank has."""
+        name = f"{self.name}/{array}"
+        return self.bank.read_array(name) if name in self.bank.manifest.arrays else None
+
     def read(self, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Read all features, (N, D), in the stored dtype or the one asked for.
 
@@ -192,6 +205,38 @@ class Split:
             A chunk is missing, or is not the one that was written; the message names its rows.
         """
         return self.bank.read_array(f"{self.name}/{FEATURES}", dtype)
+
+    def to_torch(self, device: str = "cpu", dtype: Any = None) -> Any:
+        """Read all features as a tensor (N, D) on a device, through pinned memory for CUDA."""
+        import torch
+
+        pinned = str(device).startswith("cuda")
+        stored = getattr(torch, self.record.dtype)
+        host = torch.empty(self.record.shape, dtype=stored, pin_memory=pinned)
+        read_into(self.array, self.record, host.numpy())
+        return host.to(device=device, dtype=dtype or stored, non_blocking=False)
+
+    def take(self, indices: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """Read some rows, in the order of `indices` (n,), repeats allowed: (n, D)."""
+        rows = np.asarray(indices, dtype=np.int64).reshape(-1)
+        if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
+            message = (
+                f"{self!r} has rows 0 to {len(self) - 1}; asked for {rows.min()} to {rows.max()}"
+            )
+            raise InputError(message)
+        out = np.empty((len(rows), *self.record.shape[1:]), dtype=self.record.dtype)
+        gather(self.array, self.record, rows, out)
+        return out if dtype is None else cast(out, dtype)
+
+    def blocks(self, dtype: DTypeLike | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (first row, features (n, D)) chunk by chunk, the next read meanwhile."""
+        for start, rows in iterate(self.array, self.record):
+            yield start, rows if dtype is None else cast(rows, dtype)
+
+    @property
+    def array(self) -> Path:
+        """Folder of the features in the store."""
+        return self.bank.path / self.name / FEATURES
 
     def __repr__(self) -> str:
         return f"<Split {self.name!r} of {self.bank.path}: {self.record.shape}>"
@@ -204,45 +249,3 @@ def not_complete(store: Path) -> IncompleteBankError | NotABankError:
         return IncompleteBankError(message)
     message = f"{store} is not a bank: it has no {MANIFEST} with a featbank manifest"
     return NotABankError(message)
-
-
-def read_into(array: Path, record: ArrayRecord, out: NDArray[Any]) -> None:
-    """Read all chunks of an array into place, converting where `out` has another dtype."""
-
-    def one(index: int) -> None:
-        chunk = record.chunks[index]
-        read_rows(chunk_file(array, index, len(record.shape)), chunk, record, out)
-
-    with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(one, range(len(record.chunks))))
-
-
-def read_rows(file: Path, chunk: ChunkRecord, record: ArrayRecord, out: NDArray[Any]) -> None:
-    """Read one chunk's rows into out[start:stop]."""
-    n_rows, row_shape = chunk.stop - chunk.start, record.shape[1:]
-    target = out[chunk.start : chunk.stop]
-    same = out.dtype == record.dtype
-    rows = target if same else np.empty((n_rows, *row_shape), dtype=record.dtype)
-    padding = np.empty((record.chunk_rows - n_rows, *row_shape), dtype=record.dtype)
-    read_chunk(file, chunk, rows, padding)
-    if not same:
-        convert(rows, target)
-
-
-def convert(source: NDArray[Any], target: NDArray[Any]) -> None:
-    """Copy into another dtype; by torch, whose half-precision conversion is vectorised."""
-    import torch
-
-    torch.from_numpy(target).copy_(torch.from_numpy(source))
-
-
-def check_files(array: Path, record: ArrayRecord) -> None:
-    """Check the chunk files of an array that zarr decodes itself."""
-    for index, chunk in enumerate(record.chunks):
-        file = chunk_file(array, index, len(record.shape))
-        if not file.is_file():
-            message = f"{file} is missing: rows {chunk.start} to {chunk.stop - 1} are damaged"
-            raise DamagedError(message)
-        if hashlib.sha256(file.read_bytes()).hexdigest() != chunk.sha256:
-            message = f"{file} is not what was written: rows {chunk.start} to {chunk.stop - 1}"
-            raise DamagedError(message)

@@ -6,6 +6,8 @@
     ├── InputError (also ValueError)              3  mend the input
     │   ├── MissingFileError (FileNotFoundError)     the path is not there
     │   └── OutputExistsError (FileExistsError)      choose another, or --overwrite
+    ├── StorageError (also OSError)               3  free space, or mend the disk; run again
+    ├── LockedError                               3  wait for the other writer
     ├── DamagedError                              4  verify, then extract again
     │   ├── NotABankError                            the path holds something else
     │   └── IncompleteBankError                      finish the extraction
@@ -19,10 +21,12 @@ __all__ = [
     "FeatbankError",
     "IncompleteBankError",
     "InputError",
+    "LockedError",
     "MissingFileError",
     "NotABankError",
     "OutputExistsError",
     "StaleError",
+    "StorageError",
 ]
 
 
@@ -42,6 +46,14 @@ class MissingFileError(InputError, FileNotFoundError):
 
 class OutputExistsError(InputError, FileExistsError):
     """The output exists already, and overwriting was not asked for."""
+
+
+class StorageError(FeatbankError, OSError):
+    """The disk is full, read-only or failing."""
+
+
+class LockedError(FeatbankError):
+    """Another process is writing the same bank."""
 
 
 class DamagedError(FeatbankError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +16,27 @@ from featbank.backbones import Split, build_model, split_classifier
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from featbank.config import TrainConfig
 from featbank.data import open_data
-from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
+from featbank.data.loader import Batch, BatchPlan, Key, image_loader
 from featbank.data.transforms import InputSpec, Transform, eval_transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.device import autocast, device_name, resolve_device
 from featbank.errors import InputError, StaleError
 from featbank.names import require_known
+from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, tensors_digest, transform_record, versions
+from featbank.rows import SplitRows
 from featbank.train import load_weights
 from featbank.writer import BankWriter
 
 __all__ = ["ON_BAD_IMAGE", "extract"]
 
 ON_BAD_IMAGE = ("error", "skip")
-_SHOWN = 3
+
+Rows = NDArray[np.int64]
 
 
-def extract(
+def extract(  # noqa: PLR0913 - one for every option of the command
     run_or_checkpoint: str | Path,
     out: str | Path,
     *,
@@ -44,10 +48,14 @@ def extract(
     workers: int = 0,
     use_autocast: bool = False,
     on_bad_image: str = "error",
+    check_images: bool = False,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Write the penultimate features of every split into a bank, and the classifier on them.
+
+    An extraction that was interrupted goes on where it stopped, to the same bits. A complete bank
+    that was made from the same is checked, and only rows that are damaged are made again.
 
     Parameters
     ----------
@@ -69,8 +77,11 @@ def extract(
     use_autocast
         bfloat16 on CUDA: faster, coarser, and recorded.
     on_bad_image
-        ``error``: look at every image, then refuse, naming those that cannot be read. ``skip``:
-        leave their rows out and record their ids in the bank.
+        ``error``: stop at the first image that cannot be read. ``skip``: decode every image once
+        before, leave out the rows of those that cannot be read, and record their ids.
+    check_images
+        Compare the digest of every image with the one recorded for rows that are there already,
+        not only its size.
     overwrite
         Replace a bank.
     reporter
@@ -79,14 +90,16 @@ def extract(
     Returns
     -------
     dict
-        ``bank``, ``checkpoint``, ``epoch``, ``dim``, ``rows`` and ``skipped`` by split.
+        ``bank``, ``checkpoint``, ``epoch``, ``up_to_date`` (True where nothing had to be done),
+        ``dim``, ``rows`` and ``skipped`` by split.
 
     Raises
     ------
     InputError
         Images cannot be read, or features overflow `dtype` or are not finite.
     StaleError
-        The data set is no longer the one that was trained on, or has other classes.
+        The data set is no longer the one that was trained on, or has other classes; or the bank
+        there was made from something else.
     DamagedError
         The checkpoint is.
     """
@@ -94,35 +107,30 @@ def extract(
     if batch_size < 1:
         message = f"batch_size must be at least 1; got {batch_size}"
         raise InputError(message)
-    where, path = resolve_device(device), find_checkpoint(run_or_checkpoint, which)
+    path = find_checkpoint(run_or_checkpoint, which)
     checkpoint = read_checkpoint(path)
     images = _data_of(checkpoint, data)
     spec = InputSpec.from_json(checkpoint.record["input"])
     network = _network_of(checkpoint, spec, str(path))
-    transform = eval_transform(spec)
-    job = _Extraction(network, transform, spec.size, where, batch_size, workers, use_autocast)
-    with BankWriter.create(
-        out,
-        dim=network.classifier.in_features,
-        dtype=dtype,
-        class_names=list(images.class_names),
-        shots=images.shots,
-        provenance=_provenance(checkpoint, images, job, dtype),
-        overwrite=overwrite,
-    ) as writer:
-        job.fill(writer, images, reporter, skip_bad=on_bad_image == "skip")
-        if on_bad_image == "error":
-            job.refuse_bad()
-        job.record_skipped(writer, images)
-        writer.set_classifier(network.weight.numpy(), network.bias.numpy())
+    where = resolve_device(device)
+    job = _Job(network, eval_transform(spec), spec.size, where, batch_size, workers, use_autocast)
+    bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
+    kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
+    plan = _plan(checkpoint, images, job, kept, dtype)
+    with BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer:
+        for name, split in images.splits.items():
+            refresh(writer, name, split, kept[name], digests=check_images)
+        for name, split in images.splits.items():
+            job.fill(writer, name, split, kept[name], reporter)
         writer.commit()
     return {
         "bank": str(out),
         "checkpoint": str(path),
         "epoch": checkpoint.record["epoch"],
-        "dim": network.classifier.in_features,
-        "rows": {name: len(split) - len(job.bad[name]) for name, split in images.splits.items()},
-        "skipped": {name: len(bad) for name, bad in job.bad.items()},
+        "up_to_date": writer.up_to_date,
+        "dim": plan.dim,
+        "rows": {name: len(rows) for name, rows in kept.items()},
+        "skipped": {name: len(ids) for name, ids in plan.skipped.items()},
     }
 
 
@@ -157,9 +165,34 @@ def _network_of(checkpoint: Checkpoint, spec: InputSpec, source: str) -> Split:
     return split_classifier(model, spec.size)
 
 
-def _provenance(
-    checkpoint: Checkpoint, images: ImageData, job: _Extraction, dtype: str
-) -> dict[str, Any]:
+def _readable(split: ImageSplit, bad: Rows | tuple[()]) -> Rows:
+    """Return the rows of a split that are extracted, in order."""
+    return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
+
+
+def _plan(
+    checkpoint: Checkpoint, images: ImageData, job: _Job, kept: Mapping[str, Rows], dtype: str
+) -> BankPlan:
+    """Return all that is known of the bank before the first feature."""
+    ids = {name: np.asarray(split.ids, dtype=object) for name, split in images.splits.items()}
+    return BankPlan(
+        dim=job.network.classifier.in_features,
+        rows={
+            name: SplitRows(ids[name][kept[name]].tolist(), split.labels[kept[name]])
+            for name, split in images.splits.items()
+        },
+        class_names=list(images.class_names),
+        dtype=dtype,
+        classifier=(job.network.weight.numpy(), job.network.bias.numpy()),
+        shots=images.shots,
+        provenance=_provenance(checkpoint, images, job, dtype),
+        skipped={name: np.delete(ids[name], kept[name]).tolist() for name in ids},
+        batch=job.batch_size,
+        images=True,
+    )
+
+
+def _provenance(checkpoint: Checkpoint, images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
     """Return all that changes a feature. No path and no time: the same work, the same record."""
     coarse = job.use_autocast and job.device.type == "cuda"
     return {
@@ -175,9 +208,35 @@ def _provenance(
     }
 
 
+def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, digests: bool) -> None:
+    """Compare the images of rows that are there with what was recorded when they were decoded.
+
+    In an unfinished bank, rows of changed images are made again; in a complete one they are
+    refused, since nobody asked to replace it.
+    """
+    for start, stop, sizes, hashes in writer.recorded_images(name):
+        now = [split.images.n_bytes(int(row)) for row in rows[start:stop]]
+        changed = np.asarray(now) != sizes
+        if digests and not changed.any():
+            read = [hashlib.sha256(split.images.raw(int(row))).digest() for row in rows[start:stop]]
+            changed = (np.frombuffer(b"".join(read), np.uint8).reshape(-1, 32) != hashes).any(
+                axis=1
+            )
+        if not changed.any():
+            continue
+        if writer.up_to_date:
+            first = split.ids[int(rows[start + int(np.flatnonzero(changed)[0])])]
+            message = (
+                f"{writer.store}: images of split {name!r} have changed since they were extracted "
+                f"(first: {first}); add --overwrite to extract them again"
+            )
+            raise StaleError(message)
+        writer.drop(name, start)
+
+
 @dataclass
-class _Extraction:
-    """A frozen network and how it is run; `bad` says why a row of a split has no features."""
+class _Job:
+    """A frozen network and how it is run."""
 
     network: Split
     transform: Transform
@@ -186,66 +245,66 @@ class _Extraction:
     batch_size: int
     workers: int
     use_autocast: bool
-    bad: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    def scan(self, images: ImageData, reporter: Reporter) -> dict[str, Rows]:
+        """Decode every image once; return the rows of each split that cannot be read."""
+        bad: dict[str, Rows] = {}
+        for name, split in images.splits.items():
+            found: dict[int, str] = {}
+            with reporter.track(f"check {name}", len(split), "images") as advance:
+                for batch in self.batches(split, self.cut(np.arange(len(split)))):
+                    found |= batch.bad
+                    advance(min(self.batch_size, len(split)))
+            for reason in found.values():
+                reporter.say(f"left out: {reason}")
+            if len(found) == len(split):
+                message = f"no image of split {name!r} can be read; the first: {found[0]}"
+                raise InputError(message)
+            bad[name] = np.array(sorted(found), dtype=np.int64)
+        return bad
 
     def fill(
-        self, writer: BankWriter, images: ImageData, reporter: Reporter, *, skip_bad: bool
+        self, writer: BankWriter, name: str, split: ImageSplit, rows: Rows, reporter: Reporter
     ) -> None:
-        """Write every row that can be read.
-
-        Unless bad images are to be skipped, the first one ends the writing, and from there on
-        images are only read, to name them all at once.
-        """
+        """Write the chunks of a split that are not there yet."""
+        spans = [(start, stop) for split_, start, stop in writer.missing() if split_ == name]
+        cuts = [self.cut(rows[start:stop]) for start, stop in spans]
+        batches = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
         self.network.backbone.to(self.device)
-        for name, split in images.splits.items():
-            bad = self.bad.setdefault(name, {})
-            with reporter.track(f"extract {name}", len(split), "images") as advance:
-                for batch in self.batches(split):
-                    bad.update(batch.bad)
-                    rows = np.unique(batch.rows)  # the last batch is filled up with its last row
-                    if skip_bad or not any(self.bad.values()):
-                        self.append(writer, name, split, batch)
-                    advance(len(rows))
+        total = sum(stop - start for start, stop in spans)
+        with reporter.track(f"extract {name}", total, "images") as advance:
+            for (start, stop), cut in zip(spans, cuts, strict=True):
+                parts = []
+                for _ in cut:
+                    batch = next(batches)
+                    parts.append((self.features(batch), batch.sha256, batch.n_bytes))
+                    advance(min(self.batch_size, stop - start))
+                whole = [np.concatenate(each)[: stop - start] for each in zip(*parts, strict=True)]
+                writer.put(name, start, whole[0], images=(whole[1], whole[2]))
 
-    def batches(self, split: ImageSplit) -> Iterable[Batch]:
-        """Return the split's images in order, in batches of one size."""
-        plan = BatchPlan(eval_batches(len(split), self.batch_size))
+    def cut(self, rows: Rows) -> list[Rows]:
+        """Cut rows into batches of one size, the last filled up with its own last row.
+
+        A network's output for a row can depend on the batch's size in the last bit, never on
+        what else is in it. Chunks hold whole batches, so wherever an extraction begins again the
+        same rows meet in batches of the same size.
+        """
+        places = np.arange(-(-len(rows) // self.batch_size) * self.batch_size)
+        return list(rows[np.minimum(places, len(rows) - 1)].reshape(-1, self.batch_size))
+
+    def batches(self, split: ImageSplit, rows: list[Rows]) -> Iterator[Batch]:
+        """Yield batches of images."""
+        plan = BatchPlan([[Key(int(row), 0, 0) for row in batch] for batch in rows])
         pin = self.device.type == "cuda"
-        return image_loader(split, self.transform, self.size, plan, workers=self.workers, pin=pin)
-
-    def append(self, writer: BankWriter, name: str, split: ImageSplit, batch: Batch) -> None:
-        """Write the batch's rows, each once, without those that could not be read."""
-        rows, places = np.unique(batch.rows, return_index=True)
-        readable = ~np.isin(rows, list(batch.bad))
-        rows, places = rows[readable], places[readable]
-        if rows.size:
-            ids = [split.ids[row] for row in rows]
-            writer.append(name, ids, split.labels[rows], self.features(batch)[places])
+        loader = image_loader(split, self.transform, self.size, plan, workers=self.workers, pin=pin)
+        yield from loader
 
     def features(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the features (B, D) of a batch."""
+        """Return the features (B, D) of a batch, all of whose images must be readable."""
+        for reason in batch.bad.values():
+            message = f"{reason}; mend it, or leave such images out with --on-bad-image skip"
+            raise InputError(message)
         with torch.inference_mode(), autocast(self.device, self.use_autocast):
             features = self.network.backbone(batch.images.to(self.device, non_blocking=True))
         array: NDArray[np.float32] = features.float().cpu().numpy()
         return array
-
-    def refuse_bad(self) -> None:
-        """Raise `InputError` if any image could not be read."""
-        reasons = [reason for bad in self.bad.values() for reason in bad.values()]
-        if reasons:
-            more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-            message = (
-                f"{len(reasons)} images cannot be used: {'; '.join(reasons[:_SHOWN])}{more}; "
-                "mend them, or leave them out with --on-bad-image skip"
-            )
-            raise InputError(message)
-
-    def record_skipped(self, writer: BankWriter, images: ImageData) -> None:
-        """Record the ids of rows that are left out; a split must keep at least one row."""
-        for name, bad in self.bad.items():
-            split = images.splits[name]
-            if len(bad) == len(split):
-                message = f"no image of split {name!r} can be used; the first: {bad[0]}"
-                raise InputError(message)
-            if bad:
-                writer.skip(name, [split.ids[row] for row in sorted(bad)])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from featbank._chunks import ChunkRecord
+from featbank.atomic import replace_file, sync
 from featbank.errors import DamagedError, NotABankError
-from featbank.schema import ATTRIBUTE, FORMAT, MANIFEST, SPLIT_NAME
+from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
 from featbank.shots import Shots
 
-__all__ = ["ArrayRecord", "Manifest", "canonical", "commit", "sync_folder"]
+__all__ = ["ArrayRecord", "Manifest", "canonical", "commit"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Manifest:
     """Everything that a complete bank says of itself.
 
     `arrays` and `groups` record every file of the store but the root's own metadata, which holds
-    this manifest and its digest.
+    this manifest and its digest; `rows` is the digest of each split's ids and labels, in order;
+    `batch` is the number of rows that were computed together.
     """
 
     arrays: Mapping[str, ArrayRecord]
@@ -71,6 +72,8 @@ class Manifest:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     groups: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 1
 
     def body(self) -> dict[str, Any]:
         """Return the manifest as JSON, without its digest."""
@@ -84,6 +87,8 @@ class Manifest:
             "provenance": dict(self.provenance),
             "skipped": {name: list(ids) for name, ids in self.skipped.items()},
             "groups": dict(self.groups),
+            "rows": dict(self.rows),
+            "batch": self.batch,
         }
 
     @property
@@ -93,8 +98,10 @@ class Manifest:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits, in the order in which they were written."""
-        return tuple(name.split("/")[0] for name in self.arrays if name.endswith("/features"))
+        """Names of the splits: train, val and test first, then others by name."""
+        names = {name.split("/")[0] for name in self.arrays if name.endswith("/features")}
+        first = tuple(name for name in ("train", "val", "test") if name in names)
+        return (*first, *sorted(names - set(first)))
 
     @classmethod
     def read(cls, store: Path) -> Manifest:
@@ -124,7 +131,7 @@ class Manifest:
         """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
         arrays = {name: ArrayRecord.from_json(raw) for name, raw in body["arrays"].items()}
         for name in arrays:
-            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z]+", name):
+            if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z0-9_]+", name):
                 message = f"array name {name!r}"
                 raise ValueError(message)
         return cls(
@@ -135,6 +142,8 @@ class Manifest:
             provenance=dict(body["provenance"]),
             skipped={name: tuple(ids) for name, ids in body["skipped"].items()},
             groups={name: str(digest) for name, digest in body["groups"].items()},
+            rows={name: str(digest) for name, digest in body["rows"].items()},
+            batch=int(body["batch"]),
         )
 
 
@@ -148,27 +157,10 @@ def canonical(value: Any) -> bytes:
 def commit(store: Path, manifest: Manifest) -> None:
     """Make the bank complete: all its bytes to disk first, then the manifest, in one rename."""
     for path in sorted(store.rglob("*")):
-        sync_folder(path) if path.is_dir() else sync_file(path)
-    sync_folder(store)
-    part = store / f".{MANIFEST}.partial"
+        sync(path)
+    sync(store)
     record = {"digest": manifest.digest, "body": manifest.body()}
     group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: record}}
-    part.write_bytes(canonical(group) + b"\n")
-    sync_file(part)
-    part.replace(store / MANIFEST)
-    sync_folder(store)
-
-
-def sync_file(path: Path) -> None:
-    """Wait until a file's bytes are on disk."""
-    with path.open("rb") as handle:
-        os.fsync(handle.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until a folder's entries are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    text = canonical(group) + b"\n"
+    replace_file(store / MANIFEST, lambda part: part.write_bytes(text))
+    (store / JOURNAL).unlink(missing_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from featbank.errors import InputError
 
-__all__ = ["SplitRows", "check_rows", "class_label"]
+__all__ = ["SplitRows", "check_rows", "class_label", "rows_digest"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class SplitRows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def rows_digest(rows: SplitRows) -> str:
+    """Return the SHA-256 of a split's ids and labels, in their order."""
+    listed = [list(rows.ids), rows.labels.tolist()]
+    return hashlib.sha256(json.dumps(listed, separators=(",", ":")).encode()).hexdigest()
 
 
 def class_label(index: int, class_names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from featbank.atomic import replace_text
 from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
 from featbank.errors import OutputExistsError, StaleError
-from featbank.provenance import flattened
+from featbank.identity import flattened
 
 __all__ = ["CHANGEABLE", "METRICS", "RUN", "clear_run", "open_run", "save_epoch", "save_settings"]
 

@@ -13,6 +13,8 @@ __all__ = [
     "FEATURE_DTYPES",
     "FORMAT",
     "IDS",
+    "IMAGE_BYTES",
+    "IMAGE_SHA256",
     "JOURNAL",
     "LABELS",
     "MANIFEST",
@@ -27,6 +29,7 @@ FORMAT = 1
 MANIFEST, ATTRIBUTE, JOURNAL = "zarr.json", "featbank", "journal.jsonl"
 
 FEATURES, LABELS, IDS = "features", "labels", "ids"
+IMAGE_SHA256, IMAGE_BYTES = "image_sha256", "image_bytes"
 CLASSIFIER_WEIGHT, CLASSIFIER_BIAS = "classifier/weight", "classifier/bias"
 FEATURE_DTYPES = ("float16", "float32")
 
@@ -44,7 +47,12 @@ CHUNK_BYTES = 16 << 20
 TYPICAL_ID_BYTES = 64
 
 
-def chunk_rows(row_shape: tuple[int, ...], dtype: str) -> int:
-    """Return the rows of a full chunk, for rows of this shape and dtype ("string" for ids)."""
+def chunk_rows(row_shape: tuple[int, ...], dtype: str, multiple: int = 1) -> int:
+    """Return the rows of a full chunk, for rows of this shape and dtype ("string" for ids).
+
+    `multiple` is the number of rows that are computed together: a chunk holds whole batches, so
+    that redoing a chunk computes the same batches again, and the same bits.
+    """
     item = TYPICAL_ID_BYTES if dtype == "string" else np.dtype(dtype).itemsize
-    return max(1, CHUNK_BYTES // (item * int(np.prod(row_shape, dtype=np.int64))))
+    rows = CHUNK_BYTES // (item * int(np.prod(row_shape, dtype=np.int64)))
+    return max(1, rows // multiple) * multiple

@@ -1,12 +1,8 @@
-"""Writing a bank: rows in, chunks out while the next rows are computed, the manifest last."""
+"""Writing a bank: known rows, chunks in any order, the manifest last; a killed job goes on."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,175 +12,337 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank import _zarr
-from featbank._chunks import ChunkRecord, chunk_file, digest_file, write_chunk
-from featbank.errors import InputError, OutputExistsError
+from featbank._chunks import ChunkRecord, chunk_file, read_chunk, write_chunk
+from featbank._folder import check_room, clear, clear_small, refuse_foreign
+from featbank._lock import FolderLock
+from featbank._small import sha256_of, write_array, write_ids
+from featbank._values import check_values, copy_rows
+from featbank.bank import Bank
+from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
+from featbank.identity import differences
+from featbank.journal import Journal, read_journal
 from featbank.manifest import ArrayRecord, Manifest, commit
-from featbank.rows import SplitRows, check_rows
+from featbank.plan import BankPlan, identity_of
+from featbank.rows import rows_digest
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
-    FEATURE_DTYPES,
     FEATURES,
-    FORMAT,
     IDS,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
     JOURNAL,
     LABELS,
     MANIFEST,
-    SPLIT_NAME,
-    chunk_rows,
 )
-from featbank.shots import Shots
+from featbank.verify import matches, verify
 
 __all__ = ["BankWriter"]
 
-# One chunk being filled, one being hashed, one being written.
-BUFFERS = 3
+Records = dict[str, ChunkRecord]
+ImageRecords = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
-# float32 values below this round to at most 65504, the largest float16.
-FLOAT16_LIMIT = 65520.0
+# One chunk being filled, one being hashed, one being written.
+IN_FLIGHT = 3
 
 
 class BankWriter:
-    """Fills a new bank, split by split, in data-set order.
+    """Fills a bank, chunk by chunk, in any order.
 
-    Leaving the ``with`` block without `commit` leaves an incomplete bank, which nothing opens.
+    Leaving the ``with`` block without `commit` leaves an unfinished bank, which nothing opens and
+    which the same plan continues.
 
     Examples
     --------
     >>> import numpy as np, tempfile
-    >>> from featbank import Bank, BankWriter
+    >>> from featbank import Bank, BankPlan, BankWriter
+    >>> from featbank.rows import SplitRows
+    >>> rows = {"train": SplitRows(["a", "b"], np.array([0, 1]))}
     >>> path = tempfile.mkdtemp() + "/tiny.zarr"
-    >>> with BankWriter.create(path, dim=3, class_names=["cat", "dog"]) as writer:
-    ...     writer.append("train", ["a", "b"], np.array([0, 1]), np.eye(2, 3))
+    >>> with BankWriter.begin(path, BankPlan(3, rows, ["cat", "dog"])) as writer:
+    ...     for split, start, stop in writer.missing():
+    ...         writer.put(split, start, np.eye(2, 3)[start:stop])
     ...     writer.commit()
     >>> Bank.open(path)["train"].read(dtype="float32").tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        path: Path,
-        dim: int,
-        dtype: str,
-        class_names: Sequence[str],
-        shots: Shots,
-        provenance: Mapping[str, Any],
-    ) -> None:
-        self.path, self.dim, self.dtype = path, dim, dtype
-        self.class_names, self.shots, self.provenance = tuple(class_names), shots, provenance
-        self.classifier: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-        self.skipped: dict[str, list[str]] = {}
-        self.splits: dict[str, _SplitWriter] = {}
-        self.pool = ThreadPoolExecutor(BUFFERS - 1)
+    def __init__(self, store: Path, plan: BankPlan, lock: FolderLock) -> None:
+        self.store, self.plan, self.lock = store, plan, lock
+        self.journal = Journal(store)
+        self.up_to_date = False
+        self.done: dict[tuple[str, int], Records] = {}
+        self.pending: list[tuple[str, int, Future[Records]]] = []
+        self.pool = ThreadPoolExecutor(IN_FLIGHT - 1)
 
     @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        dim: int,
-        dtype: str = "float16",
-        class_names: Sequence[str],
-        shots: Shots | None = None,
-        provenance: Mapping[str, Any] | None = None,
-        overwrite: bool = False,
+    def begin(
+        cls, path: str | Path, plan: BankPlan, *, overwrite: bool = False, update: bool = False
     ) -> BankWriter:
-        """Begin a bank at `path`.
+        """Begin a bank at `path`, or continue the unfinished one that is there.
 
         Parameters
         ----------
-        path : str or Path
-            Folder to make. An unfinished bank there is begun anew.
-        dim : int
-            Width D of the features.
-        dtype : {"float16", "float32"}
-            How features are stored.
-        class_names : sequence of C strings
-        shots : Shots, optional
-            Thresholds that travel with the bank.
-        provenance : mapping, optional
-            What the features are made from; JSON types.
         overwrite : bool
-            Replace a complete bank. Anything that is no bank is never replaced.
-        """
-        if dtype not in FEATURE_DTYPES:
-            message = f"features are stored as {' or '.join(FEATURE_DTYPES)}; got {dtype!r}"
-            raise InputError(message)
-        if dim < 1:
-            message = f"features need at least one column; got {dim}"
-            raise InputError(message)
-        store = Path(path)
-        make_room(store, overwrite=overwrite)
-        store.mkdir(parents=True, exist_ok=True)
-        begun = {"format": FORMAT, "dim": dim, "dtype": dtype}
-        (store / JOURNAL).write_text(json.dumps(begun) + "\n", encoding="utf-8")
-        return cls(store, dim, dtype, class_names, shots or Shots(), provenance or {})
+            Make a complete or unfinished bank anew. What is no bank is never replaced.
+        update : bool
+            Take a complete bank of the same plan as it is, every byte checked: nothing is missing
+            then but the rows that are damaged.
 
-    def append(
-        self, split: str, ids: Sequence[str], labels: NDArray[np.int64], block: NDArray[Any]
+        Raises
+        ------
+        OutputExistsError
+            A complete bank is there and neither is set, or something that is no bank.
+        StaleError
+            The bank there was made from something else; the message names the fields.
+        StorageError
+            The disk has too little room, or cannot be written.
+        LockedError
+            Another process is writing there.
+        """
+        store = Path(path)
+        refuse_foreign(store)
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(store)
+        except OSError as error:
+            message = f"cannot write {store}: {error.strerror}"
+            raise StorageError(message) from error
+        try:
+            writer = cls(store, plan, lock)
+            writer.settle(overwrite=overwrite, update=update)
+        except BaseException:
+            lock.release()
+            raise
+        return writer
+
+    def settle(self, *, overwrite: bool, update: bool) -> None:
+        """Clear the folder, or take over what its records claim and its files confirm."""
+        if overwrite:
+            clear(self.store)
+        if (self.store / MANIFEST).is_file():
+            if not update:
+                message = f"{self.store} exists; choose another path for --out, or add --overwrite"
+                raise OutputExistsError(message)
+            self.adopt()
+        elif (self.store / JOURNAL).is_file():
+            self.resume()
+        else:
+            check_room(self.store, self.plan.n_bytes())
+            self.journal.begin(self.plan.identity())
+
+    def adopt(self) -> None:
+        """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
+        bank = Bank.open(self.store)
+        self.require_same(identity_of(bank))
+        damage = verify(bank).damage
+        bad = {(place.array, place.index) for place in damage}
+        claims = {
+            (name, index): chunk
+            for name, record in bank.manifest.arrays.items()
+            for index, chunk in enumerate(record.chunks)
+            if (name, index) not in bad
+        }
+        self.accept(claims)
+        self.up_to_date = not damage
+        if damage:
+            self.journal.begin(self.plan.identity())
+            for split, index in self.done:
+                self.note(split, index)
+            (self.store / MANIFEST).unlink()
+
+    def require_same(self, identity: Mapping[str, Any]) -> None:
+        """Refuse to go on with a bank that was made from something else."""
+        differing = differences(identity, self.plan.identity())
+        if differing:
+            message = (
+                f"{self.store} was made from something else, by {', '.join(differing)}; "
+                "choose another path for --out, or add --overwrite to make it anew"
+            )
+            raise StaleError(message)
+
+    def resume(self) -> None:
+        """Keep the chunks whose files match the journal's claims."""
+        begun, claims = read_journal(self.store)
+        self.require_same(begun)
+        self.accept(
+            {
+                (name, index): record
+                for (name, index), record in claims.items()
+                if matches(self.file(name, index), record)
+            }
+        )
+
+    def accept(self, claims: Mapping[tuple[str, int], ChunkRecord]) -> None:
+        """Count those rows as done of which every array's chunk is there."""
+        for split, start, stop in list(self.missing()):
+            index = start // self.plan.step(split)
+            records = {name: claims.get((f"{split}/{name}", index)) for name in self.plan.columns}
+            whole = {name: record for name, record in records.items() if record is not None}
+            if len(whole) == len(records) and all(
+                (record.start, record.stop) == (start, stop) for record in whole.values()
+            ):
+                self.done[split, index] = whole
+
+    def file(self, array: str, index: int) -> Path:
+        """Return the path of one chunk of an array, as ``train/features``."""
+        shape, _ = self.plan.columns.get(array.rpartition("/")[2], ((), ""))
+        return chunk_file(self.store / array, index, 1 + len(shape))
+
+    def recorded_images(
+        self, split: str
+    ) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.uint8]]]:
+        """Yield (start, stop, sizes (n,), SHA-256 (n, 32)) of the images of rows that are there."""
+        for (name, index), records in sorted(self.done.items()):
+            if name == split:
+                sizes, hashes = (
+                    self.read_back(f"{split}/{column}", index, records[column])
+                    for column in (IMAGE_BYTES, IMAGE_SHA256)
+                )
+                start, stop = records[FEATURES].start, records[FEATURES].stop
+                yield start, stop, sizes, hashes
+
+    def read_back(self, array: str, index: int, record: ChunkRecord) -> NDArray[Any]:
+        """Read one chunk that is written."""
+        split, _, column = array.partition("/")
+        shape, dtype = self.plan.columns[column]
+        n_rows = record.stop - record.start
+        chunk = np.empty((self.plan.step(split), *shape), dtype=dtype)
+        read_chunk(self.file(array, index), record, chunk[:n_rows], chunk[n_rows:])
+        return chunk[:n_rows]
+
+    def drop(self, split: str, start: int) -> None:
+        """Take the chunk that begins at row `start` for not written: it is made again."""
+        del self.done[split, start // self.plan.step(split)]
+
+    def missing(self) -> Iterator[tuple[str, int, int]]:
+        """Yield (split, start, stop) of every chunk of rows that is not there yet."""
+        for split, rows in self.plan.rows.items():
+            step = self.plan.step(split)
+            for index, start in enumerate(range(0, len(rows), step)):
+                if (split, index) not in self.done:
+                    yield split, start, min(start + step, len(rows))
+
+    def put(
+        self, split: str, start: int, block: NDArray[Any], images: ImageRecords | None = None
     ) -> None:
-        """Add rows to a split: n ids, labels (n,), features (n, D) of float16, 32 or 64.
+        """Hand over one chunk of rows: features (stop - start, D) of any float dtype.
+
+        Returns at once; a few chunks are hashed and written in the background.
+
+        Parameters
+        ----------
+        images : pair of arrays, where the plan has images
+            SHA-256 (stop - start, 32) uint8 and size (stop - start,) int64 of each row's image.
 
         Raises
         ------
         InputError
             A value is not finite, or does not fit the stored dtype; the message names the rows.
+        StorageError
+            An earlier chunk could not be written.
         """
-        if split not in self.splits:
-            self.splits[split] = _SplitWriter(self, split)
-        self.splits[split].append(ids, labels, block)
-
-    def skip(self, split: str, ids: Sequence[str]) -> None:
-        """Record ids whose rows are left out."""
-        self.skipped.setdefault(split, []).extend(ids)
-
-    def set_classifier(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
-        """Store stage 1's linear classifier: weight (C, D), bias (C,)."""
-        n_classes = len(self.class_names)
-        if weight.shape != (n_classes, self.dim) or bias.shape != (n_classes,):
+        step, rows = self.plan.step(split), self.plan.rows[split]
+        stop = min(start + step, len(rows))
+        if start % step or block.shape != (stop - start, self.plan.dim):
             message = (
-                f"the classifier has weight {weight.shape} and bias {bias.shape}; "
-                f"{n_classes} classes of width {self.dim} need ({n_classes}, {self.dim}) "
-                f"and ({n_classes},)"
+                f"split {split!r}: a block of shape {block.shape} at row {start}, where "
+                f"({stop - start}, {self.plan.dim}) is due"
             )
             raise InputError(message)
-        pair = np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32)
-        if not all(np.isfinite(part).all() for part in pair):
-            message = "the classifier has weights that are not finite"
-            raise InputError(message)
-        self.classifier = pair
+        block = np.require(block, requirements=["C", "W"])  # what torch shares without a copy
+        check_values(block, self.plan.dtype, split, rows.ids[start:stop])
+        index = start // step
+        values = dict(zip(self.plan.columns, (block, *(images or ())), strict=True))
+        chunks = {name: self.pad(name, rows, step) for name, rows in values.items()}
+        job = self.pool.submit(self.write, split, index, chunks, start, stop)
+        self.pending.append((split, index, job))
+        self.collect(IN_FLIGHT - 1)
+
+    def pad(self, column: str, rows: NDArray[Any], step: int) -> NDArray[Any]:
+        """Return a whole chunk: the rows in the stored dtype, then fill."""
+        shape, dtype = self.plan.columns[column]
+        chunk = np.empty((step, *shape), dtype=dtype)
+        copy_rows(rows, chunk[: len(rows)])
+        chunk[len(rows) :] = _zarr.fill_value(dtype)
+        return chunk
+
+    def write(
+        self, split: str, index: int, chunks: Mapping[str, NDArray[Any]], start: int, stop: int
+    ) -> Records:
+        """Write the chunks of some rows; return their records."""
+        return {
+            name: write_chunk(self.file(f"{split}/{name}", index), chunk, start, stop)
+            for name, chunk in chunks.items()
+        }
+
+    def note(self, split: str, index: int) -> None:
+        """Journal that some rows are written."""
+        for name, record in self.done[split, index].items():
+            self.journal.record(f"{split}/{name}", index, record)
+
+    def collect(self, most: int) -> None:
+        """Journal finished chunks until at most `most` are under way."""
+        while len(self.pending) > most:
+            split, index, job = self.pending.pop(0)
+            self.done[split, index] = job.result()
+            self.note(split, index)
 
     def commit(self) -> None:
-        """Write what is left, then the manifest: only now is there a bank.
-
-        Raises
-        ------
-        InputError
-            A label is out of range, a class has no training row, or there is no train split.
-        """
-        rows = {name: split.rows() for name, split in self.splits.items()}
-        counts = check_rows(rows, self.class_names)
-        arrays = {k: v for split in self.splits.values() for k, v in split.finish().items()}
-        groups = list(self.splits)
-        if self.classifier is not None:
+        """Write labels, ids and classifier, then the manifest: only now is there a bank."""
+        if self.up_to_date:
+            return
+        self.collect(0)
+        left = next(self.missing(), None)
+        if left is not None:
+            message = f"{self.store} still misses rows {left[1]} to {left[2] - 1} of {left[0]}"
+            raise InputError(message)
+        clear_small(self.store, self.plan)
+        arrays: dict[str, ArrayRecord] = {}
+        for split in self.plan.rows:
+            arrays |= self.split_records(split)
+        groups = [*self.plan.rows]
+        if self.plan.classifier is not None:
             groups.append("classifier")
             for name, values in zip(
-                (CLASSIFIER_WEIGHT, CLASSIFIER_BIAS), self.classifier, strict=True
+                (CLASSIFIER_WEIGHT, CLASSIFIER_BIAS), self.plan.classifier, strict=True
             ):
-                arrays[name] = write_array(self.path, name, values)
+                values = np.ascontiguousarray(values, dtype=np.float32)
+                arrays[name] = write_array(self.store, name, values)
         for name in groups:
-            _zarr.create_group(self.path, name)
-        manifest = Manifest(
+            _zarr.create_group(self.store, name)
+        commit(self.store, self.manifest(arrays, groups))
+
+    def manifest(self, arrays: Mapping[str, ArrayRecord], groups: Sequence[str]) -> Manifest:
+        """Return the manifest of what was written."""
+        return Manifest(
             arrays=arrays,
-            class_names=self.class_names,
-            class_counts=[int(count) for count in counts],
-            shots=self.shots,
-            provenance=self.provenance,
-            skipped=self.skipped,
-            groups={name: sha256_of(self.path / name / "zarr.json") for name in groups},
+            class_names=self.plan.class_names,
+            class_counts=self.plan.counts.tolist(),
+            shots=self.plan.shots,
+            provenance=self.plan.provenance,
+            skipped={name: ids for name, ids in self.plan.skipped.items() if ids},
+            groups={name: sha256_of(self.store / name / "zarr.json") for name in groups},
+            rows={name: rows_digest(rows) for name, rows in self.plan.rows.items()},
+            batch=self.plan.batch,
         )
-        (self.path / JOURNAL).unlink()
-        commit(self.path, manifest)
+
+    def split_records(self, split: str) -> dict[str, ArrayRecord]:
+        """Write a split's labels, ids and metadata; return its records."""
+        rows, step = self.plan.rows[split], self.plan.step(split)
+        done = [self.done[split, index] for index in range(-(-len(rows) // step))]
+        records = {}
+        for column, (row_shape, dtype) in self.plan.columns.items():
+            name, shape = f"{split}/{column}", (len(rows), *row_shape)
+            _zarr.create_array(self.store, name, shape, dtype, step)
+            metadata = sha256_of(self.store / name / "zarr.json")
+            chunks = tuple(each[column] for each in done)
+            records[name] = ArrayRecord(shape, dtype, step, metadata, chunks)
+        return {
+            **records,
+            f"{split}/{LABELS}": write_array(self.store, f"{split}/{LABELS}", rows.labels),
+            f"{split}/{IDS}": write_ids(self.store, f"{split}/{IDS}", rows.ids),
+        }
 
     def __enter__(self) -> Self:
         return self
@@ -196,161 +354,4 @@ class BankWriter:
         trace: TracebackType | None,
     ) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _SplitWriter:
-    """Cuts a split's rows into chunks and hands full ones to the pool."""
-
-    def __init__(self, bank: BankWriter, name: str) -> None:
-        if not re.fullmatch(SPLIT_NAME, name):
-            message = f"split name {name!r}: use letters, digits, - and _, and not 'classifier'"
-            raise InputError(message)
-        self.bank, self.name = bank, name
-        self.array = bank.path / name / FEATURES
-        self.step = chunk_rows((bank.dim,), bank.dtype)
-        self.ids: list[str] = []
-        self.labels: list[NDArray[np.int64]] = []
-        self.buffer = self.new_buffer(self.step)
-        self.filled = 0
-        self.pending: list[Future[ChunkRecord]] = []
-        self.done: list[ChunkRecord] = []
-
-    def new_buffer(self, rows: int) -> NDArray[Any]:
-        return np.empty((rows, self.bank.dim), dtype=self.bank.dtype)
-
-    def append(self, ids: Sequence[str], labels: NDArray[np.int64], block: NDArray[Any]) -> None:
-        if block.ndim != 2 or block.shape != (len(ids), self.bank.dim):
-            message = (
-                f"split {self.name!r}: features of shape {block.shape} for {len(ids)} rows "
-                f"of width {self.bank.dim}"
-            )
-            raise InputError(message)
-        check_values(block, self.bank.dtype, self.name, ids)
-        self.ids.extend(ids)
-        self.labels.append(np.asarray(labels, dtype=np.int64))
-        taken = 0
-        while taken < len(block):
-            count = min(self.step - self.filled, len(block) - taken)
-            copy_rows(block[taken : taken + count], self.buffer[self.filled : self.filled + count])
-            taken, self.filled = taken + count, self.filled + count
-            if self.filled == self.step:
-                self.flush()
-
-    def flush(self) -> None:
-        """Hand the buffer over as the next chunk, and wait where too many are under way."""
-        index = len(self.done) + len(self.pending)
-        start = index * self.step
-        file = chunk_file(self.array, index, 2)
-        stop = start + self.filled
-        self.pending.append(self.bank.pool.submit(write_chunk, file, self.buffer, start, stop))
-        while len(self.pending) >= BUFFERS:
-            self.done.append(self.pending.pop(0).result())
-        self.buffer, self.filled = self.new_buffer(self.step), 0
-
-    def rows(self) -> SplitRows:
-        labels = np.concatenate(self.labels) if self.labels else np.empty(0, np.int64)
-        return SplitRows(self.ids, labels)
-
-    def finish(self) -> dict[str, ArrayRecord]:
-        """Write the last chunk, labels, ids and metadata; return the records."""
-        rows = self.rows()
-        if self.filled:
-            self.close_last_chunk()
-        chunks = (*self.done, *(future.result() for future in self.pending))
-        store, shape = self.bank.path, (len(rows), self.bank.dim)
-        _zarr.create_array(store, f"{self.name}/{FEATURES}", shape, self.bank.dtype, self.step)
-        features = ArrayRecord(
-            shape, self.bank.dtype, self.step, sha256_of(self.array / "zarr.json"), chunks
-        )
-        return {
-            f"{self.name}/{FEATURES}": features,
-            f"{self.name}/{LABELS}": write_array(store, f"{self.name}/{LABELS}", rows.labels),
-            f"{self.name}/{IDS}": write_ids(store, f"{self.name}/{IDS}", self.ids),
-        }
-
-    def close_last_chunk(self) -> None:
-        """Fill the rest with NaN; a split of one chunk gets a chunk of just its rows."""
-        if not self.pending and not self.done:
-            self.buffer, self.step = self.buffer[: self.filled], self.filled
-        self.buffer[self.filled :] = np.nan
-        self.flush()
-
-
-def make_room(store: Path, *, overwrite: bool) -> None:
-    """Clear `store` of what may be replaced, or refuse."""
-    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
-        return
-    complete = (store / MANIFEST).is_file()
-    if not complete and not (store / JOURNAL).is_file():
-        message = f"{store} exists and is not a bank; choose another path for --out"
-        raise OutputExistsError(message)
-    if complete and not overwrite:
-        message = f"{store} exists; choose another path for --out, or add --overwrite"
-        raise OutputExistsError(message)
-    (store / MANIFEST).unlink(missing_ok=True)  # from here on it cannot be taken for complete
-    shutil.rmtree(store)
-
-
-def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
-    """Refuse values that are not finite in the stored dtype, naming rows and ids."""
-    limit = FLOAT16_LIMIT if dtype == "float16" else float(np.finfo(np.float32).max)
-    low, high = extremes(block)
-    if -limit < low and high < limit:
-        return
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(block.astype(np.float64)) < limit).all(axis=1))
-    finite = np.isfinite(block[bad]).all()
-    what = f"features beyond the range of {dtype}" if finite else "features that are not finite"
-    remedy = "store them with --dtype float32" if finite else "mend the model or the file"
-    shown = ", ".join(ids[int(row)] for row in bad[:3]) + (", …" if bad.size > 3 else "")
-    message = f"split {split!r}: {bad.size} rows have {what} ({shown}); {remedy}"
-    raise InputError(message)
-
-
-def extremes(block: NDArray[Any]) -> tuple[float, float]:
-    """Return the smallest and largest value (NaN where there is one), in one pass."""
-    import torch
-
-    low, high = torch.aminmax(torch.from_numpy(np.ascontiguousarray(block)))
-    return float(low), float(high)
-
-
-def copy_rows(source: NDArray[Any], target: NDArray[Any]) -> None:
-    """Copy into the stored dtype; by torch, whose half-precision conversion is vectorised."""
-    import torch
-
-    torch.from_numpy(target).copy_(torch.from_numpy(np.ascontiguousarray(source)))
-
-
-def write_array(store: Path, name: str, values: NDArray[Any]) -> ArrayRecord:
-    """Write a small numeric array, (n, ...), in whole-row chunks."""
-    n_rows, dtype = len(values), str(values.dtype)
-    step = min(n_rows, chunk_rows(values.shape[1:], dtype))
-    _zarr.create_array(store, name, values.shape, dtype, step)
-    fill = np.nan if values.dtype.kind == "f" else -1
-    chunks = []
-    for index, start in enumerate(range(0, n_rows, step)):
-        stop = min(start + step, n_rows)
-        rows = np.full((step, *values.shape[1:]), fill, dtype=values.dtype)
-        rows[: stop - start] = values[start:stop]
-        file = chunk_file(store / name, index, values.ndim)
-        chunks.append(write_chunk(file, rows, start, stop))
-    digest = sha256_of(store / name / "zarr.json")
-    return ArrayRecord(values.shape, dtype, step, digest, tuple(chunks))
-
-
-def write_ids(store: Path, name: str, ids: Sequence[str]) -> ArrayRecord:
-    """Write the ids, (N,) strings."""
-    step = min(len(ids), chunk_rows((), "string"))
-    _zarr.write_strings(store, name, ids, step)
-    chunks = []
-    for index, start in enumerate(range(0, len(ids), step)):
-        file = chunk_file(store / name, index, 1)
-        chunks.append(digest_file(file, start, min(start + step, len(ids))))
-    digest = sha256_of(store / name / "zarr.json")
-    return ArrayRecord((len(ids),), "string", step, digest, tuple(chunks))
-
-
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a small file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        self.lock.release()

@@ -28,8 +28,15 @@ _WHITE = 16  # the data set's brightest pixel
 class _Pixels:
     images: NDArray[np.uint8]
 
-    def __call__(self, i: int) -> Image.Image:
-        return Image.fromarray(self.images[i]).convert("RGB")
+    def raw(self, i: int) -> bytes:
+        return bytes(self.images[i].tobytes())
+
+    def decode(self, i: int, raw: bytes) -> Image.Image:
+        pixels = np.frombuffer(raw, dtype=np.uint8).reshape(self.images.shape[1:])
+        return Image.fromarray(pixels).convert("RGB")
+
+    def n_bytes(self, i: int) -> int:
+        return int(self.images[i].nbytes)
 
 
 def open_digits_lt(params: Params) -> ImageData:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featbank.data.decode import load_rgb
+from featbank.data.decode import decode_rgb, read_file
 from featbank.data.params import Params, shots_from
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError, MissingFileError
@@ -42,8 +42,17 @@ class _Files:
     root: Path
     paths: Sequence[str]
 
-    def __call__(self, i: int) -> Image.Image:
-        return load_rgb(self.root / self.paths[i])
+    def raw(self, i: int) -> bytes:
+        return read_file(self.root / self.paths[i])
+
+    def decode(self, i: int, raw: bytes) -> Image.Image:
+        return decode_rgb(raw, self.root / self.paths[i])
+
+    def n_bytes(self, i: int) -> int:
+        try:
+            return (self.root / self.paths[i]).stat().st_size
+        except OSError:
+            return -1
 
 
 def open_imagelist(params: Params) -> ImageData:

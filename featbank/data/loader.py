@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,43 +32,65 @@ class Key(NamedTuple):
 
 @dataclass
 class Batch:
-    """Images (B, 3, S, S) float32 and their rows (B,); `bad` says which could not be read, why."""
+    """Images (B, 3, S, S) float32 and their rows (B,); `bad` says which could not be read, why.
+
+    `sha256` (B, 32) uint8 and `n_bytes` (B,) int64 are of what each image was decoded from.
+    """
 
     images: Tensor
     rows: NDArray[np.int64]
     bad: dict[int, str]
+    sha256: NDArray[np.uint8]
+    n_bytes: NDArray[np.int64]
 
     def pin_memory(self) -> Batch:
         """Let the loader pin the images for a faster copy to a GPU."""
-        return Batch(self.images.pin_memory(), self.rows, self.bad)
+        return replace(self, images=self.images.pin_memory())
 
 
-class _Images(Dataset[tuple[int, Tensor | str]]):
-    """Row and transformed image, or row and why there is none: workers only pass plain values."""
+class _Item(NamedTuple):
+    """A row with its transformed image, or why there is none, and what it was decoded from."""
+
+    row: int
+    made: Tensor | str
+    sha256: bytes = bytes(32)
+    n_bytes: int = 0
+
+
+class _Images(Dataset[_Item]):
+    """Images by key; workers only pass plain values."""
 
     def __init__(self, split: ImageSplit, transform: Transform, seed: int) -> None:
         self.split, self.transform, self.seed = split, transform, seed
 
-    def __getitem__(self, key: Key) -> tuple[int, Tensor | str]:
+    def __getitem__(self, key: Key) -> _Item:
+        images = self.split.images
         try:
-            image = self.split.load(key.row)
+            raw = images.raw(key.row)
+            image = images.decode(key.row, raw)
         except InputError as error:
-            return key.row, str(error)
+            return _Item(key.row, str(error))
         draws = derive_seed(self.seed, "augment", key.epoch, key.position)
         with isolated_torch(draws):
-            return key.row, self.transform(image)
+            made = self.transform(image)
+        return _Item(key.row, made, hashlib.sha256(raw).digest(), len(raw))
 
 
 @dataclass(frozen=True)
 class _Collate:
     size: int
 
-    def __call__(self, items: Sequence[tuple[int, Tensor | str]]) -> Batch:
+    def __call__(self, items: Sequence[_Item]) -> Batch:
         """Stack the images; one that could not be read is zeros, so rows keep their places."""
         blank = torch.zeros(3, self.size, self.size)
-        images = torch.stack([blank if isinstance(made, str) else made for _, made in items])
-        bad = {row: made for row, made in items if isinstance(made, str)}
-        return Batch(images, np.array([row for row, _ in items], dtype=np.int64), bad)
+        made = [blank if isinstance(item.made, str) else item.made for item in items]
+        return Batch(
+            images=torch.stack(made),
+            rows=np.array([item.row for item in items], dtype=np.int64),
+            bad={item.row: item.made for item in items if isinstance(item.made, str)},
+            sha256=np.frombuffer(b"".join(item.sha256 for item in items), np.uint8).reshape(-1, 32),
+            n_bytes=np.array([item.n_bytes for item in items], dtype=np.int64),
+        )
 
 
 class BatchPlan:

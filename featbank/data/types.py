@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +13,35 @@ from PIL import Image
 from featbank.rows import SplitRows, check_rows
 from featbank.shots import Shots
 
-__all__ = ["ImageData", "ImageSplit"]
+__all__ = ["ImageData", "ImageSplit", "Images"]
+
+
+class Images(Protocol):
+    """Where the images of a split come from; sent to worker processes, so it must survive that.
+
+    `raw` and `decode` raise `InputError`, one line that names the file, where an image cannot be
+    read.
+    """
+
+    def raw(self, i: int) -> bytes:
+        """Return the bytes of image i, of which its digest is taken."""
+
+    def decode(self, i: int, raw: bytes) -> Image.Image:
+        """Return the RGB image that these bytes are."""
+
+    def n_bytes(self, i: int) -> int:
+        """Return the number of its bytes without reading them; -1 where it is gone."""
 
 
 @dataclass(frozen=True)
 class ImageSplit(SplitRows):
-    """Ids (N strings), labels (N,) int64 and images of one split, in data-set order.
+    """Ids (N strings), labels (N,) int64 and images of one split, in data-set order."""
 
-    ``load(i)`` returns image i, RGB, or raises `InputError` with one line that names the file.
-    It is called in worker processes, so it must survive being sent there.
-    """
+    images: Images
 
-    load: Callable[[int], Image.Image]
+    def load(self, i: int) -> Image.Image:
+        """Return image i, RGB."""
+        return self.images.decode(i, self.images.raw(i))
 
 
 @dataclass(frozen=True)

@@ -186,8 +186,8 @@ class TestImageList:
 
 
 def test_an_empty_split_is_refused() -> None:
-    empty = ImageSplit([], np.array([], dtype=np.int64), lambda _: None)  # type: ignore[arg-type]
-    train = ImageSplit(["a"], np.array([0]), lambda _: None)  # type: ignore[arg-type]
+    empty = ImageSplit([], np.array([], dtype=np.int64), None)  # type: ignore[arg-type]
+    train = ImageSplit(["a"], np.array([0]), None)  # type: ignore[arg-type]
 
     with pytest.raises(InputError, match="split 'val' is empty"):
         ImageData("mine", ["cat"], {"train": train, "val": empty})

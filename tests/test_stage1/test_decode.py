@@ -58,7 +58,7 @@ REASONS = {
     "fifo": "not a regular file",
     "folder": "not a regular file",
     "device": "not a regular file",
-    "postscript": "cannot identify image file",
+    "postscript": "none of JPEG, PNG",
 }
 
 

@@ -20,7 +20,7 @@ from featbank.errors import (
     StaleError,
 )
 from featbank.extract import extract
-from featbank.provenance import differences
+from featbank.identity import differences
 from featbank.train import train
 from tests.test_stage1.images import accuracies, write_data
 
@@ -137,12 +137,10 @@ def spoiled(trained: Path, tmp_path: Path) -> dict[str, Any]:
     return {"data": open_data("imagelist", params)}
 
 
-def test_images_that_cannot_be_read_are_all_named_at_once(
-    trained: Path, tmp_path: Path, spoiled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_an_image_that_cannot_be_read_stops_extraction_and_is_named(
+    trained: Path, tmp_path: Path, spoiled: dict[str, Any]
 ) -> None:
-    # The first batch holds a bad one, so the network need not run at all.
-    monkeypatch.setattr("featbank.extract._Extraction.features", None)
-    with pytest.raises(InputError, match=r"^3 images cannot be used: .*c0_1.*c2_0.*c1_2.*skip$"):
+    with pytest.raises(InputError, match=r"^cannot read image .*c0_1.*--on-bad-image skip$"):
         bank_of(trained, tmp_path / "bank", batch_size=2, **spoiled)
 
     with pytest.raises((NotABankError, DamagedError)):
@@ -172,7 +170,7 @@ def test_a_split_or_class_with_no_readable_image_is_refused(trained: Path, tmp_p
     for file in (tmp_path / "data/val set").iterdir():
         file.write_bytes(b"")
     data = open_data("imagelist", params)
-    with pytest.raises(InputError, match="no image of split 'val' can be used; the first: cannot"):
+    with pytest.raises(InputError, match="no image of split 'val' can be read; the first: cannot"):
         bank_of(trained, tmp_path / "bank", data=data, on_bad_image="skip")
     params = write_data(tmp_path / "data", COUNTS)
     for i, suffix in enumerate(("png", "jpg")):
@@ -208,9 +206,25 @@ def test_inputs_and_outputs_that_cannot_be_used_are_refused(trained: Path, tmp_p
         bank_of(trained, tmp_path / "bank", batch_size=0)
     with pytest.raises(InputError, match="float16 or float32"):
         bank_of(trained, tmp_path / "bank", dtype="int8")
-    bank_of(trained, tmp_path / "bank")
-    with pytest.raises(OutputExistsError, match="add --overwrite"):
-        bank_of(trained, tmp_path / "bank")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputExistsError, match="choose another path"):
+        bank_of(trained, tmp_path / "file")
+
+
+def test_a_bank_is_kept_mended_or_refused(trained: Path, tmp_path: Path) -> None:
+    before = bank_of(trained, tmp_path / "bank", batch_size=2)["train"].read()
+    again = {"device": "cpu", "batch_size": 2}
+    assert extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+    chunk = tmp_path / "bank/train/features/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[::-1])
+
+    assert not extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+
+    np.testing.assert_array_equal(Bank.open(tmp_path / "bank")["train"].read(), before)
+    with pytest.raises(StaleError, match="made from something else, by dtype, provenance.dtype;"):
+        extract(trained / "run", tmp_path / "bank", dtype="float32", **again)
+    with pytest.raises(StaleError, match="by batch;"):
+        extract(trained / "run", tmp_path / "bank", device="cpu", batch_size=3)
     bank_of(trained, tmp_path / "bank", overwrite=True, which="last")
 
 
@@ -225,3 +239,30 @@ def test_features_that_overflow_half_precision_name_the_images(
 
     with pytest.raises(InputError, match=r"beyond the range of float16 \(train set/c0_0.*float32"):
         extract(tmp_path, tmp_path / "bank", device="cpu")
+
+
+def test_images_that_changed_are_seen_by_size_and_on_request_by_digest(
+    trained: Path, tmp_path: Path
+) -> None:
+    params = write_data(tmp_path / "data", COUNTS)
+    again: dict[str, Any] = {
+        "device": "cpu",
+        "batch_size": 2,
+        "data": open_data("imagelist", params),
+    }
+    extract(trained / "run", tmp_path / "bank", **again)
+    image = tmp_path / "data/train set/c0_1.jpg"
+    raw = image.read_bytes()
+    assert Bank.open(tmp_path / "bank")["train"].image_bytes[1] == len(raw)
+
+    image.write_bytes(raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:])  # one bit, the same size
+    assert extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+    with pytest.raises(StaleError, match=r"'train' have changed .*\(first: train set/c0_1.jpg\)"):
+        extract(trained / "run", tmp_path / "bank", check_images=True, **again)
+    image.write_bytes(raw + b"\0")
+    with pytest.raises(StaleError, match="--overwrite to extract them again"):
+        extract(trained / "run", tmp_path / "bank", **again)
+
+    image.write_bytes(raw)
+    image.touch()
+    assert extract(trained / "run", tmp_path / "bank", check_images=True, **again)["up_to_date"]

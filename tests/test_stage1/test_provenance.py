@@ -6,16 +6,13 @@ import pytest
 import torch
 
 from featbank.data import open_data
+from featbank.identity import INFORMATIVE, differences, flattened
 from featbank.provenance import (
-    INFORMATIVE,
     data_record,
-    differences,
-    flattened,
-    rows_digest,
     tensors_digest,
     versions,
 )
-from featbank.rows import SplitRows
+from featbank.rows import SplitRows, rows_digest
 
 RECORD: dict[str, Any] = {
     "checkpoint": "c",

@@ -1,0 +1,115 @@
+"""Commands loaded on demand, and errors turned into one line and an exit code, in one place."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from cli._show import plain
+
+__all__ = ["LazyGroup"]
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands from a table and imports one only to run it."""
+
+    def __init__(
+        self, *args: Any, commands_table: dict[str, tuple[str, str]], **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = commands_table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the table, which is that of a first job."""
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command."""
+        if cmd_name not in self.table:
+            return None
+        command: click.Command = importlib.import_module(self.table[cmd_name][0]).command
+        command.name = cmd_name
+        if not any(param.name == "debug" for param in command.params):
+            command.params.append(debug_option())
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, suggesting the nearest names where there is none."""
+        if args and args[0] not in self.table and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.table)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            ctx.fail(f"no command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever goes wrong leaves as one line and its exit code."""
+        signal.signal(signal.SIGTERM, terminate)
+        ctx.obj = {"debug": False}
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader has left, as `| head` does; nothing more to say
+            raise click.exceptions.Exit(0) from None
+        except KeyboardInterrupt:
+            leave(INTERRUPTED, "interrupted; nothing half-written counts as complete")
+        except Exception as error:  # noqa: BLE001 - the one place where errors become lines
+            if ctx.obj["debug"]:
+                traceback.print_exc()
+            leave(exit_code(error), describe(error))
+
+
+def debug_option() -> click.Option:
+    """Return the option that every command has."""
+
+    def remember(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+        if ctx.find_root().obj is not None:
+            ctx.find_root().obj["debug"] = value
+
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=remember,
+        help="Show the traceback of an error.",
+    )  # fmt: skip
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code that the error's class states; 1 means a bug of ours."""
+    return int(getattr(error, "exit_code", 3 if isinstance(error, OSError) else 1))
+
+
+def describe(error: Exception) -> str:
+    """Return an error as one line."""
+    text = " ".join(str(error).split())
+    if exit_code(error) == 1:
+        return f"internal error, please report it with --debug: {type(error).__name__}: {text}"
+    return text
+
+
+def leave(code: int, line: str) -> NoReturn:
+    """Say one line on standard error and exit."""
+    click.echo(f"Error: {plain(line)}", err=True)
+    raise click.exceptions.Exit(code)
+
+
+def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave on SIGTERM through the same clean-up as any exit."""
+    click.echo("Error: terminated; nothing half-written counts as complete", err=True)
+    sys.exit(TERMINATED)

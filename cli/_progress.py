@@ -1,0 +1,92 @@
+"""Progress on standard error: a bar on a terminal, plain lines otherwise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from featbank.progress import Reporter
+
+__all__ = ["reporter"]
+
+# Off a terminal, a log line at most this often, in seconds.
+LINE_EVERY = 10.0
+
+
+def reporter(*, quiet: bool) -> Reporter:
+    """Return the reporter that fits where standard error goes."""
+    from featbank.progress import SILENT
+
+    if quiet:
+        return SILENT
+    return BarReporter() if sys.stderr.isatty() else LineReporter()
+
+
+class BarReporter:
+    """A bar with rate and time left."""
+
+    def say(self, line: str) -> None:
+        """Show a finished line."""
+        click.echo(line, err=True)
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Show one piece of work."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(f"{unit}, {task.speed or 0:.0f}/s")
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Rate(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda count: progress.advance(task, count)
+
+
+class LineReporter:
+    """A line when work ends, and now and then while it lasts."""
+
+    def say(self, line: str) -> None:
+        """Show a finished line."""
+        click.echo(line, err=True)
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        """Count one piece of work."""
+        started = shown = time.monotonic()
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done, shown
+            done += count
+            now = time.monotonic()
+            if now - shown >= LINE_EVERY and done < total:
+                shown = now
+                rate = done / (now - started)
+                left = (total - done) / rate
+                self.say(f"{label}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+
+        yield advance

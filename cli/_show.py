@@ -1,0 +1,56 @@
+"""Results as people and programs read them: one table, one JSON object."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["GROUPS", "percent", "plain", "print_table", "write_json"]
+
+GROUPS = ("many", "medium", "few", "all")
+
+
+def percent(value: float | None) -> str:
+    """Show a fraction as a percentage; a group with no classes as a dash."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def plain(text: str) -> str:
+    """Escape control characters: names from files must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; the first column to the left, numbers to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    click.echo(plain(title))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numeric = (*GROUPS, "micro", "seconds", "tau", "rows", "skipped")
+    for name in columns:
+        table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    width = None if sys.stdout.isatty() else 120
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def write_json(target: Path | None, value: Mapping[str, Any]) -> bool:
+    """Write one JSON object where asked; tell whether standard output is taken by it."""
+    if target is None:
+        return False
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    if str(target) == "-":
+        click.echo(text, nl=False)
+        return True
+    part = target.with_name(f".{target.name}.partial")
+    part.write_text(text, encoding="utf-8")
+    part.replace(target)
+    return False

@@ -1,0 +1,70 @@
+"""featbank fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli import options
+from cli._progress import reporter
+from cli._show import print_table, write_json
+from cli.specs import parse_spec
+
+__all__ = ["command"]
+
+
+@click.command()
+@options.bank
+@click.option(
+    "--head", "heads", required=True, multiple=True, metavar="SPEC",
+    help="Head to fit, again for each: joint, ncm, tau, crt, lws; ncm:transform=l2n,metric=cosine.",
+)  # fmt: skip
+@options.out
+@options.select
+@options.report
+@options.seed
+@options.device
+@options.overwrite
+@options.json_to
+@options.quiet
+def command(
+    bank: Path,
+    heads: tuple[str, ...],
+    out: Path,
+    select: str | None,
+    report: str | None,
+    seed: int,
+    device: str,
+    overwrite: bool,
+    json_to: Path | None,
+    quiet: bool,
+) -> None:
+    """Fit heads on a bank, choose on val, evaluate and save them.
+
+    Writes one .head file per head and results.json into --out. A head whose parameter is left
+    open (tau without tau=) has it chosen on the --select split, by the mean of per-class
+    accuracies; every other split but train is reported.
+    """
+    from cli._fitting import fit_heads, results_table
+    from cli._splits import roles
+    from featbank import Bank
+    from featbank.device import resolve_device
+
+    specs = [parse_spec(text) for text in heads]
+    opened = Bank.open(bank)
+    parts = roles(opened, select, report)
+    results = fit_heads(
+        opened,
+        specs,
+        out,
+        parts,
+        seed=seed,
+        device=str(resolve_device(device)),
+        overwrite=overwrite,
+        reporter=reporter(quiet=quiet),
+    )
+    write_json(out / "results.json", results)
+    if not write_json(json_to, results):
+        print_table(f"{bank}, {', '.join(parts.report)}, in %", *results_table(results, parts))
+        click.echo(f"heads and results.json are in {out}")

@@ -1,0 +1,65 @@
+"""featbank import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli import options
+from cli._progress import reporter
+from cli.specs import parse_shots
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.out
+@click.option(
+    "--map", "mapping", multiple=True, metavar="NAME=THEIRS",
+    help="What the files call an array, as train_features=X_train; then only those are taken.",
+)  # fmt: skip
+@options.dtype
+@options.shots
+@options.overwrite
+@options.quiet
+def command(
+    sources: tuple[Path, ...],
+    out: Path,
+    mapping: tuple[str, ...],
+    dtype: str | None,
+    shots: str | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Make a bank of features that exist in files.
+
+    SOURCES (.npz, .npy, .safetensors, .pt, .pth, or the .pkl of the code of Kang et al.) hold
+    train_features (N, D) and train_labels (N,), the same for val and test or any other split, and
+    optionally <split>_ids, weight (C, D), bias (C,) and class_names. Only train is required. A
+    .npy is named by its file. Nothing in a file is ever run.
+    """
+    from featbank import Bank, Shots
+    from featbank.importing import import_features
+
+    thresholds = parse_shots(shots)
+    import_features(
+        sources,
+        out,
+        mapping=dict(parse_pair(text) for text in mapping),
+        dtype=dtype,
+        shots=Shots(*thresholds) if thresholds else None,
+        overwrite=overwrite,
+        reporter=reporter(quiet=quiet),
+    )
+    click.echo(repr(Bank.open(out)).strip("<>"))
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """Parse ``NAME=THEIRS``."""
+    name, equals, theirs = text.partition("=")
+    if not (name and equals and theirs):
+        message = f"--map {text}: write NAME=THEIRS, as train_features=X_train"
+        raise click.UsageError(message)
+    return name, theirs

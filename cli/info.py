@@ -1,0 +1,85 @@
+"""featbank info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+from cli._show import plain, print_table, write_json
+
+if TYPE_CHECKING:
+    from featbank import Bank
+
+__all__ = ["command"]
+
+
+@click.command()
+@options.bank
+@options.json_to
+def command(bank: Path, json_to: Path | None) -> None:
+    """Show what a bank holds and where it came from."""
+    from featbank import Bank
+
+    opened = Bank.open(bank)
+    facts = describe(opened)
+    if write_json(json_to, facts):
+        return
+    print_table(
+        f"{bank}: {facts['dim']} {facts['dtype']} features, {facts['classes']} classes, "
+        f"{facts['bytes'] / 1e6:.1f} MB",
+        ("split", "rows", "skipped"),
+        [
+            (name, f"{split['rows']:,}", str(split["skipped"] or "-"))
+            for name, split in facts["splits"].items()
+        ],
+    )
+    shots = facts["shots"]
+    click.echo(
+        f"classes: {shots['many']} many (> {shots['many_above']} training rows), "
+        f"{shots['medium']} medium, {shots['few']} few (< {shots['few_below']})"
+    )
+    click.echo(f"stage-1 classifier: {'yes' if facts['classifier'] else 'none'}")
+    click.echo(f"digest: {facts['digest']}")
+    for line in flatten(facts["provenance"]):
+        click.echo(plain(line))
+
+
+def describe(bank: Bank) -> dict[str, Any]:
+    """Collect the facts of a bank; only its metadata is read."""
+    counts, shots = bank.class_counts, bank.shots
+    many, few = int((counts > shots.many_above).sum()), int((counts < shots.few_below).sum())
+    skipped = bank.manifest.skipped
+    return {
+        "schema": 1,
+        "bank": str(bank.path),
+        "digest": bank.digest,
+        "dim": bank.dim,
+        "dtype": bank.dtype,
+        "bytes": sum(f.stat().st_size for f in bank.path.rglob("*") if f.is_file()),
+        "splits": {
+            name: {"rows": len(bank[name]), "skipped": len(skipped.get(name, ()))}
+            for name in bank.splits
+        },
+        "classes": len(counts),
+        "class_names": list(bank.class_names),
+        "class_counts": counts.tolist(),
+        "shots": {
+            **shots.to_json(), "many": many, "medium": len(counts) - many - few, "few": few,
+        },
+        "classifier": "classifier/weight" in bank.manifest.arrays,
+        "provenance": dict(bank.provenance),
+    }  # fmt: skip
+
+
+def flatten(value: Any, prefix: str = "") -> list[str]:
+    """Write nested mappings as ``a.b: value`` lines."""
+    if not isinstance(value, dict):
+        return [f"{prefix}: {value}"]
+    return [
+        line
+        for key, inner in value.items()
+        for line in flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    ]

@@ -1,0 +1,30 @@
+"""The `featbank` command: one table of commands, each loaded when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from cli._lazy import LazyGroup
+
+__all__ = ["COMMANDS", "main"]
+
+# name: (module, first line of its help). The list is printed without importing any of them.
+COMMANDS = {
+    "demo": ("cli.demo", "Train, bank, fit and compare on real images, in about a minute."),
+    "train": ("cli.train", "Train a backbone on long-tailed images."),
+    "extract": ("cli.extract", "Write a trained backbone's frozen features into a bank."),
+    "import": ("cli.import_", "Make a bank of features that exist in files."),
+    "info": ("cli.info", "Show what a bank holds and where it came from."),
+    "verify": ("cli.verify", "Read and check every byte of a bank; name what is damaged."),
+    "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
+    "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
+}
+
+
+@click.group(cls=LazyGroup, commands_table=COMMANDS, context_settings={"max_content_width": 100})
+@click.version_option(package_name="featbank")
+def main() -> None:
+    """Cache frozen features once, then fit long-tail classifiers on them in seconds.
+
+    Start with `featbank demo`, or with your own images: train, extract, fit.
+    """

@@ -1,0 +1,74 @@
+"""Options that several commands share: same name, same meaning, same help everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = [
+    "bank",
+    "batch_size",
+    "data",
+    "device",
+    "dtype",
+    "json_to",
+    "on_bad_image",
+    "out",
+    "overwrite",
+    "quiet",
+    "report",
+    "seed",
+    "select",
+    "shots",
+    "workers",
+]
+
+bank = click.argument("bank", type=click.Path(path_type=Path))
+out = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Where the result goes."
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+seed = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Seed of every random draw.",
+)  # fmt: skip
+device = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]",
+    help="Where to compute; auto takes a GPU where there is one.",
+)  # fmt: skip
+json_to = click.option(
+    "--json", "json_to", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
+    help="Also write the result as JSON (- for standard output, instead of the table).",
+)  # fmt: skip
+quiet = click.option("--quiet", is_flag=True, help="No progress, only the result.")
+data = click.option(
+    "--data", required=True, metavar="SPEC",
+    help="Data set: digits-lt, or imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE].",
+)  # fmt: skip
+workers = click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Processes that load images; results do not depend on it.",
+)  # fmt: skip
+batch_size = click.option(
+    "--batch-size", type=click.IntRange(min=1), default=128, show_default=True,
+    help="Images per step.",
+)  # fmt: skip
+dtype = click.option(
+    "--dtype", type=click.Choice(["float16", "float32"]), help="How features are stored."
+)
+on_bad_image = click.option(
+    "--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True,
+    help="Stop at an image that cannot be decoded, or leave its row out and record its id.",
+)  # fmt: skip
+select = click.option(
+    "--select", metavar="SPLIT", help="Split on which parameters are chosen.  [default: val]"
+)
+report = click.option(
+    "--report", metavar="SPLIT",
+    help="Split that is reported; the same as --select means choosing on it, and is marked so.",
+)  # fmt: skip
+shots = click.option(
+    "--shots", metavar="MANY,FEW",
+    help="Classes with more than MANY training rows are many, with fewer than FEW few.",
+)  # fmt: skip

@@ -1,0 +1,55 @@
+"""The folder that a bank is to be in: what may be cleared there, and whether there is room."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from featbank.errors import OutputExistsError, StorageError
+from featbank.plan import BankPlan
+from featbank.schema import IDS, JOURNAL, LABELS, MANIFEST
+
+__all__ = ["check_room", "clear", "clear_small", "refuse_foreign"]
+
+
+def refuse_foreign(store: Path) -> None:
+    """Refuse a path that holds something else than a bank: it is never cleared."""
+    if store.is_symlink() or (store.exists() and not store.is_dir()):
+        message = f"{store} exists and is no folder; choose another path for --out"
+        raise OutputExistsError(message)
+    if not store.is_dir() or not any(store.iterdir()):
+        return
+    if (store / JOURNAL).is_file():
+        return
+    if not (store / MANIFEST).is_file() or b'"featbank"' not in (store / MANIFEST).read_bytes():
+        message = f"{store} exists and is not a bank; choose another path for --out"
+        raise OutputExistsError(message)
+
+
+def clear(store: Path) -> None:
+    """Empty a bank's folder, the manifest first, so that at no moment a part looks whole."""
+    (store / MANIFEST).unlink(missing_ok=True)
+    for path in store.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def clear_small(store: Path, plan: BankPlan) -> None:
+    """Take out labels, ids, classifier and metadata that a killed commit may have left."""
+    for split in plan.rows:
+        for name in (LABELS, IDS):
+            shutil.rmtree(store / split / name, ignore_errors=True)
+        for name in plan.columns:
+            (store / split / name / "zarr.json").unlink(missing_ok=True)
+        (store / split / "zarr.json").unlink(missing_ok=True)
+    shutil.rmtree(store / "classifier", ignore_errors=True)
+
+
+def check_room(store: Path, n_bytes: int) -> None:
+    """Refuse before any work where the disk cannot hold the features."""
+    free = shutil.disk_usage(store).free
+    if n_bytes > free:
+        message = (
+            f"{store} needs {n_bytes / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB free; "
+            "make room, or choose another disk for --out"
+        )
+        raise StorageError(message)

@@ -1,0 +1,107 @@
+"""Chunks into arrays: in place, by threads, every one checked against the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from featbank._chunks import ChunkRecord, chunk_file, read_chunk
+from featbank.errors import DamagedError
+from featbank.manifest import ArrayRecord
+
+__all__ = ["cast", "check_files", "gather", "iterate", "read_into"]
+
+# Two readers keep the disk and the checksum busy at once; more only compete for memory.
+READERS = 2
+
+
+def read_into(array: Path, record: ArrayRecord, out: NDArray[Any]) -> None:
+    """Read all chunks of an array into place, converting where `out` has another dtype."""
+
+    def one(index: int) -> None:
+        chunk = record.chunks[index]
+        file = chunk_file(array, index, len(record.shape))
+        read_rows(file, chunk, record, out[chunk.start : chunk.stop])
+
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(one, range(len(record.chunks))))
+
+
+def read_rows(file: Path, chunk: ChunkRecord, record: ArrayRecord, target: NDArray[Any]) -> None:
+    """Read one chunk's rows into `target`, (stop - start, ...) of any dtype."""
+    n_rows, row_shape = chunk.stop - chunk.start, record.shape[1:]
+    same = target.dtype == record.dtype
+    rows = target if same else np.empty((n_rows, *row_shape), dtype=record.dtype)
+    padding = np.empty((record.chunk_rows - n_rows, *row_shape), dtype=record.dtype)
+    read_chunk(file, chunk, rows, padding)
+    if not same:
+        convert(rows, target)
+
+
+def convert(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy into another dtype; by torch, whose half-precision conversion is vectorised."""
+    import torch
+
+    torch.from_numpy(target).copy_(torch.from_numpy(source))
+
+
+def cast(source: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array in another dtype, itself where it has it already."""
+    if source.dtype == dtype:
+        return source
+    out = np.empty(source.shape, dtype=dtype)
+    convert(source, out)
+    return out
+
+
+def check_files(array: Path, record: ArrayRecord) -> None:
+    """Check the chunk files of an array that zarr decodes itself."""
+    for index, chunk in enumerate(record.chunks):
+        file = chunk_file(array, index, len(record.shape))
+        if not file.is_file():
+            message = f"{file} is missing: rows {chunk.start} to {chunk.stop - 1} are damaged"
+            raise DamagedError(message)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != chunk.sha256:
+            message = f"{file} is not what was written: rows {chunk.start} to {chunk.stop - 1}"
+            raise DamagedError(message)
+
+
+def gather(array: Path, record: ArrayRecord, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Fill out[i] with row indices[i]; each chunk concerned is read and checked once."""
+    chunk_of = indices // record.chunk_rows
+    order = np.argsort(chunk_of, kind="stable")
+    wanted, starts = np.unique(chunk_of[order], return_index=True)
+    groups = np.split(order, starts)[1:]
+
+    def one(item: tuple[int, NDArray[np.intp]]) -> None:
+        index, places = item
+        chunk = record.chunks[index]
+        rows = np.empty((chunk.stop - chunk.start, *record.shape[1:]), dtype=record.dtype)
+        read_rows(chunk_file(array, index, len(record.shape)), chunk, record, rows)
+        out[places] = rows[indices[places] - chunk.start]
+
+    with ThreadPoolExecutor(READERS) as pool:
+        list(pool.map(one, zip(wanted.tolist(), groups, strict=True)))
+
+
+def iterate(array: Path, record: ArrayRecord) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (first row, rows) of each chunk in order, the next being read meanwhile."""
+
+    def one(index: int) -> tuple[int, NDArray[Any]]:
+        chunk = record.chunks[index]
+        rows = np.empty((chunk.stop - chunk.start, *record.shape[1:]), dtype=record.dtype)
+        read_rows(chunk_file(array, index, len(record.shape)), chunk, record, rows)
+        return chunk.start, rows
+
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(one, 0)
+        for index in range(1, len(record.chunks)):
+            ready, ahead = ahead.result(), pool.submit(one, index)
+            yield ready
+        yield ahead.result()

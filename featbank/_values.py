@@ -1,0 +1,46 @@
+"""Features on their way to disk: checked, and converted to the stored dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featbank.errors import InputError
+
+__all__ = ["check_values", "copy_rows"]
+
+# float32 values below this round to at most 65504, the largest float16.
+FLOAT16_LIMIT = 65520.0
+
+
+def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
+    """Refuse values that are not finite in the stored dtype, naming rows and ids."""
+    limit = FLOAT16_LIMIT if dtype == "float16" else float(np.finfo(np.float32).max)
+    low, high = extremes(block)
+    if -limit < low and high < limit:
+        return
+    bad = np.flatnonzero(~(np.abs(block.astype(np.float64)) < limit).all(axis=1))
+    finite = np.isfinite(block[bad]).all()
+    what = f"features beyond the range of {dtype}" if finite else "features that are not finite"
+    remedy = "store them with --dtype float32" if finite else "mend the model or the file"
+    shown = ", ".join(ids[int(row)] for row in bad[:3]) + (", …" if bad.size > 3 else "")
+    message = f"split {split!r}: {bad.size} rows have {what} ({shown}); {remedy}"
+    raise InputError(message)
+
+
+def extremes(block: NDArray[Any]) -> tuple[float, float]:
+    """Return the smallest and largest value (NaN where there is one), in one pass."""
+    import torch
+
+    low, high = torch.aminmax(torch.from_numpy(block))
+    return float(low), float(high)
+
+
+def copy_rows(source: NDArray[Any], target: NDArray[Any]) -> None:
+    """Copy into the stored dtype; by torch, whose half-precision conversion is vectorised."""
+    import torch
+
+    torch.from_numpy(target).copy_(torch.from_numpy(source))

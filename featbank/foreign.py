@@ -1,0 +1,66 @@
+"""Checkpoints of other code: tensors and plain containers, and nothing that runs."""
+
+from __future__ import annotations
+
+import pickle  # noqa: TID251 - for the name of the error that torch raises
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featbank.errors import InputError, MissingFileError
+
+__all__ = ["load_plain", "paper_classifier", "without_prefix"]
+
+# A checkpoint's numbers beside its tensors (a best accuracy, say) are often numpy scalars.
+NUMPY_SCALARS: list[Any] = [
+    np.dtype,
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "?")),
+]
+
+
+def load_plain(path: Path) -> Any:
+    """Load a file of `torch.save`, refusing everything but tensors, numbers and containers.
+
+    Raises
+    ------
+    MissingFileError
+        There is no such file.
+    InputError
+        It is no such file, or asks for code to be run; none was.
+    """
+    if not path.is_file():
+        message = f"{path} does not exist"
+        raise MissingFileError(message)
+    try:
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())[:160]
+        message = f"{path} holds more than tensors and was not run ({reason})"
+        raise InputError(message) from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+        message = f"{path} is no file of torch.save ({type(error).__name__})"
+        raise InputError(message) from error
+
+
+def without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Drop the ``module.`` that DataParallel puts before every name."""
+    return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+
+
+def paper_classifier(content: Any) -> dict[str, Tensor] | None:
+    """Return weight (C, D) and bias (C,) of a ``final_model_checkpoint.pth``, or None.
+
+    The code of Kang et al. (ICLR 2020) saves {"state_dict_best": {"feat_model": …, "classifier":
+    {"module.fc.weight", "module.fc.bias"}}}.
+    """
+    try:
+        tensors = without_prefix(content["state_dict_best"]["classifier"])
+        return {"weight": tensors["fc.weight"], "bias": tensors["fc.bias"]}
+    except (KeyError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,7 @@
+"""Features that already exist in files, into a bank."""
+
+from featbank.importing.arrange import FeatureArrays, arrange
+from featbank.importing.run import import_features
+from featbank.importing.sources import SUFFIXES, read_source
+
+__all__ = ["SUFFIXES", "FeatureArrays", "arrange", "import_features", "read_source"]

@@ -1,0 +1,70 @@
+"""What an unfinished bank remembers: what it is to become, and the chunks it has so far.
+
+One line of JSON each, framed by the line's own checksum, so that a line torn by a kill is seen and
+dropped. The journal claims; only a chunk whose file matches its claim counts as done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from featbank._chunks import ChunkRecord
+from featbank.errors import NotABankError
+from featbank.schema import JOURNAL
+
+__all__ = ["Journal", "read_journal"]
+
+Claims = dict[tuple[str, int], ChunkRecord]
+
+
+class Journal:
+    """Appends lines; the first is the plan."""
+
+    def __init__(self, store: Path) -> None:
+        self.path = store / JOURNAL
+
+    def begin(self, plan: Mapping[str, Any]) -> None:
+        """Start anew with the plan, in one rename."""
+        part = self.path.with_name(f".{JOURNAL}.partial")
+        part.write_bytes(frame({"plan": plan}))
+        part.replace(self.path)
+
+    def record(self, array: str, index: int, chunk: ChunkRecord) -> None:
+        """Claim that a chunk is written."""
+        claim = [array, index, chunk.start, chunk.stop, chunk.crc32c, chunk.sha256]
+        with self.path.open("ab", buffering=0) as handle:
+            handle.write(frame({"chunk": claim}))
+
+
+def frame(value: Mapping[str, Any]) -> bytes:
+    """Return one line: eight hexadecimal digits of checksum, a space, the JSON text."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (google_crc32c.value(text), text)
+
+
+def unframe(raw: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the lines that are whole."""
+    for line in raw.split(b"\n"):
+        checksum, _, text = line.partition(b" ")
+        if checksum and checksum == b"%08x" % google_crc32c.value(text):
+            yield json.loads(text)
+
+
+def read_journal(store: Path) -> tuple[dict[str, Any], Claims]:
+    """Return the plan of the unfinished bank at `store`, and the chunks that it claims."""
+    lines = list(unframe((store / JOURNAL).read_bytes()))
+    plans = [line["plan"] for line in lines if "plan" in line]
+    if len(plans) != 1:
+        message = f"{store / JOURNAL} is torn: begin again with --overwrite"
+        raise NotABankError(message)
+    claims: Claims = {}
+    for line in lines:
+        if "chunk" in line:
+            array, index, start, stop, crc, sha = line["chunk"]
+            claims[array, index] = ChunkRecord(start, stop, crc, sha)
+    return plans[0], claims

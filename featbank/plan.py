@@ -1,0 +1,146 @@
+"""Everything about a bank but its features, known and checked before the first is computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featbank.bank import Bank
+from featbank.errors import InputError
+from featbank.rows import SplitRows, check_rows, rows_digest
+from featbank.schema import (
+    FEATURE_DTYPES,
+    FEATURES,
+    FORMAT,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
+    SPLIT_NAME,
+    chunk_rows,
+)
+from featbank.shots import Shots
+
+__all__ = ["BankPlan", "identity_of"]
+
+
+@dataclass(frozen=True)
+class BankPlan:
+    """Everything about a bank but its features, known before the first is computed.
+
+    Parameters
+    ----------
+    dim : int
+        Width D of the features.
+    rows : mapping of split name to SplitRows
+        Ids and labels in data-set order; train is required.
+    class_names : sequence of C strings
+    dtype : {"float16", "float32"}
+        How features are stored.
+    classifier : pair of arrays, optional
+        Stage 1's weight (C, D) and bias (C,).
+    shots : Shots
+        Thresholds that travel with the bank.
+    provenance : mapping
+        What the features are made from; JSON types.
+    skipped : mapping of split name to ids
+        Rows that were left out.
+    batch : int
+        Rows that are computed together; chunks hold whole batches.
+    images : bool
+        Whether every row comes with the digest and size of the image that it was made from.
+    """
+
+    dim: int
+    rows: Mapping[str, SplitRows]
+    class_names: Sequence[str]
+    dtype: str = "float16"
+    classifier: tuple[NDArray[Any], NDArray[Any]] | None = None
+    shots: Shots = field(default_factory=Shots)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    batch: int = 1
+    images: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in FEATURE_DTYPES:
+            message = f"features are stored as {' or '.join(FEATURE_DTYPES)}; got {self.dtype!r}"
+            raise InputError(message)
+        if self.dim < 1:
+            message = f"features need at least one column; got {self.dim}"
+            raise InputError(message)
+        for name in self.rows:
+            if not re.fullmatch(SPLIT_NAME, name):
+                message = f"split name {name!r}: use letters, digits, - and _, not 'classifier'"
+                raise InputError(message)
+        check_rows(self.rows, self.class_names)
+        if self.classifier is not None:
+            check_classifier(*self.classifier, len(self.class_names), self.dim)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Training rows of each class, (C,)."""
+        return np.bincount(self.rows["train"].labels, minlength=len(self.class_names))
+
+    @property
+    def columns(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape of a row and dtype of every array that is written chunk by chunk."""
+        columns: dict[str, tuple[tuple[int, ...], str]] = {FEATURES: ((self.dim,), self.dtype)}
+        if self.images:
+            columns |= {IMAGE_SHA256: ((32,), "uint8"), IMAGE_BYTES: ((), "int64")}
+        return columns
+
+    def step(self, split: str) -> int:
+        """Return the rows of a full chunk of a split's features."""
+        full = chunk_rows((self.dim,), self.dtype, self.batch)
+        return min(full, len(self.rows[split]))
+
+    def n_bytes(self) -> int:
+        """Return the bytes that the features take on disk."""
+        padded = (
+            -(-len(rows) // self.step(name)) * self.step(name) for name, rows in self.rows.items()
+        )
+        return sum(padded) * self.dim * np.dtype(self.dtype).itemsize
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must be equal for an unfinished bank to be continued."""
+        return {
+            "format": FORMAT,
+            "dim": self.dim,
+            "dtype": self.dtype,
+            "batch": self.batch,
+            "images": self.images,
+            "rows": {name: rows_digest(rows) for name, rows in self.rows.items()},
+            "class_names": list(self.class_names),
+            "provenance": dict(self.provenance),
+        }
+
+
+def identity_of(bank: Bank) -> dict[str, Any]:
+    """Return a complete bank's part of what `BankPlan.identity` says of a plan."""
+    return {
+        "format": FORMAT,
+        "dim": bank.dim,
+        "dtype": bank.dtype,
+        "batch": bank.manifest.batch,
+        "images": bank["train"].image_bytes is not None,
+        "rows": dict(bank.manifest.rows),
+        "class_names": list(bank.class_names),
+        "provenance": dict(bank.provenance),
+    }
+
+
+def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, dim: int) -> None:
+    """Refuse a classifier of another shape, or one that is not finite."""
+    if weight.shape != (n_classes, dim) or bias.shape != (n_classes,):
+        message = (
+            f"the classifier has weight {weight.shape} and bias {bias.shape}; "
+            f"{n_classes} classes of width {dim} need ({n_classes}, {dim}) and ({n_classes},)"
+        )
+        raise InputError(message)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        message = "the classifier has weights that are not finite"
+        raise InputError(message)

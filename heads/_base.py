@@ -1,0 +1,154 @@
+"""What every head shares: the scikit-learn contract around functions of tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
+from heads._checks import (
+    check_features,
+    check_stage1,
+    check_training,
+    code_labels,
+    code_row_numbers,
+    refuse_overflow,
+)
+from heads._linear import linear_scores
+from heads._softmax import fit_softmax
+from heads.errors import HeadInputError
+
+__all__ = ["Head", "LinearHead", "Stage1Head"]
+
+Scorer = Callable[[Tensor], Tensor]
+
+
+class Head(ClassifierMixin, BaseEstimator, ABC):
+    """A classifier that fits on cached features.
+
+    X is a numpy array or a tensor (n, D) on any device; what comes back is of the same kind, on
+    the same device. float32 and float64 are computed in, half precisions in float32, whole
+    numbers in float64.
+    """
+
+    _fitted: tuple[str, ...]  # what `_fit` returns, by name
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit on features X (n, D) and labels y (n,).
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
+            stage-1 weight has no row for, or a parameter outside its range.
+        """
+        self._check_params()
+        feats, labels = check_training(self, X, y)
+        classes, coded = self._code(labels)
+        with full_precision():
+            fitted = self._fit(feats, torch.from_numpy(coded).to(feats.device), len(classes))
+        self.classes_ = classes
+        for name, value in fitted.items():
+            setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        """Return scores (n, C), the larger the likelier; (n,) for 2 classes, above 0 the second."""
+        feats = self._checked(X)
+        scores = feats.new_empty(len(feats), len(self.classes_))
+        with full_precision():
+            for rows, block in self._scored(feats):
+                scores[rows] = block
+        return to_kind(scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores, X)
+
+    def predict(self, X: Any) -> Any:
+        """Return labels (n,); for a tensor X a tensor, unless the labels are not numbers."""
+        feats = self._checked(X)
+        with full_precision():
+            best = self._predict_idx(feats)
+        if isinstance(X, Tensor) and self.classes_.dtype.kind in "iufb":
+            return torch.from_numpy(self.classes_).to(best.device)[best]
+        return self.classes_[as_numpy(best)]
+
+    def save(self, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted head to one file; see `heads.save`."""
+        from heads._io import save  # _io builds heads, so it imports this module
+
+        save(self, path, metadata)
+
+    def _checked(self, X: Any) -> Tensor:
+        check_is_fitted(self)
+        return check_features(self, X)
+
+    def _scored(self, feats: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        score = self._scorer(feats)
+        for rows in row_blocks(len(feats), max(feats.shape[1], len(self.classes_))):
+            yield rows, refuse_overflow(score(feats[rows]))
+
+    def _predict_idx(self, feats: Tensor) -> Tensor:
+        return torch.cat([block.argmax(dim=1) for _, block in self._scored(feats)])
+
+    def _code(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        return code_labels(labels)
+
+    def _check_params(self) -> None:
+        """Refuse a parameter outside its range."""
+
+    @abstractmethod
+    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+        """Return the fitted attributes by name; tensors become the kind of X."""
+
+    @abstractmethod
+    def _scorer(self, feats: Tensor) -> Scorer:
+        """Return a function from a block of rows like `feats` to its scores (k, C)."""
+
+
+class LinearHead(Head):
+    """A head whose scores are X W^T + b."""
+
+    def _scorer(self, feats: Tensor) -> Scorer:
+        W, b = match(self.weight_, feats), match(self.bias_, feats)
+        return lambda block: linear_scores(block, W, b)
+
+    def linear(self) -> tuple[Any, Any]:
+        """Return the head as one linear layer: weight (C, D) and bias (C,)."""
+        check_is_fitted(self)
+        return self.weight_, self.bias_
+
+
+class Stage1Head(LinearHead):
+    """A head that starts from a stage-1 classifier, or from a softmax classifier of its own."""
+
+    weight: Any
+    bias: Any
+
+    def _code(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        if self.weight is None and self.bias is not None:
+            message = f"{type(self).__name__}: a bias without a weight; give both, or neither"
+            raise HeadInputError(message)
+        if self.weight is None:
+            return code_labels(labels)
+        return code_row_numbers(labels, len(self.weight))
+
+    def _stage1(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weight_decay: float = 5e-4
+    ) -> tuple[Tensor, Tensor]:
+        """Return the W (C, D) and b (C,) to start from, like `feats`."""
+        if self.weight is None:
+            return fit_softmax(feats, y_idx, n_classes, weight_decay)
+        W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
+        # Copies: what is fitted must not follow later changes to what was given, and one layout
+        # in memory gives one result to the last bit.
+        return (
+            match(W, feats).clone(memory_format=torch.contiguous_format),
+            match(b, feats).clone(memory_format=torch.contiguous_format),
+        )

@@ -1,0 +1,185 @@
+"""Checks of parameters, features, labels and stage-1 classifiers, in scikit-learn's words."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from heads._arrays import as_numpy, as_tensor, compute_dtype, is_finite
+from heads.errors import HeadInputError
+
+__all__ = [
+    "check_features",
+    "check_flag",
+    "check_number",
+    "check_one_of",
+    "check_stage1",
+    "check_training",
+    "code_labels",
+    "code_row_numbers",
+    "refuse_overflow",
+]
+
+
+def check_one_of(owner: str, name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Refuse a `value` that is not one of the words `allowed`."""
+    if not isinstance(value, str) or value not in allowed:
+        words = ", ".join(allowed)
+        message = (
+            f"The {name!r} parameter of {owner} must be one of: {words}. Got {value!r} instead."
+        )
+        raise HeadInputError(message)
+
+
+def check_number(
+    owner: str, name: str, value: object, *, low: float, whole: bool = False, above: bool = False
+) -> None:
+    """Refuse a `value` that is no finite number, or is below `low` (with `above`: at it, too)."""
+    kind = Integral if whole else Real
+    good = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
+    number = float(value) if good else math.nan  # type: ignore[arg-type]
+    if not (math.isfinite(number) and (number > low or (number == low and not above))):
+        what = "a whole number" if whole else "a number"
+        bound = f"above {low:g}" if above else f"of at least {low:g}"
+        message = (
+            f"The {name!r} parameter of {owner} must be {what} {bound}. Got {value!r} instead."
+        )
+        raise HeadInputError(message)
+
+
+def check_flag(owner: str, name: str, value: object) -> None:
+    """Refuse a `value` that is neither True nor False."""
+    if not isinstance(value, bool | np.bool_):
+        message = f"The {name!r} parameter of {owner} must be True or False. Got {value!r} instead."
+        raise HeadInputError(message)
+
+
+def _float_type(X: Any) -> Any:
+    dtype = getattr(X, "dtype", None)
+    if not isinstance(dtype, np.dtype):
+        return [np.float64, np.float32]
+    return np.float32 if dtype.kind == "f" and dtype.itemsize <= 4 else np.float64
+
+
+def _check_tensor(owner: str, X: Tensor) -> Tensor:
+    """Say of a tensor what scikit-learn says of an array; it may live on any device."""
+    if X.is_complex():
+        message = f"Complex data not supported\n{X.dtype} tensor given to {owner}"
+        raise ValueError(message)
+    if X.ndim != 2:
+        message = (
+            f"Expected 2D array, got {X.ndim}D array instead: shape {tuple(X.shape)}. "
+            "Reshape your data using reshape(1, -1) if it contains a single sample."
+        )
+        raise ValueError(message)
+    for size, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            message = (
+                f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) "
+                f"while a minimum of 1 is required by {owner}."
+            )
+            raise ValueError(message)
+    feats = X.detach().to(compute_dtype(X))
+    if not is_finite(feats):
+        kind = f"infinity or a value too large for dtype('{str(feats.dtype).split('.')[-1]}')"
+        message = f"Input X contains {'NaN' if bool(feats.isnan().any()) else kind}."
+        raise ValueError(message)
+    return feats
+
+
+def check_features(head: Any, X: Any) -> Tensor:
+    """Return the features as a tensor (n, D) of floats, or say what a fitted head cannot take."""
+    if isinstance(X, Tensor):
+        feats = _check_tensor(type(head).__name__, X)
+        validate_data(head, X, reset=False, skip_check_array=True)
+        return feats
+    return as_tensor(validate_data(head, X, reset=False, dtype=_float_type(X)))
+
+
+def check_training(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
+    """Return features (n, D) and labels (n,) to fit on; note the width in `n_features_in_`."""
+    labels = as_numpy(y) if isinstance(y, Tensor) else y
+    if isinstance(X, Tensor):
+        feats = _check_tensor(type(head).__name__, X)
+        validate_data(head, X, labels, skip_check_array=True)
+        labels = column_or_1d(labels, warn=True)
+        assert_all_finite(labels, input_name="y")
+        if len(labels) != len(feats):
+            sizes = [len(feats), len(labels)]
+            message = f"Found input variables with inconsistent numbers of samples: {sizes}"
+            raise ValueError(message)
+    else:
+        checked, labels = validate_data(head, X, labels, dtype=_float_type(X))
+        feats = as_tensor(checked)
+    check_classification_targets(labels)
+    return feats, labels
+
+
+def code_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the sorted classes (C,) of `labels`, and each label's place among them (n,)."""
+    classes, y_idx = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        message = f"a head needs at least 2 classes; got 1 class, {classes[0]}"
+        raise HeadInputError(message)
+    return classes, y_idx.astype(np.int64, copy=False)
+
+
+def code_row_numbers(
+    labels: NDArray[Any], n_classes: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Read `labels` as rows 0..n_classes-1 of a stage-1 weight, or say which one is not."""
+    whole = labels.astype(np.int64) if labels.dtype.kind in "iufb" else np.full(len(labels), -1)
+    wrong = np.flatnonzero((whole < 0) | (whole >= n_classes))
+    if wrong.size:
+        message = (
+            f"label {labels[wrong[0]]} (row {wrong[0]}) is outside 0..{n_classes - 1}: with a "
+            f"stage-1 weight of {n_classes} rows, a label is a row number"
+        )
+        raise HeadInputError(message)
+    return np.arange(n_classes), whole
+
+
+def check_stage1(owner: str, weight: Any, bias: Any, n_features: int) -> tuple[Tensor, Tensor]:
+    """Return a stage-1 weight (C, D) and bias (C,) as tensors; no bias means zeros.
+
+    Raises
+    ------
+    HeadInputError
+        Shapes that do not belong together, a width other than `n_features`, one class, or a
+        number that is not finite.
+    """
+    W = as_tensor(weight)
+    b = torch.zeros(len(W), dtype=W.dtype) if bias is None else as_tensor(bias)
+    message = ""
+    if W.ndim != 2 or len(W) < 2:
+        message = f"weight must be (C, D) with at least 2 classes; got shape {tuple(W.shape)}"
+    elif tuple(b.shape) != (len(W),):
+        message = f"bias has shape {tuple(b.shape)}, but weight has {len(W)} classes"
+    elif W.shape[1] != n_features:
+        message = f"weight has {W.shape[1]} columns, but X has {n_features} features"
+    elif not (is_finite(W) and is_finite(b)):
+        message = "weight and bias must be finite; they hold NaN or infinity"
+    if message:
+        message = f"{owner}: {message}"
+        raise HeadInputError(message)
+    return W, b
+
+
+def refuse_overflow(scores: Tensor) -> Tensor:
+    """Return `scores`, or refuse them where finite features gave a number that is not."""
+    if not is_finite(scores):
+        message = (
+            f"scores are not finite in {str(scores.dtype).split('.')[-1]}: "
+            "scale the features down, or pass them as float64"
+        )
+        raise HeadInputError(message)
+    return scores

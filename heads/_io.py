@@ -1,0 +1,277 @@
+"""A fitted head as one file: safetensors, with everything that is no tensor as JSON beside them.
+
+The header holds one entry, `featbank.head`: {"sha256", "head": {"format", "class", "params",
+"fitted", "labels", "metadata"}}. The digest covers that inner object and every tensor's name,
+dtype, shape and bytes, so that a changed bit anywhere is refused; safetensors itself has no
+checksum. Tensors are named `params.weight`, `fitted.centroids_` and so on. Loading executes
+nothing from the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from heads._arrays import as_tensor
+from heads._base import Head
+from heads.crt import ClassifierRetraining
+from heads.errors import HeadFileError, HeadInputError, MissingHeadError
+from heads.joint import JointClassifier
+from heads.lws import LearnableWeightScaling
+from heads.ncm import NearestClassMean
+from heads.tau_norm import TauNorm
+
+__all__ = ["FORMAT", "load", "read_metadata", "save"]
+
+FORMAT = 1
+_KEY = "featbank.head"
+_CLASSES: dict[str, type[Head]] = {
+    cls.__name__: cls
+    for cls in (
+        ClassifierRetraining,
+        JointClassifier,
+        LearnableWeightScaling,
+        NearestClassMean,
+        TauNorm,
+    )
+}
+# Labels and feature names: numbers, truth values, strings of a fixed length, or Python strings.
+_LABEL_DTYPE = re.compile(r"int(8|16|32|64)|uint(8|16|32|64)|float(16|32|64)|bool|<U\d{1,6}|object")
+
+
+def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a fitted head to one file, replacing what is there in one step.
+
+    Parameters
+    ----------
+    head : Head
+        Fitted. Where its arrays live (numpy, CPU, GPU) is not kept: they load as numpy arrays.
+    path : path
+    metadata : mapping, optional
+        Anything JSON can hold, such as the digest of the bank it was fitted on.
+
+    Raises
+    ------
+    HeadInputError
+        A parameter, label or entry of `metadata` that JSON cannot hold.
+    HeadFileError
+        What was written does not read back as it was.
+    """
+    check_is_fitted(head)
+    tensors, record = _pack(head, dict(metadata or {}))
+    header = json.dumps({"sha256": _digest(tensors, record), "head": record}, sort_keys=True)
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        _write(part, to_bytes(tensors, metadata={_KEY: header}))
+        if _canonical(_read(part)[1]) != _canonical(record):
+            message = f"{path}: what was written does not read back as it was; is the disk sound?"
+            raise HeadFileError(message)
+        part.replace(path)
+        _sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Head:
+    """Read a head that `save` wrote.
+
+    Raises
+    ------
+    MissingHeadError
+        There is no such file.
+    HeadFileError
+        The file is no head, is of a later format, or is damaged.
+    """
+    tensors, record = _read(Path(path))
+    try:
+        return _unpack(tensors, record)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        message = f"{path}: not a head this version can build ({error})"
+        raise HeadFileError(message) from error
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Return the metadata that a head was saved with, once the whole file has proved sound."""
+    _, record = _read(Path(path))
+    return dict(record["metadata"])
+
+
+def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    state = {name: value for name, value in vars(head).items() if name.endswith("_")}
+    tensors: dict[str, Tensor] = {}
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "class": type(head).__name__,
+        "params": {},
+        "fitted": {},
+        "labels": {},
+        "metadata": metadata,
+    }
+    for group, values in (("params", head.get_params(deep=False)), ("fitted", state)):
+        for name, value in values.items():
+            if name in ("classes_", "feature_names_in_"):
+                record["labels"][name] = _labels_to_json(value)
+            elif isinstance(value, np.ndarray | Tensor | list | tuple):
+                tensors[f"{group}.{name}"] = _plain(as_tensor(value))
+            else:
+                record[group][name] = value.item() if isinstance(value, np.generic) else value
+    _refuse_what_json_cannot_hold(record)
+    return tensors, record
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Copy to the host, contiguous (safetensors garbles other layouts), in a dtype numpy has."""
+    host = tensor.cpu()
+    host = host.float() if host.dtype == torch.bfloat16 else host
+    return host.clone(memory_format=torch.contiguous_format)
+
+
+def _unpack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Head:
+    values = {group: {**record[group]} for group in ("params", "fitted")}
+    for name, tensor in tensors.items():
+        group, _, attribute = name.partition(".")
+        values[group][attribute] = tensor.numpy()
+    labels = {name: _labels_from_json(coded) for name, coded in record["labels"].items()}
+    head = _CLASSES[record["class"]](**values["params"])
+    head._check_params()
+    _check_fitted(head, values["fitted"], labels)
+    for name, value in (values["fitted"] | labels).items():
+        setattr(head, name, value)
+    return head
+
+
+def _check_fitted(
+    head: Head, fitted: Mapping[str, Any], labels: Mapping[str, NDArray[Any]]
+) -> None:
+    """Refuse names that `fit` does not set, and arrays that cannot belong together."""
+    names, optional = {*fitted, *labels}, {"feature_names_in_"}
+    expected = {"classes_", "n_features_in_", *head._fitted}
+    if names - optional != expected:
+        message = f"it holds {sorted(names)} and should hold {sorted(expected)}"
+        raise ValueError(message)
+    n_classes, width = len(labels["classes_"]), int(fitted["n_features_in_"])
+    shapes = {
+        "weight_": (n_classes, width),
+        "centroids_": (n_classes, width),
+        "bias_": (n_classes,),
+        "scale_": (n_classes,),
+        "mean_": (width,),
+    }
+    for name, value in fitted.items():
+        if name in shapes and value is not None:
+            good = value.shape == shapes[name] and value.dtype.kind == "f"
+            if not (good and np.isfinite(value).all()):
+                message = f"{name} should be {shapes[name]} finite numbers"
+                raise ValueError(message)
+
+
+def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
+    dtype = "object" if labels.dtype.kind == "O" else labels.dtype.newbyteorder("=").name
+    dtype = f"<U{labels.dtype.itemsize // 4}" if labels.dtype.kind == "U" else dtype
+    values = labels.tolist()
+    strings = dtype != "object" or all(isinstance(value, str) for value in values)
+    if not (_LABEL_DTYPE.fullmatch(dtype) and strings):
+        message = f"labels of dtype {labels.dtype} cannot be saved; use numbers or strings"
+        raise HeadInputError(message)
+    return {"dtype": dtype, "values": values}
+
+
+def _labels_from_json(coded: Mapping[str, Any]) -> NDArray[Any]:
+    dtype = coded["dtype"]
+    if not _LABEL_DTYPE.fullmatch(dtype):
+        message = f"labels of unknown dtype {dtype!r}"
+        raise ValueError(message)
+    return np.array(coded["values"], dtype=dtype)
+
+
+def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
+    try:
+        same = json.loads(_canonical(record)) == record
+    except (TypeError, ValueError, UnicodeEncodeError) as error:
+        message = f"a head file holds what JSON can hold, in its parameters and metadata: {error}"
+        raise HeadInputError(message) from error
+    if not same:
+        message = (
+            "parameters and metadata must survive JSON: use string keys, lists, finite numbers"
+        )
+        raise HeadInputError(message)
+
+
+def _canonical(record: Mapping[str, Any]) -> bytes:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8")
+
+
+def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(_canonical(record))
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return tensors and record, or say what is wrong with the file in one line."""
+    if not path.exists():
+        message = f"{path}: no such file"
+        raise MissingHeadError(message)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()[_KEY])
+            # Cloned: what comes from the file is a view of the mapped file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        record, sha256 = header["head"], header["sha256"]
+        sound = _digest(tensors, record) == sha256
+        version = record["format"]
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        AttributeError,
+    ) as error:
+        message = f"{path}: not a head file, or a damaged one ({type(error).__name__}: {error})"
+        raise HeadFileError(" ".join(message.split())) from error
+    if not sound:
+        message = f"{path}: damaged: its contents do not match its own SHA-256; fit and save again"
+        raise HeadFileError(message)
+    if version != FORMAT:
+        message = f"{path}: head format {version}, but this version reads format {FORMAT}"
+        raise HeadFileError(message)
+    return tensors, record
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in `folder` durable, where the system lets a folder be synced."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

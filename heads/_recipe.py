@@ -1,0 +1,46 @@
+"""The parameters that cRT and LWS share, and the place where another solver joins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heads._checks import check_number, check_one_of
+from heads._sgd import Recipe
+
+__all__ = ["SOLVERS", "RecipeParams"]
+
+SOLVERS = ("sgd",)
+
+
+class RecipeParams:
+    """Mixin of the heads that learn on class-aware batches; None stands for the recipe's value."""
+
+    solver: str
+    lr: float | None
+    momentum: float
+    weight_decay: float | None
+    batch: int | None
+    epochs: int | None
+    per_class: int
+    random_state: Any
+
+    _default_epochs = 10
+
+    def _recipe(self) -> Recipe:
+        given = {
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "batch": self.batch,
+            "epochs": self._default_epochs if self.epochs is None else self.epochs,
+        }
+        chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        return Recipe(momentum=self.momentum, per_class=self.per_class, **chosen)
+
+    def _check_params(self) -> None:
+        owner, recipe = type(self).__name__, self._recipe()
+        check_one_of(owner, "solver", self.solver, SOLVERS)
+        check_number(owner, "lr", recipe.lr, low=0, above=True)
+        check_number(owner, "momentum", recipe.momentum, low=0)
+        check_number(owner, "weight_decay", recipe.weight_decay, low=0)
+        for name in ("batch", "epochs", "per_class"):
+            check_number(owner, name, getattr(recipe, name), low=1, whole=True)

@@ -1,0 +1,136 @@
+"""Learnable weight scaling: one scale for each class of a frozen classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from heads._arrays import as_tensor, match, row_blocks, to_kind
+from heads._base import Scorer, Stage1Head
+from heads._linear import linear_scores, softmax_error
+from heads._recipe import RecipeParams
+from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
+
+__all__ = ["LearnableWeightScaling"]
+
+
+class LearnableWeightScaling(RecipeParams, Stage1Head):
+    """The stage-1 classifier with a learned factor for each class.
+
+    Scores are s_c (w_c . x + b_c): W and b are frozen, s starts at 1 and is trained by SGD on
+    class-aware batches; weight decay pulls it towards 0.
+
+    Parameters
+    ----------
+    solver : {"sgd"}, default "sgd"
+    lr : float, default 0.2
+        Rate of the first epoch; half a cosine takes it down, a step after each epoch.
+    momentum : float, default 0.9
+    weight_decay : float, default 5e-4
+    batch : int, default 512
+    epochs : int, default 5
+        Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
+    per_class : int, default 4
+        Rows in a row from each class drawn.
+    random_state : int, numpy.random.Generator or None, default 0
+    weight, bias : arrays of shape (C, D) and (C,), optional
+        Stage 1's classifier; without one, `fit` fits the softmax classifier that
+        `JointClassifier` describes.
+
+    Attributes
+    ----------
+    weight_, bias_, scale_ : arrays of shape (C, D), (C,) and (C,)
+    n_steps_ : int
+        Steps taken.
+    floored_ : bool
+        Whether the floor on steps raised that number.
+
+    References
+    ----------
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition",
+    ICLR 2020, section 4.2, and `models/TauNormClassifier.py` of its code, which scales the bias.
+    """
+
+    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_")
+    _default_epochs = 5
+
+    def __init__(
+        self,
+        solver: str = "sgd",
+        lr: float | None = None,
+        momentum: float = 0.9,
+        weight_decay: float | None = None,
+        batch: int | None = None,
+        epochs: int | None = None,
+        per_class: int = 4,
+        random_state: Any = 0,
+        weight: Any = None,
+        bias: Any = None,
+    ) -> None:
+        self.solver = solver
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch = batch
+        self.epochs = epochs
+        self.per_class = per_class
+        self.random_state = random_state
+        self.weight = weight
+        self.bias = bias
+
+    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+        W, b = self._stage1(feats, y_idx, n_classes)
+        recipe = self._recipe()
+        plan = plan_steps(len(feats), recipe)
+        batches = sampled_rows(y_idx, recipe, plan, np.random.default_rng(self.random_state))
+        scale = feats.new_ones(n_classes)
+        learn_scale(scale, _scores_of_rows(feats, W, b), y_idx, batches, recipe, plan)
+        return {
+            "weight_": W,
+            "bias_": b,
+            "scale_": scale,
+            "n_steps_": plan.n_steps,
+            "floored_": plan.floored,
+        }
+
+    def _scorer(self, feats: Tensor) -> Scorer:
+        W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
+        return lambda block: linear_scores(block, W, b) * scale
+
+    def linear(self) -> tuple[Any, Any]:
+        """Return the head as one linear layer: weight (C, D) and bias (C,)."""
+        check_is_fitted(self)
+        W = as_tensor(self.weight_)
+        scale, b = match(self.scale_, W), match(self.bias_, W)
+        return to_kind(W * scale.unsqueeze(1), self.weight_), to_kind(b * scale, self.weight_)
+
+
+def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function from row numbers to frozen scores: looked up unless wider than `feats`."""
+    if len(W) > feats.shape[1]:
+        return lambda rows: linear_scores(feats[rows], W, b)
+    blocks = row_blocks(len(feats), feats.shape[1])
+    return torch.cat([linear_scores(feats[rows], W, b) for rows in blocks]).__getitem__
+
+
+def learn_scale(
+    scale: Tensor,
+    scores_of: Callable[[Tensor], Tensor],
+    y_idx: Tensor,
+    batches: Tensor,
+    recipe: Recipe,
+    plan: Plan,
+) -> None:
+    """Train the factors (C,) in place on the frozen scores of batches of rows (n_steps, batch)."""
+
+    def gradient(rows: Tensor) -> tuple[Tensor]:
+        frozen = scores_of(rows)
+        _, error = softmax_error(frozen * scale, y_idx[rows])
+        return ((error * frozen).mean(dim=0),)
+
+    descend([scale], gradient, batches, recipe, plan)

@@ -1,0 +1,169 @@
+"""Accuracy by shot group, as long-tailed recognition reports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from heads._arrays import as_numpy
+from heads.errors import HeadInputError
+
+__all__ = [
+    "FEW",
+    "GROUPS",
+    "MANY",
+    "MEDIUM",
+    "confidence_interval",
+    "evaluate",
+    "group_means",
+    "per_class_accuracy",
+    "shot_groups",
+]
+
+MANY, MEDIUM, FEW = 0, 1, 2
+GROUPS = ("many", "medium", "few")
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def shot_groups(counts: ArrayLike, many_above: int = 100, few_below: int = 20) -> NDArray[np.int8]:
+    """Return the group of each class, (C,): `MANY`, `MEDIUM` or `FEW`.
+
+    Parameters
+    ----------
+    counts : array of shape (C,)
+        Training rows of each class.
+    many_above, few_below : int
+        A count strictly above the first is many, strictly below the second few; the defaults are
+        those of Kang et al. (ICLR 2020), `utils.py` of its code.
+    """
+    n_c = np.asarray(counts)
+    groups = np.full(n_c.shape, MEDIUM, dtype=np.int8)
+    groups[n_c > many_above] = MANY
+    groups[n_c < few_below] = FEW
+    return groups
+
+
+def per_class_accuracy(y_true: Any, y_pred: Any, n_classes: int) -> Floats:
+    """Return the share of each class's rows that is predicted as it, (C,); NaN without rows."""
+    true, predicted = _checked(y_true, y_pred, n_classes)
+    hits, total = _hits(true, predicted, n_classes)
+    return _shares(hits, total)
+
+
+def group_means(values: Floats, groups: NDArray[np.int8]) -> dict[str, float | None]:
+    """Average values of classes (C,), NaN left out, over all classes and over each group.
+
+    Returns `all`, `many`, `medium` and `few`; None where no class has a value.
+    """
+    known = ~np.isnan(values)
+    chosen = {"all": known} | {name: known & (groups == g) for g, name in enumerate(GROUPS)}
+    return {
+        name: float(values[mask].mean()) if mask.any() else None for name, mask in chosen.items()
+    }
+
+
+def evaluate(
+    y_true: Any, y_pred: Any, counts: ArrayLike, many_above: int = 100, few_below: int = 20
+) -> dict[str, float | None]:
+    """Measure predictions.
+
+    Parameters
+    ----------
+    y_true, y_pred : arrays of shape (n,), whole numbers in [0, C)
+    counts : array of shape (C,)
+        Training rows of each class.
+    many_above, few_below : int
+        As in `shot_groups`.
+
+    Returns
+    -------
+    dict
+        `all`: mean of the per-class accuracies over classes that have rows in `y_true`; `many`,
+        `medium`, `few`: the same over a group, None for a group without such a class; `micro`:
+        share of all rows; `macro_f1`: mean F1 over classes that occur in `y_true` or `y_pred`.
+
+    Raises
+    ------
+    HeadInputError
+        No rows, lengths that differ, or a label outside 0..C-1.
+    """
+    n_c = np.asarray(counts)
+    true, predicted = _checked(y_true, y_pred, len(n_c))
+    hits, total = _hits(true, predicted, len(n_c))
+    means = group_means(_shares(hits, total), shot_groups(n_c, many_above, few_below))
+    named = total + np.bincount(predicted, minlength=len(n_c))
+    f1 = 2 * hits[named > 0] / named[named > 0]  # 2 TP / (2 TP + FP + FN)
+    return {**means, "micro": float(hits.sum() / len(true)), "macro_f1": float(f1.mean())}
+
+
+def confidence_interval(
+    y_true: Any,
+    y_pred: Any,
+    counts: ArrayLike,
+    many_above: int = 100,
+    few_below: int = 20,
+    *,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, list[float] | None]:
+    """Return percentile bootstrap intervals of `all`, `many`, `medium` and `few`.
+
+    Rows are resampled within each class. The number of hits among the n_c resampled rows of a
+    class with accuracy a_c is Binomial(n_c, a_c), so those numbers are drawn directly: exact, and
+    without resampling a row. The interval is about which rows were evaluated, given the fitted
+    head; a class that is all right or all wrong does not vary in it.
+
+    Returns
+    -------
+    dict
+        [low, high], or None for a group without a class that has rows.
+    """
+    n_c = np.asarray(counts)
+    true, predicted = _checked(y_true, y_pred, len(n_c))
+    hits, total = _hits(true, predicted, len(n_c))
+    present = total > 0
+    rng = np.random.default_rng(seed)
+    share = hits[present] / total[present]
+    drawn = rng.binomial(total[present], share, size=(draws, int(present.sum()))) / total[present]
+    groups = shot_groups(n_c, many_above, few_below)[present]
+    tail = 100 * (1 - level) / 2
+    chosen = {"all": np.full(len(groups), True)}
+    chosen |= {name: groups == group for group, name in enumerate(GROUPS)}
+    return {
+        name: np.percentile(drawn[:, mask].mean(axis=1), [tail, 100 - tail]).tolist()
+        if mask.any()
+        else None
+        for name, mask in chosen.items()
+    }
+
+
+def _hits(true: Ints, predicted: Ints, n_classes: int) -> tuple[Ints, Ints]:
+    right = np.bincount(true[true == predicted], minlength=n_classes)
+    return right, np.bincount(true, minlength=n_classes)
+
+
+def _shares(hits: Ints, total: Ints) -> Floats:
+    shares = np.full(len(total), np.nan)
+    np.divide(hits, total, out=shares, where=total > 0)
+    return shares
+
+
+def _checked(y_true: Any, y_pred: Any, n_classes: int) -> tuple[Ints, Ints]:
+    true, predicted = as_numpy(y_true), as_numpy(y_pred)
+    if true.ndim != 1 or true.shape != predicted.shape or not len(true):
+        message = f"labels {true.shape} and predictions {predicted.shape} must be (n,) with n >= 1"
+        raise HeadInputError(message)
+    for what, labels in (("label", true), ("prediction", predicted)):
+        if labels.dtype.kind not in "iu":
+            message = f"{what}s must be class numbers 0..{n_classes - 1}; got dtype {labels.dtype}"
+            raise HeadInputError(message)
+        wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+        if wrong.size:
+            message = f"{what} {labels[wrong[0]]} (row {wrong[0]}) is outside 0..{n_classes - 1}"
+            raise HeadInputError(message)
+    return true.astype(np.int64), predicted.astype(np.int64)

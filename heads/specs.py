@@ -1,0 +1,189 @@
+"""Heads by name, with parameters as text or as values: what the command line builds from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heads._base import Head
+from heads._recipe import SOLVERS, RecipeParams
+from heads.crt import ClassifierRetraining
+from heads.errors import HeadInputError, HeadSpecError
+from heads.joint import JointClassifier
+from heads.lws import LearnableWeightScaling
+from heads.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
+from heads.tau_norm import TauNorm
+
+__all__ = ["SPEC_NAMES", "build", "describe", "needs_stage1"]
+
+Value = str | float | int | bool
+Reader = Callable[[Value], Any]
+
+
+def _number(value: Value) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _whole(value: Value) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """One key of a specification: how its value is read, and what that is called."""
+
+    what: str
+    read: Reader
+    parameter: str | None = None
+
+
+def _words(*allowed: str) -> _Key:
+    def read(value: Value) -> str:
+        if value not in allowed:
+            raise ValueError
+        return str(value)
+
+    return _Key(f"one of: {', '.join(allowed)}", read)
+
+
+_NUMBER, _WHOLE = _Key("a number", _number), _Key("a whole number", _whole)
+_BIAS = _Key(
+    "one of: drop, keep", lambda value: {"drop": False, "keep": True}[str(value)], "keep_bias"
+)
+_RECIPE = {
+    "solver": _words(*SOLVERS),
+    "lr": _NUMBER,
+    "momentum": _NUMBER,
+    "weight_decay": _NUMBER,
+    "batch": _WHOLE,
+    "epochs": _WHOLE,
+    "per_class": _WHOLE,
+}
+
+
+@dataclass(frozen=True)
+class _Spec:
+    build: type[Head]
+    keys: Mapping[str, _Key]
+    stage1: bool = False
+    random: bool = False
+
+
+_SPECS = {
+    "joint": _Spec(JointClassifier, {"weight_decay": _NUMBER}, stage1=True),
+    "ncm": _Spec(
+        NearestClassMean,
+        {
+            "transform": _words(*TRANSFORMS),
+            "metric": _words(*METRICS),
+            "centroids": _words(*CENTROIDS),
+            "engine": _words(*ENGINES),
+        },
+    ),
+    "tau": _Spec(TauNorm, {"tau": _NUMBER, "bias": _BIAS}, stage1=True),
+    "crt": _Spec(ClassifierRetraining, _RECIPE, random=True),
+    "lws": _Spec(LearnableWeightScaling, _RECIPE, stage1=True, random=True),
+}
+SPEC_NAMES = tuple(_SPECS)
+
+
+def build(
+    name: str,
+    params: Mapping[str, Value] | None = None,
+    *,
+    weight: Any = None,
+    bias: Any = None,
+    random_state: int = 0,
+) -> Head:
+    """Build an unfitted head.
+
+    Parameters
+    ----------
+    name : str
+        One of `SPEC_NAMES`.
+    params : mapping, optional
+        By key; a value may be the text that a user typed.
+    weight, bias : arrays of shape (C, D) and (C,), optional
+        Stage 1's classifier, for the heads that start from one (`needs_stage1`).
+    random_state : int
+        For the heads that draw.
+
+    Raises
+    ------
+    HeadSpecError
+        An unknown name or key, or a value that is not allowed.
+    """
+    spec = _spec(name)
+    given: dict[str, Any] = {}
+    for key, value in (params or {}).items():
+        given |= _read(name, spec, key, value)
+    given |= {"weight": weight, "bias": bias} if spec.stage1 else {}
+    given |= {"random_state": random_state} if spec.random else {}
+    head = spec.build(**given)
+    try:
+        head._check_params()
+    except HeadInputError as error:
+        message = f"head {name!r}: {error}"
+        raise HeadSpecError(message) from error
+    return head
+
+
+def needs_stage1(name: str) -> bool:
+    """Tell whether a head starts from the stage-1 classifier."""
+    return _spec(name).stage1
+
+
+def describe(head: Head) -> dict[str, Any]:
+    """Return a head's parameters by the keys of its specification, for a result.
+
+    None is replaced by the value it stands for; a head fitted by steps says how many it took
+    (`n_steps`), and whether the floor raised that number (`floored`).
+    """
+    spec = next((spec for spec in _SPECS.values() if type(head) is spec.build), None)
+    if spec is None:
+        message = f"{type(head).__name__} has no specification; known are {', '.join(SPEC_NAMES)}"
+        raise HeadSpecError(message)
+    params = head.get_params(deep=False)
+    if isinstance(head, RecipeParams):
+        params |= vars(head._recipe())
+    described = {key: params[how.parameter or key] for key, how in spec.keys.items()}
+    if isinstance(head, TauNorm):
+        described["bias"] = "keep" if head.keep_bias else "drop"
+    if isinstance(head, JointClassifier) and head.weight is not None:
+        del described["weight_decay"]  # stage 1's classifier as it is: nothing was fitted
+    steps = {"n_steps": "n_steps_", "floored": "floored_"}
+    return described | {key: getattr(head, of) for key, of in steps.items() if hasattr(head, of)}
+
+
+def _spec(name: str) -> _Spec:
+    if name not in _SPECS:
+        message = (
+            f"unknown head {name!r}{_near(name, SPEC_NAMES)}; known are {', '.join(SPEC_NAMES)}"
+        )
+        raise HeadSpecError(message)
+    return _SPECS[name]
+
+
+def _read(name: str, spec: _Spec, key: str, value: Value) -> dict[str, Any]:
+    if key not in spec.keys:
+        known = ", ".join(spec.keys)
+        message = f"head {name!r} has no parameter {key!r}{_near(key, spec.keys)}; it has {known}"
+        raise HeadSpecError(message)
+    how = spec.keys[key]
+    try:
+        return {how.parameter or key: how.read(value)}
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        message = f"head {name!r}: {key} must be {how.what}. Got {value!r} instead."
+        raise HeadSpecError(message) from error
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(word), list(known), n=2)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

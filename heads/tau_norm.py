@@ -1,0 +1,109 @@
+"""Tau-normalisation of a linear classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from heads._arrays import as_tensor, match, to_kind
+from heads._base import Scorer, Stage1Head
+from heads._checks import check_flag, check_number
+from heads.errors import HeadInputError
+
+__all__ = ["TauNorm", "scaled_scores", "tau_scale"]
+
+
+def tau_scale(weight: Tensor, tau: float) -> Tensor:
+    """Return ||w_c||^-tau for the rows of weight (C, D), (C,) in its dtype; 1 for a row of zeros.
+
+    Raises
+    ------
+    HeadInputError
+        A norm is so small that the scale is not finite in the dtype.
+    """
+    norms = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float64)
+    scale = norms.masked_fill(norms == 0, 1).pow(-tau).to(weight.dtype)
+    if not bool(torch.isfinite(scale).all()):
+        row = int(norms.masked_fill(norms == 0, torch.inf).argmin())
+        message = f"weight row {row} has norm {float(norms[row]):.1e}: too small for tau={tau:g}"
+        raise HeadInputError(message)
+    return scale
+
+
+def scaled_scores(products: Tensor, scale: Tensor, b: Tensor) -> Tensor:
+    """Return X W^T (n, C) with its columns scaled, plus b: one product serves every tau.
+
+    The head and the curve over tau both score by this, so that they agree to the last bit.
+    """
+    return torch.addcmul(b, products, scale)
+
+
+class TauNorm(Stage1Head):
+    """The stage-1 classifier with its rows divided by their norms to the power tau.
+
+    Scores are (w_c / ||w_c||^tau) . x, computed as (w_c . x) ||w_c||^-tau; the bias is dropped,
+    as in the code of the paper, unless `keep_bias` adds it unscaled. tau = 0 gives W back,
+    tau = 1 rows of norm 1; a row of zeros stays zero.
+
+    Parameters
+    ----------
+    tau : float, default 1.0
+        At least 0.
+    keep_bias : bool, default False
+    weight, bias : arrays of shape (C, D) and (C,), optional
+        Stage 1's classifier; without one, `fit` fits the softmax classifier that
+        `JointClassifier` describes.
+
+    Attributes
+    ----------
+    weight_, bias_ : arrays of shape (C, D) and (C,)
+        The classifier that is normalised, not yet scaled; `bias_` is zeros where it is dropped.
+    scale_ : array of shape (C,)
+        ||w_c||^-tau.
+
+    References
+    ----------
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition",
+    ICLR 2020, section 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from heads import TauNorm
+    >>> head = TauNorm(weight=np.diag([4.0, 1.0])).fit(np.eye(2), [0, 1])
+    >>> head.predict(np.array([[0.5, 0.9]]))
+    array([1])
+    """
+
+    _fitted = ("weight_", "bias_", "scale_")
+
+    def __init__(
+        self, tau: float = 1.0, keep_bias: bool = False, weight: Any = None, bias: Any = None
+    ) -> None:
+        self.tau = tau
+        self.keep_bias = keep_bias
+        self.weight = weight
+        self.bias = bias
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        check_number(type(self).__name__, "tau", self.tau, low=0)
+        check_flag(type(self).__name__, "keep_bias", self.keep_bias)
+
+    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+        W, b = self._stage1(feats, y_idx, n_classes)
+        bias = b if self.keep_bias else torch.zeros_like(b)
+        return {"weight_": W, "bias_": bias, "scale_": tau_scale(W, self.tau)}
+
+    def _scorer(self, feats: Tensor) -> Scorer:
+        W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
+        return lambda block: scaled_scores(block @ W.T, scale, b)
+
+    def linear(self) -> tuple[Any, Any]:
+        """Return the head as one linear layer: weight (C, D) and bias (C,)."""
+        check_is_fitted(self)
+        W = as_tensor(self.weight_)
+        return to_kind(W * match(self.scale_, W).unsqueeze(1), self.weight_), self.bias_

@@ -1,0 +1,222 @@
+"""The commands as a user runs them: outputs, exit codes, one line for every error."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+import heads
+from cli.main import COMMANDS, main
+from featbank import Bank
+from tests.banks import splits, write_bank, write_npz
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def featbank(*args: Any) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+
+
+def refused(code: int, *args: Any) -> str:
+    """Run what must fail; return its line, which must be the only one."""
+    done = featbank(*args)
+    assert done.exit_code == code, done.output
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("Error: ")
+    assert "Traceback" not in done.output
+    if code != 2:
+        assert len(done.stderr.strip().splitlines()) == 1
+    return line
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bank(tmp_path_factory.mktemp("cli") / "bank.zarr").path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented_and_helpful(name: str) -> None:
+    assert f"featbank {name}" in README
+    done = featbank(name, "--help")
+    assert done.exit_code == 0
+    assert COMMANDS[name][1] in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loads_nothing_heavy(name: str) -> None:
+    heavy = "{'torch', 'timm', 'sklearn', 'faiss', 'torchvision', 'zarr', 'scipy'}"
+    code = (
+        "import sys; from cli.main import main\n"
+        f"try: main(['{name}', '--help'])\n"
+        f"except SystemExit: print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_import_then_info_tell_the_same(tmp_path: Path) -> None:
+    done = featbank("import", write_npz(tmp_path / "f.npz"), "--out", tmp_path / "bank")
+    assert done.exit_code == 0
+    assert "train 228, val 100, test 200; D = 12, C = 5" in done.output
+    facts = json.loads(featbank("info", tmp_path / "bank", "--json", "-").stdout)
+    assert facts["splits"]["train"] == {"rows": 228, "skipped": 0}
+    assert facts["class_counts"] == [120, 60, 30, 12, 6]
+    assert (facts["dim"], facts["dtype"], facts["classifier"]) == (12, "float32", False)
+    shown = featbank("info", tmp_path / "bank").stdout
+    assert "1 many (> 100 training rows), 2 medium, 2 few (< 20)" in shown
+    featbank("import", tmp_path / "f.npz", "--out", tmp_path / "b", "--shots", "50,10")
+    assert Bank.open(tmp_path / "b").shots.many_above == 50
+
+
+def test_fit_writes_heads_results_and_a_table(bank: Path, tmp_path: Path) -> None:
+    names = ["joint", "ncm", "tau", "crt", "lws"]
+    wanted = [word for name in names for word in ("--head", name)]
+    done = featbank("fit", bank, *wanted, "--out", tmp_path / "heads", "--device", "cpu", "--quiet")
+    assert done.exit_code == 0
+    results = json.loads((tmp_path / "heads" / "results.json").read_text())
+    assert results["schema"] == 1
+    assert [(r["head"], r["split"]) for r in results["results"]] == [(n, "test") for n in names]
+    X, y = splits()["test"]
+    for entry in results["results"]:
+        head = heads.load(tmp_path / "heads" / f"{entry['head']}.head")
+        per_class = [np.mean(head.predict(X)[y == c] == c) for c in range(5)]
+        assert entry["metrics"]["all"] == pytest.approx(np.mean(per_class))
+        assert entry["ci95"]["all"][0] <= entry["metrics"]["all"] <= entry["ci95"]["all"][1]
+        assert f"{100 * entry['metrics']['few']:.1f}" in done.stdout
+        assert (entry["selected_on"] == "val") == (entry["head"] == "tau")
+    tried = [c for c in results["candidates"] if c["head"] == "tau"]
+    assert len(tried) == 21
+    assert {c["split"] for c in tried} == {"val"}
+    best = max(c["metrics"]["all"] for c in tried)
+    tau = next(r for r in results["results"] if r["head"] == "tau")
+    chosen = next(c for c in tried if c["params"]["tau"] == tau["params"]["tau"])
+    assert chosen["metrics"]["all"] == best
+
+
+def test_a_fixed_tau_is_not_chosen(bank: Path, tmp_path: Path) -> None:
+    done = featbank(
+        "fit",
+        bank,
+        "--head",
+        "tau:tau=0.7",
+        "--head",
+        "tau",
+        "--out",
+        tmp_path / "h",
+        "--json",
+        "-",
+    )
+    first, second = json.loads(done.stdout)["results"]
+    assert (first["params"]["tau"], first["selected_on"]) == (0.7, None)
+    assert second["selected_on"] == "val"
+    assert {p.name for p in (tmp_path / "h").iterdir()} == {
+        "results.json", "tau.head", "tau-2.head",
+    }  # fmt: skip
+
+
+def test_same_seed_same_results(bank: Path, tmp_path: Path) -> None:
+    def run(out: Path) -> dict[str, Any]:
+        args = ["--head", "crt", "--head", "lws", "--seed", "3", "--json", "-", "--quiet"]
+        found = json.loads(featbank("fit", bank, *args, "--out", out).stdout)
+        for entry in found["results"]:
+            entry.pop("fit_seconds")
+        return dict(found)
+
+    assert run(tmp_path / "a") == run(tmp_path / "b")
+
+
+def test_heads_without_a_stage_1_classifier_fit_their_own_and_say_so(tmp_path: Path) -> None:
+    write_bank(tmp_path / "bank", classifier=False)
+    done = featbank("fit", tmp_path / "bank", "--head", "tau", "--out", tmp_path / "h")
+    assert done.exit_code == 0
+    assert "no stage-1 classifier: fitting a linear one first" in done.stderr
+
+
+def test_without_val_nothing_is_chosen(tmp_path: Path) -> None:
+    write_npz(tmp_path / "f.npz", val_features=None, val_labels=None)
+    featbank("import", tmp_path / "f.npz", "--out", tmp_path / "bank")
+    done = featbank(
+        "fit", tmp_path / "bank", "--head", "tau", "--out", tmp_path / "h", "--json", "-"
+    )
+    (entry,) = json.loads(done.stdout)["results"]
+    assert (entry["split"], entry["selected_on"], entry["params"]["tau"]) == ("test", None, 1.0)
+    line = refused(2, "sweep", tmp_path / "bank")
+    assert "has no val split; name the split to choose on with --select" in line
+
+
+def test_choosing_on_the_reported_split_must_be_asked_for_and_is_marked(
+    bank: Path, tmp_path: Path
+) -> None:
+    both = ["--select", "test", "--report", "test"]
+    done = featbank("fit", bank, "--head", "tau", "--out", tmp_path / "h", *both)
+    assert "test (REPORTED)" in done.stdout
+    assert "test (REPORTED)" in featbank("sweep", bank, *both).stdout
+    only = featbank(
+        "fit", bank, "--head", "tau", "--out", tmp_path / "v", "--report", "val", "--json", "-"
+    )
+    (entry,) = json.loads(only.stdout)["results"]
+    assert (entry["split"], entry["selected_on"]) == ("val", None)
+
+
+def test_sweep_reports_the_chosen_point_and_both_curves(bank: Path, tmp_path: Path) -> None:
+    done = featbank("sweep", bank, "--json", tmp_path / "sweep.json")
+    assert "<- chosen" in done.stdout
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert set(found["curves"]) == {"val", "test"}
+    assert [point["tau"] for point in found["curves"]["val"]] == [
+        round(t / 10, 1) for t in range(21)
+    ]
+    best = found["select"]["best"]
+    at = {name: next(p for p in c if p["tau"] == best) for name, c in found["curves"].items()}
+    assert at["val"]["all"] == max(point["all"] for point in found["curves"]["val"])
+    assert found["report"]["metrics"]["all"] == at["test"]["all"]
+    coarse = json.loads(featbank("sweep", bank, "--grid", "0:1:0.5", "--json", "-").stdout)
+    assert [point["tau"] for point in coarse["curves"]["test"]] == [0, 0.5, 1]
+
+
+def test_bad_input_is_one_line_and_an_exit_code(bank: Path, tmp_path: Path) -> None:
+    assert "no bank at" in refused(3, "info", tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    assert "is not a bank" in refused(4, "info", tmp_path / "empty")
+    fit = ["fit", bank, "--out", tmp_path / "h", "--head"]
+    assert "unknown head 'crtt' (did you mean crt?)" in refused(3, *fit, "crtt")
+    assert "head 'tau' has no parameter 'tua' (did you mean tau?)" in refused(3, *fit, "tau:tua=1")
+    assert "tau must be a number. Got 'x'" in refused(3, *fit, "tau:tau=x")
+    assert not (tmp_path / "h").exists()
+    assert "bank.zarr has only train, val, test" in refused(2, *fit, "ncm", "--report", "dev")
+    assert "is not there" in refused(3, *fit, "ncm", "--device", "cuda:77")
+    assert "has only" in refused(2, "sweep", bank, "--select", "dev")
+    assert "only tau has a parameter to sweep" in refused(2, "sweep", bank, "--head", "ncm")
+    assert "the most" in refused(2, "sweep", bank, "--grid", "0:2:0.000001")
+    assert "no command 'fitt'; did you mean fit?" in refused(2, "fitt")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    line = refused(3, "fit", bank, "--head", "ncm", "--out", tmp_path / "full")
+    assert "exists and is not empty" in line
+
+
+def test_damage_is_exit_code_4(tmp_path: Path) -> None:
+    path = write_bank(tmp_path / "bank").path
+    chunk = path / "train/features/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\0\0")
+    line = refused(4, "fit", path, "--head", "ncm", "--out", tmp_path / "h")
+    assert "rows 0 to 227 are damaged" in line
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    line = refused(3, "info", tmp_path / "\x1b[31mred")
+    assert "\x1b" not in line
+    assert "\\x1b" in line
+
+
+def test_a_bug_says_so_and_debug_shows_it(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.info.describe", lambda _bank: 1 / 0)
+    assert "internal error, please report it" in refused(1, "info", bank)
+    done = featbank("info", bank, "--debug")
+    assert done.exit_code == 1
+    assert "Traceback" in done.stderr

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import click
+import pytest
+
+from cli.specs import parse_range, parse_shots, parse_spec
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "params"),
+    [
+        ("tau", "tau", {}),
+        ("tau:tau=0.7,bias=keep", "tau", {"tau": "0.7", "bias": "keep"}),
+        ("imagelist:root=/a b,train=t.txt", "imagelist", {"root": "/a b", "train": "t.txt"}),
+        ("x:root='a,b:c',k=\"d=e\"", "x", {"root": "a,b:c", "k": "d=e"}),
+        ("crt:lr=[0.1,0.2],q=0", "crt", {"lr": "[0.1,0.2]", "q": "0"}),
+        ("x:root=C:/data,k=v", "x", {"root": "C:/data", "k": "v"}),
+    ],
+)
+def test_specs_are_read_as_typed(text: str, name: str, params: dict[str, str]) -> None:
+    spec = parse_spec(text)
+    assert spec.name == name
+    assert spec.params == params
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (":a=b", "is no spec"),
+        ("tau:0.7", "'0.7' is not key=value"),
+        ("tau:tau=1,tau=2", "tau is given twice"),
+        ("x:a='b", "a quote ' is not closed"),
+        ("nowhere.yaml", "nowhere.yaml does not exist"),
+    ],
+)
+def test_what_is_no_spec_is_said(text: str, said: str) -> None:
+    with pytest.raises(click.UsageError, match=said):
+        parse_spec(text)
+
+
+def test_a_spec_may_be_a_yaml_file(tmp_path: Path) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text("name: imagelist\nroot: /data/a,b\ntrain: train.txt\n")
+    assert parse_spec(str(file)).params == {"root": "/data/a,b", "train": "train.txt"}
+    file.write_text("- a\n- b\n")
+    with pytest.raises(click.UsageError, match="must be a mapping with the key name"):
+        parse_spec(str(file))
+    file.write_text("a: [")
+    with pytest.raises(click.UsageError, match="is not YAML"):
+        parse_spec(str(file))
+
+
+def test_ranges_and_thresholds() -> None:
+    assert parse_range("0:2:0.1", 3) == [0, 2, 0.1]
+    assert parse_shots("60,20") == (60, 20)
+    assert parse_shots(None) is None
+    for bad in ("0:2", "2:0:0.1", "0:2:0", "a:b:c", "0:inf:1", "0:2:nan"):
+        with pytest.raises(click.UsageError, match="is not start:stop:step"):
+            parse_range(bad, 3)
+    with pytest.raises(click.UsageError, match="two whole numbers"):
+        parse_shots("60")

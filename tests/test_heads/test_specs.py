@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+import heads
+from heads import specs
+from heads.errors import HeadSpecError
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "want"),
+    [
+        ("joint", {}, {"weight_decay": 5e-4}),
+        ("ncm", {"transform": "l2n", "metric": "cosine"}, {"transform": "l2n", "metric": "cosine"}),
+        ("tau", {"tau": "0.7", "bias": "keep"}, {"tau": 0.7, "keep_bias": True}),
+        ("tau", {"tau": 1, "bias": "drop"}, {"tau": 1.0, "keep_bias": False}),
+        ("crt", {"lr": "1e-1", "epochs": "3", "batch": 64}, {"lr": 0.1, "epochs": 3, "batch": 64}),
+        ("lws", {"solver": "sgd", "momentum": "0"}, {"solver": "sgd", "momentum": 0.0}),
+    ],
+)
+def test_text_becomes_values(name: str, params: dict, want: dict) -> None:
+    got = specs.build(name, params).get_params()
+
+    assert {key: got[key] for key in want} == want
+    assert all(type(got[key]) is type(value) for key, value in want.items())
+
+
+def test_stage_one_and_seed_reach_the_heads_that_take_them() -> None:
+    W, b = np.eye(3), np.ones(3)
+    for name in specs.SPEC_NAMES:
+        got = specs.build(name, weight=W, bias=b, random_state=7).get_params()
+        assert (got.get("weight") is W) == specs.needs_stage1(name) == (name in "joint tau lws")
+        assert got.get("random_state", 7) == 7
+        assert ("random_state" in got) == (name in ("crt", "lws"))
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("taunorm", {}, r"unknown head 'taunorm' \(did you mean tau\?\); known are joint"),
+        ("xyz", {}, r"unknown head 'xyz'; known are joint, ncm, tau, crt, lws$"),
+        ("ctr", {}, r"unknown head 'ctr' \(did you mean crt\?\); known are"),
+        ("crt", {"epoch": 3}, r"no parameter 'epoch' \(did you mean epochs\?\); it has solver, lr"),
+        ("ncm", {"metric": "l1"}, r"metric must be one of: l2, cosine, dot\. Got 'l1' instead"),
+        ("tau", {"bias": "yes"}, r"bias must be one of: drop, keep\. Got 'yes' instead"),
+        ("tau", {"tau": "high"}, r"tau must be a number\. Got 'high' instead"),
+        ("tau", {"tau": "-1"}, r"'tau' parameter of TauNorm must be .* of at least 0. Got -1.0"),
+        ("tau", {"tau": "nan"}, r"Got nan instead"),
+        ("tau", {"tau": True}, r"tau must be a number\. Got True"),
+        ("crt", {"epochs": "2.5"}, r"epochs must be a whole number\. Got '2.5'"),
+        ("crt", {"epochs": "inf"}, r"epochs must be a whole number\. Got 'inf'"),
+        ("crt", {"epochs": "0"}, r"'epochs' parameter .* at least 1"),
+        ("crt", {"solver": "exact"}, r"solver must be one of: sgd\. Got 'exact'"),
+        ("ncm", {"keep_bias": True}, r"has no parameter 'keep_bias'"),
+    ],
+)  # fmt: skip
+def test_a_spec_is_refused_in_one_line(name: str, params: dict, words: str) -> None:
+    with pytest.raises(HeadSpecError, match=words) as caught:
+        specs.build(name, params)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_description_fills_in_the_recipe() -> None:
+    X, y = np.eye(4), [0, 0, 1, 1]
+    crt = specs.build("crt", {"batch": 2}).fit(X, y)
+
+    assert specs.describe(crt) == {
+        "solver": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "batch": 2,
+        "epochs": 10, "per_class": 4, "n_steps": 200, "floored": True,
+    }  # fmt: skip
+    assert specs.describe(specs.build("lws"))["epochs"] == 5
+    assert specs.describe(specs.build("tau", {"bias": "keep"})) == {"tau": 1.0, "bias": "keep"}
+    assert specs.describe(specs.build("joint", weight=X)) == {}
+    assert specs.describe(specs.build("ncm"))["transform"] == "cl2n"
+
+
+def test_description_builds_the_same_head() -> None:
+    for name in specs.SPEC_NAMES:
+        head = specs.build(name)
+        again = specs.build(name, specs.describe(head))
+        assert specs.describe(again) == specs.describe(head)
+        assert type(head).__name__ in heads.__all__

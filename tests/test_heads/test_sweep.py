@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+
+import heads._arrays
+from heads import TauNorm
+from heads.metrics import evaluate
+from heads.select import select
+from heads.sweep import choose, tau_curve, widest_maximum
+from tests.test_heads.data import cloud
+
+TAUS = [round(0.1 * step, 1) for step in range(21)]
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "torch"])
+@pytest.mark.parametrize("keep_bias", [False, True])
+def test_the_curve_is_the_head_at_every_point(
+    rng: np.random.Generator,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    keep_bias: bool,
+) -> None:
+    monkeypatch.setattr(heads._arrays, "_BLOCK_ELEMENTS", 400)  # several blocks, one of them short
+    data = cloud(rng)
+    X = data.X_test.astype("float32" if kind == "torch" else kind)
+    X = torch.from_numpy(X) if kind == "torch" else X
+    bias = data.b if keep_bias else None
+
+    curve = tau_curve(data.W, X, data.y_test, data.counts, 25, 5, taus=TAUS, bias=bias)
+
+    for point in curve:
+        head = TauNorm(point["tau"], keep_bias, data.W, data.b).fit(X, data.y_test)
+        predicted = np.asarray(head.predict(X))
+        want = evaluate(data.y_test, predicted, data.counts, 25, 5)
+        assert {key: want[key] for key in point if key != "tau"} == {
+            key: value for key, value in point.items() if key != "tau"
+        }
+    assert [point["tau"] for point in curve] == TAUS
+
+
+def test_curve_names_what_does_not_fit(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    ones = np.ones(6)
+    cases = [
+        ((data.W[:, :3], data.X, data.y, ones), "weight has 3 columns, but X has 5 features"),
+        ((data.W, data.X, data.y[1:], ones), "rows of features for labels of shape"),
+        ((data.W, data.X, data.y, ones[1:]), "counts has shape .5,., but weight has 6 classes"),
+        ((data.W[:4], data.X, data.y, ones[:4]), r"labels must be whole numbers in 0\.\.3"),
+    ]
+    for arrays, words in cases:
+        with pytest.raises(ValueError, match=words):
+            tau_curve(*arrays, taus=[1.0])
+    with pytest.raises(ValueError, match="'taus' .* Got -1 instead"):
+        tau_curve(data.W, data.X, data.y, ones, taus=[-1])
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ([1, 3, 2], (1, 1, 1)),
+        ([3, 1, 3, 3, 3, 1], (2, 3, 4)),  # the widest run, its middle
+        ([3, 3, 3, 3], (0, 1, 3)),  # of two middles the first
+        ([1, 3, 3, 1, 3, 3], (1, 1, 2)),  # of two runs the first
+        ([3], (0, 0, 0)),
+    ],
+)
+def test_widest_run(values: list[float], want: tuple[int, int, int]) -> None:
+    assert widest_maximum([round(0.1 * i, 1) for i in range(len(values))], values) == want
+
+
+def test_width_is_measured_in_tau_and_not_in_points() -> None:
+    positions, values = [0, 0.1, 0.2, 1, 2], [3, 3, 1, 3, 3]
+
+    assert widest_maximum(positions, values) == (3, 3, 4)
+
+
+def test_choice_reports_the_rule_and_the_maximum() -> None:
+    curve = [
+        {"tau": tau, "all": v, "few": None} for tau, v in ((0, 0.4), (1, 0.5), (2, 0.5), (3, 0.5))
+    ]
+
+    assert choose(curve) == {
+        "rule": "maximum",
+        "best": 2,
+        "value": 0.5,
+        "maximum": {"interval": [1, 3], "value": 0.5},
+    }
+    with pytest.raises(ValueError, match="no class of the split is in 'few'"):
+        choose(curve, "few")
+
+
+def test_selecting_by_fits_agrees_with_the_curve(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    chosen = choose(tau_curve(data.W, data.X_test, data.y_test, data.counts, taus=TAUS))
+
+    got = select(
+        lambda tau: TauNorm(tau, weight=data.W).fit(data.X, data.y),
+        TAUS, data.X_test, data.y_test, data.counts,
+    )  # fmt: skip
+
+    assert got.value == got.head.tau == chosen["best"]
+    assert (got.rule, got.metric) == ("maximum", "all")
+    assert [candidate["value"] for candidate in got.candidates] == TAUS
+    assert max(c["metrics"]["all"] for c in got.candidates) == chosen["value"]
+
+
+def test_selecting_among_equals_takes_the_middle(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    values = [0.0, 1e-12, 2e-12, 3e-12, 4e-12]
+
+    got = select(
+        lambda tau: TauNorm(tau, weight=data.W).fit(data.X, data.y),
+        values, data.X_test, data.y_test, data.counts,
+    )  # fmt: skip
+
+    assert got.value == 2e-12
+
+
+def test_selection_refuses_what_it_cannot_compare(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    val = (data.X_test, data.y_test, data.counts)
+
+    def fit_at(tau: float) -> TauNorm:
+        return TauNorm(tau, weight=data.W).fit(data.X, data.y)
+
+    with pytest.raises(ValueError, match="there is no value to choose from"):
+        select(fit_at, [], *val)
+    with pytest.raises(ValueError, match="metric must be one of: all, many, .* Got 'best'"):
+        select(fit_at, [1], *val, metric="best")
+    with pytest.raises(ValueError, match="no class of the split is in 'many'"):
+        select(fit_at, [1], *val, metric="many")
