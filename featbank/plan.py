@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,11 @@ class BankPlan:
         """Training rows of each class, (C,)."""
         return np.bincount(self.rows["train"].labels, minlength=len(self.class_names))
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every split's ids and labels."""
+        return {name: rows_digest(rows) for name, rows in self.rows.items()}
+
     @property
     def columns(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return shape of a row and dtype of every array that is written chunk by chunk."""
@@ -114,7 +120,7 @@ class BankPlan:
             "batch": self.batch,
             "images": self.images,
             "n_chunks": sum(-(-len(rows) // self.step(name)) for name, rows in self.rows.items()),
-            "rows": {name: rows_digest(rows) for name, rows in self.rows.items()},
+            "rows": self.digests,
             "class_names": list(self.class_names),
             "provenance": dict(self.provenance),
         }

@@ -38,8 +38,8 @@ def import_features(
 
     The files together hold ``<split>_features`` (N, D) and ``<split>_labels`` (N,) for every
     split, of which ``train`` is required; optionally ``<split>_ids``, ``weight`` (C, D), ``bias``
-    (C,), ``class_names`` (C,) and ``shots`` (many above, few below). Features are mapped where the format allows it, and pass
-    through memory chunk by chunk.
+    (C,), ``class_names`` (C,) and ``shots`` (many above, few below). Features are mapped where
+    the format allows it, and pass through memory chunk by chunk.
 
     Parameters
     ----------
