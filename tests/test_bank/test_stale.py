@@ -1,5 +1,6 @@
 """A bank is refused by the name of whatever it was made from that is no longer the same."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -106,13 +107,10 @@ def test_every_field_of_the_provenance_is_compared_but_those_that_inform(extract
     record = dict(Bank.open(extracted / "bank").provenance)
     compared = 0
     for name in flattened(record):
-        other: dict[str, Any] = {
-            key: dict(v) if isinstance(v, dict) else v for key, v in record.items()
-        }
-        *path, last = name.split(".", maxsplit=name.count("."))
+        other: Any = copy.deepcopy(record)
+        *path, last = name.split(".")
         inner = other
         for key in path:
-            inner[key] = dict(inner[key])
             inner = inner[key]
         inner[last] = "another"
         informs = not INFORMATIVE.isdisjoint(name.split("."))
