@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from featbank.errors import OutputExistsError, StorageError
+from featbank._plain import require_no_links
+from featbank.errors import InputError, OutputExistsError, StorageError
 from featbank.plan import BankPlan
 from featbank.schema import IDS, JOURNAL, LABELS, MANIFEST
 
-__all__ = ["check_room", "clear", "clear_small", "refuse_foreign"]
+__all__ = ["check_room", "clear", "clear_small", "refuse_foreign", "refuse_links"]
 
 
 def refuse_foreign(store: Path) -> None:
@@ -24,6 +25,15 @@ def refuse_foreign(store: Path) -> None:
     if not (store / MANIFEST).is_file() or b'"featbank"' not in (store / MANIFEST).read_bytes():
         message = f"{store} exists and is not a bank; choose another path for --out"
         raise OutputExistsError(message)
+
+
+def refuse_links(store: Path) -> None:
+    """Refuse to go on in a folder with symbolic links: a chunk could land anywhere."""
+    try:
+        require_no_links(store)
+    except OSError as error:
+        message = f"{error.filename}: {error.strerror}; take it out of the bank"
+        raise InputError(message) from error
 
 
 def clear(store: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from featbank._chunks import ChunkRecord, chunk_file, read_chunk
-from featbank.errors import DamagedError
+from featbank._chunks import ChunkRecord, chunk_file, damaged, read_chunk
+from featbank._layout import chunk_bytes
+from featbank._plain import plain_size
 from featbank.manifest import ArrayRecord
 
-__all__ = ["cast", "check_files", "gather", "iterate", "read_into"]
+__all__ = ["cast", "check_files", "check_sizes", "gather", "iterate", "read_into"]
 
 # Two readers keep the disk and the checksum busy at once; more only compete for memory.
 READERS = 2
@@ -60,16 +61,36 @@ def cast(source: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     return out
 
 
+def check_sizes(array: Path, record: ArrayRecord) -> None:
+    """Check that an array's chunks are plain files of their size, before memory is taken."""
+    for index in range(len(record.chunks)):
+        check_size(array, record, index)
+
+
+def check_size(array: Path, record: ArrayRecord, index: int) -> None:
+    """Check that one chunk is a plain file of its size."""
+    file, expected = chunk_file(array, index, len(record.shape)), chunk_bytes(record)
+    try:
+        size = plain_size(array, file)
+    except FileNotFoundError as error:
+        raise damaged(file, record.chunks[index], "is missing") from error
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+        raise damaged(file, record.chunks[index], what) from error
+    if expected not in (None, size):
+        what = f"holds {size} bytes instead of {expected}"
+        raise damaged(file, record.chunks[index], what)
+
+
 def check_files(array: Path, record: ArrayRecord) -> None:
-    """Check the chunk files of an array that zarr decodes itself."""
+    """Check the chunk files of an array of text, which zarr decodes itself."""
+    check_sizes(array, record)
     for index, chunk in enumerate(record.chunks):
         file = chunk_file(array, index, len(record.shape))
-        if not file.is_file():
-            message = f"{file} is missing: rows {chunk.start} to {chunk.stop - 1} are damaged"
-            raise DamagedError(message)
-        if hashlib.sha256(file.read_bytes()).hexdigest() != chunk.sha256:
-            message = f"{file} is not what was written: rows {chunk.start} to {chunk.stop - 1}"
-            raise DamagedError(message)
+        raw = file.read_bytes()
+        counted = int.from_bytes(raw[:4], "little") == record.chunk_rows
+        if not counted or hashlib.sha256(raw).hexdigest() != chunk.sha256:
+            raise damaged(file, chunk, "is not what was written")
 
 
 def gather(array: Path, record: ArrayRecord, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -82,6 +103,7 @@ def gather(array: Path, record: ArrayRecord, indices: NDArray[np.int64], out: ND
     def one(item: tuple[int, NDArray[np.intp]]) -> None:
         index, places = item
         chunk = record.chunks[index]
+        check_size(array, record, index)
         rows = np.empty((chunk.stop - chunk.start, *record.shape[1:]), dtype=record.dtype)
         read_rows(chunk_file(array, index, len(record.shape)), chunk, record, rows)
         out[places] = rows[indices[places] - chunk.start]
@@ -95,6 +117,7 @@ def iterate(array: Path, record: ArrayRecord) -> Iterator[tuple[int, NDArray[Any
 
     def one(index: int) -> tuple[int, NDArray[Any]]:
         chunk = record.chunks[index]
+        check_size(array, record, index)
         rows = np.empty((chunk.stop - chunk.start, *record.shape[1:]), dtype=record.dtype)
         read_rows(chunk_file(array, index, len(record.shape)), chunk, record, rows)
         return chunk.start, rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featbank import _zarr
-from featbank._reader import cast, check_files, gather, iterate, read_into
+from featbank._layout import check_metadata
+from featbank._plain import read_plain
+from featbank._reader import cast, check_files, check_sizes, gather, iterate, read_into
 from featbank.errors import (
     DamagedError,
     IncompleteBankError,
@@ -36,6 +39,9 @@ from featbank.schema import (
 from featbank.shots import Shots
 
 __all__ = ["Bank", "Split"]
+
+# Of one array or group; zarr writes less than a kilobyte.
+METADATA_BYTES = 1 << 16
 
 
 class Bank:
@@ -67,7 +73,7 @@ class Bank:
         if not store.exists():
             message = f"no bank at {store}: the path does not exist"
             raise MissingFileError(message)
-        if not (store / MANIFEST).is_file():
+        if not os.path.lexists(store / MANIFEST):
             raise not_complete(store)
         bank = cls(store, Manifest.read(store))
         bank.check_metadata()
@@ -75,14 +81,26 @@ class Bank:
 
     def check_metadata(self) -> None:
         """Compare what zarr would read of each array with what the manifest recorded."""
+        arrays = self.manifest.arrays
         expected = dict(self.manifest.groups)
-        expected |= {name: rec.metadata_sha256 for name, rec in self.manifest.arrays.items()}
+        expected |= {name: record.metadata_sha256 for name, record in arrays.items()}
         for name, digest in expected.items():
             file = self.path / name / "zarr.json"
-            if not file.is_file():
+            try:
+                raw = read_plain(self.path, file, METADATA_BYTES)
+                same = hashlib.sha256(raw).hexdigest() == digest
+                if same and name in arrays:
+                    check_metadata(raw, arrays[name])
+            except FileNotFoundError as error:
                 message = f"{file} is missing: the bank is damaged; extract or import again"
-                raise DamagedError(message)
-            if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+                raise DamagedError(message) from error
+            except OSError as error:
+                message = f"{file} cannot be read: {error.strerror}"
+                raise DamagedError(message) from error
+            except (ValueError, RecursionError) as error:
+                message = f"{file} is no array of a bank: {error!s:.100}"
+                raise DamagedError(message) from error
+            if not same:
                 message = f"{file} is not what was written: the bank is damaged"
                 raise DamagedError(message)
 
@@ -145,6 +163,7 @@ class Bank:
     def read_array(self, name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Read one numeric array whole, every chunk checked against the manifest."""
         record = self.manifest.arrays[name]
+        check_sizes(self.path / name, record)
         out = np.empty(record.shape, dtype=record.dtype if dtype is None else dtype)
         read_into(self.path / name, record, out)
         return out
@@ -211,6 +230,7 @@ class Split:
         """Read all features as a tensor (N, D) on a device, through pinned memory for CUDA."""
         import torch
 
+        check_sizes(self.array, self.record)
         pinned = str(device).startswith("cuda")
         stored = getattr(torch, self.record.dtype)
         host = torch.empty(self.record.shape, dtype=stored, pin_memory=pinned)

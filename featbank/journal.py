@@ -7,17 +7,22 @@ dropped. The journal claims; only a chunk whose file matches its claim counts as
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 
 from featbank._chunks import ChunkRecord
+from featbank._layout import digest, parse, whole
+from featbank._plain import read_plain
 from featbank.errors import NotABankError
 from featbank.schema import JOURNAL
 
 __all__ = ["Journal", "read_journal"]
+
+# Some hundred bytes for each chunk, and the plan.
+JOURNAL_BYTES = 256 << 20
 
 Claims = dict[tuple[str, int], ChunkRecord]
 
@@ -52,19 +57,27 @@ def unframe(raw: bytes) -> Iterator[dict[str, Any]]:
     for line in raw.split(b"\n"):
         checksum, _, text = line.partition(b" ")
         if checksum and checksum == b"%08x" % google_crc32c.value(text):
-            yield json.loads(text)
+            yield parse(text)
 
 
 def read_journal(store: Path) -> tuple[dict[str, Any], Claims]:
     """Return the plan of the unfinished bank at `store`, and the chunks that it claims."""
-    lines = list(unframe((store / JOURNAL).read_bytes()))
-    plans = [line["plan"] for line in lines if "plan" in line]
-    if len(plans) != 1:
-        message = f"{store / JOURNAL} is torn: begin again with --overwrite"
-        raise NotABankError(message)
-    claims: Claims = {}
-    for line in lines:
-        if "chunk" in line:
-            array, index, start, stop, crc, sha = line["chunk"]
-            claims[array, index] = ChunkRecord(start, stop, crc, sha)
-    return plans[0], claims
+    path = store / JOURNAL
+    try:
+        lines = list(unframe(read_plain(store, path, JOURNAL_BYTES)))
+        (plan,) = (line["plan"] for line in lines if "plan" in line)
+        claims = dict(claim(line["chunk"]) for line in lines if "chunk" in line)
+        return {**plan}, claims
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise NotABankError(message) from error
+    except (ValueError, TypeError, RecursionError) as error:
+        message = f"{path} is torn: begin again with --overwrite"
+        raise NotABankError(message) from error
+
+
+def claim(values: Sequence[Any]) -> tuple[tuple[str, int], ChunkRecord]:
+    """Build one claim; any other form is a ValueError or TypeError."""
+    array, index, start, stop, crc, sha = values
+    record = ChunkRecord(whole(start), whole(stop), whole(crc), digest(sha))
+    return (str(array), whole(index)), record

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from featbank._chunks import ChunkRecord
+from featbank._layout import check_layout, digest, parse, text, whole
+from featbank._plain import read_plain
 from featbank.atomic import replace_file, sync
 from featbank.errors import DamagedError, NotABankError
 from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
 from featbank.shots import Shots
+
+# Some hundred bytes for each chunk of a bank and each image that was left out.
+MANIFEST_BYTES = 256 << 20
 
 __all__ = ["ArrayRecord", "Manifest", "canonical", "commit"]
 
@@ -33,6 +38,9 @@ class ArrayRecord:
         if not self.shape or min(self.shape) < 1 or self.chunk_rows < 1:
             message = f"shape {self.shape} in chunks of {self.chunk_rows} rows"
             raise ValueError(message)
+        if -(-self.shape[0] // self.chunk_rows) != len(self.chunks):
+            message = f"{len(self.chunks)} chunks of {self.chunk_rows} rows for {self.shape[0]}"
+            raise ValueError(message)
         starts = range(0, self.shape[0], self.chunk_rows)
         rows = [(start, min(start + self.chunk_rows, self.shape[0])) for start in starts]
         if rows != [(chunk.start, chunk.stop) for chunk in self.chunks]:
@@ -43,12 +51,12 @@ class ArrayRecord:
     def from_json(cls, raw: Mapping[str, Any]) -> ArrayRecord:
         """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
         chunks = tuple(
-            ChunkRecord(int(a), int(b), int(crc), str(sha)) for a, b, crc, sha in raw["chunks"]
+            ChunkRecord(whole(a), whole(b), whole(crc), digest(sha))
+            for a, b, crc, sha in raw["chunks"]
         )
-        shape = tuple(int(n) for n in raw["shape"])
-        return cls(
-            shape, str(raw["dtype"]), int(raw["chunk_rows"]), str(raw["metadata_sha256"]), chunks
-        )
+        shape = tuple(whole(n) for n in raw["shape"])
+        dtype, step = str(raw["dtype"]), whole(raw["chunk_rows"])
+        return cls(shape, dtype, step, digest(raw["metadata_sha256"]), chunks)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types; a chunk is [first row, row after its last, crc32c, sha256]."""
@@ -108,22 +116,28 @@ class Manifest:
         """Read and check the manifest of the bank at `store`."""
         path = store / MANIFEST
         try:
-            outer = json.loads(path.read_bytes())["attributes"][ATTRIBUTE]
-            body, digest = outer["body"], outer["digest"]
+            raw = read_plain(store, path, MANIFEST_BYTES)
+            outer = parse(raw)
+            record = outer["attributes"][ATTRIBUTE]
+            body, claimed = record["body"], record["digest"]
             version = body["format"]
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            raise NotABankError(message) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             message = f"{path} holds no featbank manifest, or is torn ({type(error).__name__})"
             raise NotABankError(message) from error
-        if version != FORMAT:
-            message = f"{path} has bank format {version!r}; this featbank reads format {FORMAT}"
+        if type(version) is not int or version != FORMAT:
+            message = f"{path} has bank format {version!r:.20}; this featbank reads format {FORMAT}"
             raise NotABankError(message)
-        if hashlib.sha256(canonical(body)).hexdigest() != digest:
-            message = f"{path} does not match its own digest: it was damaged or edited"
-            raise DamagedError(message)
         try:
+            intact = hashlib.sha256(canonical(body)).hexdigest() == claimed
+            if not (intact and raw == root_text(body, claimed)):
+                message = f"{path} does not match its own digest: it was damaged or edited"
+                raise DamagedError(message)
             return cls.from_body(body)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"{path} does not describe a bank: {error!r}"
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+            message = f"{path} does not describe a bank: {error!r:.200}"
             raise DamagedError(message) from error
 
     @classmethod
@@ -134,17 +148,19 @@ class Manifest:
             if not re.fullmatch(rf"(classifier|{SPLIT_NAME})/[a-z0-9_]+", name):
                 message = f"array name {name!r}"
                 raise ValueError(message)
-        return cls(
+        manifest = cls(
             arrays=arrays,
-            class_names=tuple(str(name) for name in body["class_names"]),
-            class_counts=tuple(int(count) for count in body["class_counts"]),
+            class_names=tuple(text(name) for name in body["class_names"]),
+            class_counts=tuple(whole(count) for count in body["class_counts"]),
             shots=Shots(**body["shots"]),
             provenance=dict(body["provenance"]),
-            skipped={name: tuple(ids) for name, ids in body["skipped"].items()},
-            groups={name: str(digest) for name, digest in body["groups"].items()},
-            rows={name: str(digest) for name, digest in body["rows"].items()},
-            batch=int(body["batch"]),
+            skipped={name: tuple(map(text, ids)) for name, ids in body["skipped"].items()},
+            groups={name: digest(value) for name, value in body["groups"].items()},
+            rows={name: digest(value) for name, value in body["rows"].items()},
+            batch=whole(body["batch"]),
         )
+        check_layout(manifest)
+        return manifest
 
 
 def canonical(value: Any) -> bytes:
@@ -154,13 +170,18 @@ def canonical(value: Any) -> bytes:
     ).encode()
 
 
+def root_text(body: Mapping[str, Any], digest: str) -> bytes:
+    """Return the root group's metadata with the manifest in it, to the byte."""
+    record = {"digest": digest, "body": body}
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: record}}
+    return canonical(group) + b"\n"
+
+
 def commit(store: Path, manifest: Manifest) -> None:
     """Make the bank complete: all its bytes to disk first, then the manifest, in one rename."""
     for path in sorted(store.rglob("*")):
         sync(path)
     sync(store)
-    record = {"digest": manifest.digest, "body": manifest.body()}
-    group = {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: record}}
-    text = canonical(group) + b"\n"
+    text = root_text(manifest.body(), manifest.digest)
     replace_file(store / MANIFEST, lambda part: part.write_bytes(text))
     (store / JOURNAL).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from featbank._chunks import ChunkRecord, chunk_file
+from featbank._plain import open_plain, plain_size
 from featbank.bank import Bank
 from featbank.schema import MANIFEST
 
@@ -31,7 +33,7 @@ class Damage:
     stop: int
 
     def __str__(self) -> str:
-        what = "is missing" if not self.file.exists() else "is not what was written"
+        what = "is missing" if not os.path.lexists(self.file) else "is not what was written"
         return f"{self.file} {what}: {self.array}, rows {self.start} to {self.stop - 1}"
 
 
@@ -63,14 +65,14 @@ def verify(bank: Bank, advance: Callable[[int], None] = lambda _chunks: None) ->
 
     def check(item: tuple[Damage, ChunkRecord]) -> Damage | None:
         place, record = item
-        sound = matches(place.file, record)
+        sound = reachable(bank.path, place.file) and matches(place.file, record)
         advance(1)
         return None if sound else place
 
     places = list(chunks(bank))
     with ThreadPoolExecutor(CHECKERS) as pool:
         damage = tuple(place for place in pool.map(check, places) if place is not None)
-    n_bytes = sum(place.file.stat().st_size for place, _ in places if place.file.exists())
+    n_bytes = sum(place.file.stat().st_size for place, _ in places if place.file.is_file())
     findings = () if damage else tuple(content_findings(bank))
     return Report(len(places), n_bytes, damage, findings, tuple(foreign_files(bank)))
 
@@ -110,11 +112,20 @@ def chunks(bank: Bank) -> Iterator[tuple[Damage, ChunkRecord]]:
             yield Damage(name, index, file, chunk.start, chunk.stop), chunk
 
 
+def reachable(store: Path, file: Path) -> bool:
+    """Tell whether a regular file is there, and no symbolic link on the way to it."""
+    try:
+        plain_size(store, file)
+    except OSError:
+        return False
+    return True
+
+
 def matches(file: Path, record: ChunkRecord) -> bool:
     """Tell whether a file is the one that was recorded."""
     sha = hashlib.sha256()
     try:
-        with file.open("rb", buffering=0) as handle:
+        with open(open_plain(file), "rb", buffering=0) as handle:
             while piece := handle.read(PIECE):
                 sha.update(piece)
     except OSError:

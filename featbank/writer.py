@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featbank import _zarr
 from featbank._chunks import ChunkRecord, chunk_file, read_chunk, write_chunk
-from featbank._folder import check_room, clear, clear_small, refuse_foreign
+from featbank._folder import check_room, clear, clear_small, refuse_foreign, refuse_links
 from featbank._lock import FolderLock
 from featbank._small import sha256_of, write_array, write_ids
 from featbank._values import check_values, copy_rows
@@ -132,6 +132,7 @@ class BankWriter:
 
     def adopt(self) -> None:
         """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
+        refuse_links(self.store)
         bank = Bank.open(self.store)
         self.require_same(identity_of(bank))
         damage = verify(bank).damage
@@ -162,13 +163,15 @@ class BankWriter:
 
     def resume(self) -> None:
         """Keep the chunks whose files match the journal's claims."""
+        refuse_links(self.store)
         begun, claims = read_journal(self.store)
         self.require_same(begun)
+        planned = {f"{split}/{column}" for split in self.plan.rows for column in self.plan.columns}
         self.accept(
             {
                 (name, index): record
                 for (name, index), record in claims.items()
-                if matches(self.file(name, index), record)
+                if name in planned and matches(self.file(name, index), record)
             }
         )
 
