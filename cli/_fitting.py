@@ -15,6 +15,7 @@ from cli._splits import Roles
 from cli.specs import Spec
 from featbank import Bank
 from featbank.errors import OutputExistsError
+from featbank.identity import feature_identity
 from featbank.progress import SILENT, Reporter
 from heads import metrics, specs, sweep
 
@@ -112,12 +113,21 @@ def fit_heads(
             "selected_on": roles.selected_on(chosen=chosen is not None),
             "selection": chosen,
         }
-        head.save(out / f"{name}.head", metadata={"bank": bank.digest, "spec": str(spec), **entry})
+        head.save(out / f"{name}.head", metadata={**origin(bank), "spec": str(spec), **entry})
         candidates += [{"bank": str(bank.path), "head": spec.name, **point} for point in tried]
         for split in roles.report:
             score = arrays.score(head, split)
             results.append({**entry, "split": split, **score, "fit_seconds": round(seconds, 4)})
     return {"schema": 1, "results": results, "candidates": candidates}
+
+
+def origin(bank: Bank) -> dict[str, Any]:
+    """Return what a head's file says of the features that it was fitted on."""
+    return {
+        "bank_digest": bank.digest,
+        "features": feature_identity(bank.provenance),
+        "class_names": list(bank.class_names),
+    }
 
 
 def fit_one(

@@ -17,6 +17,17 @@ __all__ = ["LazyGroup"]
 
 INTERRUPTED, TERMINATED = 130, 143
 
+# How to go on after an interruption, where a command can.
+AGAIN = {
+    "train": "; add --resume to the same command to go on",
+    "extract": "; run the same command again to go on",
+    "import": "; run the same command again to go on",
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM came; it passes through the same clean-up as Ctrl-C."""
+
 
 class LazyGroup(click.Group):
     """A group that knows its commands from a table and imports one only to run it."""
@@ -69,8 +80,11 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             sys.stderr.close()  # the reader has left, as `| head` does; nothing more to say
             raise click.exceptions.Exit(0) from None
-        except KeyboardInterrupt:
-            leave(INTERRUPTED, "interrupted; nothing half-written counts as complete")
+        except (KeyboardInterrupt, Terminated) as error:
+            ended = "terminated" if isinstance(error, Terminated) else "interrupted"
+            again = AGAIN.get(str(ctx.invoked_subcommand), "")
+            code = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+            leave(code, f"{ended}: nothing unfinished counts as complete{again}")
         except Exception as error:  # noqa: BLE001 - the one place where errors become lines
             if ctx.obj["debug"]:
                 traceback.print_exc()
@@ -111,5 +125,4 @@ def leave(code: int, line: str) -> NoReturn:
 
 def terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     """Leave on SIGTERM through the same clean-up as any exit."""
-    click.echo("Error: terminated; nothing half-written counts as complete", err=True)
-    sys.exit(TERMINATED)
+    raise Terminated

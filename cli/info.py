@@ -41,7 +41,7 @@ def command(bank: Path, json_to: Path | None) -> None:
         f"classes: {shots['many']} many (> {shots['many_above']} training rows), "
         f"{shots['medium']} medium, {shots['few']} few (< {shots['few_below']})"
     )
-    click.echo(f"stage-1 classifier: {'yes' if facts['classifier'] else 'none'}")
+    click.echo(f"stage-1 classifier: {norms_line(facts['weight_norms'])}")
     click.echo(f"digest: {facts['digest']}")
     for line in flatten(facts["provenance"]):
         click.echo(plain(line))
@@ -70,8 +70,30 @@ def describe(bank: Bank) -> dict[str, Any]:
             **shots.to_json(), "many": many, "medium": len(counts) - many - few, "few": few,
         },
         "classifier": "classifier/weight" in bank.manifest.arrays,
+        "weight_norms": weight_norms(bank),
         "provenance": dict(bank.provenance),
     }  # fmt: skip
+
+
+def weight_norms(bank: Bank) -> dict[str, float | None] | None:
+    """Return the mean norm of the classifier's rows by shot group: its bias towards the head."""
+    import numpy as np
+
+    if bank.classifier is None:
+        return None
+    norms = np.linalg.norm(bank.classifier[0], axis=1)
+    many = bank.class_counts > bank.shots.many_above
+    few = bank.class_counts < bank.shots.few_below
+    groups = {"many": many, "medium": ~many & ~few, "few": few}
+    return {name: float(norms[g].mean()) if g.any() else None for name, g in groups.items()}
+
+
+def norms_line(norms: dict[str, float | None] | None) -> str:
+    """Show mean weight norms by shot group."""
+    if norms is None:
+        return "none"
+    shown = ((name, "-" if value is None else f"{value:.2f}") for name, value in norms.items())
+    return "mean weight norm " + ", ".join(f"{name} {value}" for name, value in shown)
 
 
 def flatten(value: Any, prefix: str = "") -> list[str]:

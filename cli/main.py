@@ -16,7 +16,9 @@ COMMANDS = {
     "import": ("cli.import_", "Make a bank of features that exist in files."),
     "info": ("cli.info", "Show what a bank holds and where it came from."),
     "verify": ("cli.verify", "Read and check every byte of a bank; name what is damaged."),
+    "export": ("cli.export", "Write a bank's features, labels and ids into an .npz."),
     "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
+    "evaluate": ("cli.evaluate", "Evaluate saved heads on a bank."),
     "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
 }
 

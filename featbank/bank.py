@@ -23,6 +23,7 @@ from featbank.errors import (
     MissingFileError,
     NotABankError,
 )
+from featbank.journal import read_journal
 from featbank.manifest import Manifest
 from featbank.schema import (
     CLASSIFIER_BIAS,
@@ -265,7 +266,12 @@ class Split:
 def not_complete(store: Path) -> IncompleteBankError | NotABankError:
     """Tell a bank that was never finished from something else."""
     if (store / JOURNAL).is_file():
-        message = f"{store} is an unfinished bank; run the command that began it again"
+        plan, claims = read_journal(store)
+        done = sum(name.endswith(f"/{FEATURES}") for name, _ in claims)
+        message = (
+            f"{store} is an unfinished bank, {done} of {plan['n_chunks']} chunks of features "
+            "written; run the command that began it again to go on"
+        )
         return IncompleteBankError(message)
     message = f"{store} is not a bank: it has no {MANIFEST} with a featbank manifest"
     return NotABankError(message)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from featbank.errors import InputError
 
-__all__ = ["autocast", "device_name", "resolve_device"]
+__all__ = ["autocast", "device_name", "one_thread", "resolve_device"]
 
 
 def resolve_device(name: str | torch.device = "auto") -> torch.device:
@@ -38,6 +39,24 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
 def device_name(device: torch.device) -> str:
     """Return the name that a record of the work carries: cpu, or the GPU's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@contextmanager
+def one_thread(wanted: bool) -> Iterator[None]:
+    """Compute on one CPU thread where it is wanted.
+
+    A step of a tiny network is shorter than the wait of two threads for each other: on two cores
+    that other work keeps busy, two threads took three times as long as one.
+    """
+    before = torch.get_num_threads()
+    if not wanted or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featbank.backbones import Split, build_model, split_classifier
+from featbank.backbones import TINY_CNN, Split, build_model, split_classifier
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from featbank.config import TrainConfig
 from featbank.data import open_data
 from featbank.data.loader import Batch, BatchPlan, Key, image_loader
 from featbank.data.transforms import InputSpec, Transform, eval_transform
 from featbank.data.types import ImageData, ImageSplit
-from featbank.device import autocast, device_name, resolve_device
+from featbank.device import autocast, device_name, one_thread, resolve_device
 from featbank.errors import InputError, StaleError
 from featbank.names import require_known
 from featbank.plan import BankPlan
@@ -117,7 +117,11 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
     kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
     plan = _plan(checkpoint, images, job, kept, dtype)
-    with BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer:
+    tiny = checkpoint.record["config"]["backbone"] == TINY_CNN
+    with (
+        one_thread(tiny),
+        BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer,
+    ):
         for name, split in images.splits.items():
             refresh(writer, name, split, kept[name], digests=check_images)
         for name, split in images.splits.items():

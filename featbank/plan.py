@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,11 @@ class BankPlan:
         """Training rows of each class, (C,)."""
         return np.bincount(self.rows["train"].labels, minlength=len(self.class_names))
 
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Return the digest of every split's ids and labels."""
+        return {name: rows_digest(rows) for name, rows in self.rows.items()}
+
     @property
     def columns(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Return shape of a row and dtype of every array that is written chunk by chunk."""
@@ -113,7 +119,8 @@ class BankPlan:
             "dtype": self.dtype,
             "batch": self.batch,
             "images": self.images,
-            "rows": {name: rows_digest(rows) for name, rows in self.rows.items()},
+            "n_chunks": sum(-(-len(rows) // self.step(name)) for name, rows in self.rows.items()),
+            "rows": self.digests,
             "class_names": list(self.class_names),
             "provenance": dict(self.provenance),
         }
@@ -121,12 +128,14 @@ class BankPlan:
 
 def identity_of(bank: Bank) -> dict[str, Any]:
     """Return a complete bank's part of what `BankPlan.identity` says of a plan."""
+    arrays = bank.manifest.arrays
     return {
         "format": FORMAT,
         "dim": bank.dim,
         "dtype": bank.dtype,
         "batch": bank.manifest.batch,
-        "images": bank["train"].image_bytes is not None,
+        "images": f"train/{IMAGE_BYTES}" in arrays,
+        "n_chunks": sum(len(arrays[f"{name}/{FEATURES}"].chunks) for name in bank.splits),
         "rows": dict(bank.manifest.rows),
         "class_names": list(bank.class_names),
         "provenance": dict(bank.provenance),

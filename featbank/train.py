@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from featbank.backbones import build_model, find_classifier, input_spec
+from featbank.backbones import TINY_CNN, build_model, find_classifier, input_spec
 from featbank.checkpoint import BEST, LAST, Checkpoint
 from featbank.config import TrainConfig
 from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader, train_batches
 from featbank.data.transforms import InputSpec, eval_transform, train_transform
 from featbank.data.types import ImageData
-from featbank.device import autocast, device_name, resolve_device
+from featbank.device import autocast, device_name, one_thread, resolve_device
 from featbank.errors import DamagedError, InputError
 from featbank.optim import (
     learning_rate,
@@ -107,9 +107,10 @@ def train(
         reporter.say(f"resuming {run} after epoch {session.record['epoch']} of {config.epochs}")
     settings = {**identity, "device": device_name(where), "versions": versions()}
     save_settings(run, settings)
-    for epoch in range(session.record["epoch"], config.epochs):
-        is_best = session.run_epoch(epoch, metrics, reporter)
-        save_epoch(run, session.checkpoint(), is_best=is_best)
+    with one_thread(config.backbone == TINY_CNN):
+        for epoch in range(session.record["epoch"], config.epochs):
+            is_best = session.run_epoch(epoch, metrics, reporter)
+            save_epoch(run, session.checkpoint(), is_best=is_best)
     return _summary(run, session.record, time.monotonic() - began)
 
 

@@ -24,7 +24,6 @@ from featbank.identity import differences
 from featbank.journal import Journal, read_journal
 from featbank.manifest import ArrayRecord, Manifest, commit
 from featbank.plan import BankPlan, identity_of
-from featbank.rows import rows_digest
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
@@ -233,7 +232,8 @@ class BankWriter:
     ) -> None:
         """Hand over one chunk of rows: features (stop - start, D) of any float dtype.
 
-        Returns at once; a few chunks are hashed and written in the background.
+        Returns at once; a few chunks are hashed and written in the background, from the block
+        itself where it has the stored dtype, so it must not be changed afterwards.
 
         Parameters
         ----------
@@ -267,6 +267,8 @@ class BankWriter:
     def pad(self, column: str, rows: NDArray[Any], step: int) -> NDArray[Any]:
         """Return a whole chunk: the rows in the stored dtype, then fill."""
         shape, dtype = self.plan.columns[column]
+        if len(rows) == step and rows.dtype == dtype and rows.flags.c_contiguous:
+            return rows
         chunk = np.empty((step, *shape), dtype=dtype)
         copy_rows(rows, chunk[: len(rows)])
         chunk[len(rows) :] = _zarr.fill_value(dtype)
@@ -330,7 +332,7 @@ class BankWriter:
             provenance=self.plan.provenance,
             skipped={name: ids for name, ids in self.plan.skipped.items() if ids},
             groups={name: sha256_of(self.store / name / "zarr.json") for name in groups},
-            rows={name: rows_digest(rows) for name, rows in self.plan.rows.items()},
+            rows=self.plan.digests,
             batch=self.plan.batch,
         )
 
@@ -361,4 +363,13 @@ class BankWriter:
         trace: TracebackType | None,
     ) -> None:
         self.pool.shutdown(wait=True, cancel_futures=True)
+        self.keep_finished()
         self.lock.release()
+
+    def keep_finished(self) -> None:
+        """Journal what was written although the job ends here, so that it is not done again."""
+        for split, index, job in self.pending:
+            if not job.cancelled() and job.exception() is None:
+                self.done[split, index] = job.result()
+                self.note(split, index)
+        self.pending.clear()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from featbank.errors import InputError
 from featbank.rows import SplitRows
+from featbank.shots import Shots
 
 __all__ = ["FeatureArrays", "arrange"]
 
@@ -25,6 +26,7 @@ class FeatureArrays:
     rows: Mapping[str, SplitRows]
     class_names: tuple[str, ...]
     classifier: tuple[Array, Array] | None
+    shots: Shots
 
 
 def arrange(content: Mapping[str, Array], mapping: Mapping[str, str], source: str) -> FeatureArrays:
@@ -46,7 +48,7 @@ def arrange(content: Mapping[str, Array], mapping: Mapping[str, str], source: st
         )
         raise InputError(message)
     known = {f"{split}_{part}" for split in splits for part in ("features", "labels", "ids")}
-    unknown = set(named) - known - {"weight", "bias", "class_names"}
+    unknown = set(named) - known - {"weight", "bias", "class_names", "shots"}
     if unknown:
         message = (
             f"{source} has names without a meaning: {', '.join(sorted(unknown))}; expected "
@@ -59,7 +61,7 @@ def arrange(content: Mapping[str, Array], mapping: Mapping[str, str], source: st
     rows = {split: check_labels(source, split, named) for split in splits}
     classifier = check_classifier(source, named)
     names = name_classes(source, named, rows, classifier)
-    return FeatureArrays(features, rows, names, classifier)
+    return FeatureArrays(features, rows, names, classifier, check_shots(source, named))
 
 
 def rename(
@@ -135,6 +137,17 @@ def check_classifier(source: str, content: Mapping[str, Array]) -> tuple[Array, 
         )
         raise InputError(message)
     return weight, content.get("bias", np.zeros(len(weight), dtype=weight.dtype))
+
+
+def check_shots(source: str, content: Mapping[str, Array]) -> Shots:
+    """Return the thresholds that the file states, or the usual ones."""
+    stated = content.get("shots")
+    if stated is None:
+        return Shots()
+    if stated.shape != (2,) or not holds_integers(stated):
+        message = f"{source}: shots must be two whole numbers, many above and few below"
+        raise InputError(message)
+    return Shots(int(stated[0]), int(stated[1]))
 
 
 def name_classes(

@@ -38,8 +38,8 @@ def import_features(
 
     The files together hold ``<split>_features`` (N, D) and ``<split>_labels`` (N,) for every
     split, of which ``train`` is required; optionally ``<split>_ids``, ``weight`` (C, D), ``bias``
-    (C,) and ``class_names`` (C,). Features are mapped where the format allows it, and pass
-    through memory chunk by chunk.
+    (C,), ``class_names`` (C,) and ``shots`` (many above, few below). Features are mapped where
+    the format allows it, and pass through memory chunk by chunk.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def import_features(
         class_names=arrays.class_names,
         dtype=dtype or ("float16" if stored == {np.dtype(np.float16)} else "float32"),
         classifier=arrays.classifier,
-        shots=shots or Shots(),
+        shots=shots or arrays.shots,
         provenance={
             "imported": {
                 "files": [path.name for path in paths],

@@ -100,7 +100,7 @@ def write_tiny(path: Path, block: Any = None, overwrite: bool = False, **changes
 def test_a_bank_without_its_commit_does_not_open(tmp_path: Path) -> None:
     with BankWriter.begin(tmp_path / "bank", tiny()) as writer:
         writer.put("train", 0, np.eye(2))
-    with pytest.raises(IncompleteBankError, match="is an unfinished bank"):
+    with pytest.raises(IncompleteBankError, match="is an unfinished bank, 1 of 1 chunks"):
         Bank.open(tmp_path / "bank")
     assert len(write_tiny(tmp_path / "bank")["train"]) == 2  # and goes on without --overwrite
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 
 import heads
 from cli.main import COMMANDS, main
-from featbank import Bank
-from tests.banks import splits, write_bank, write_npz
+from featbank import Bank, BankWriter
+from tests.banks import plan, splits, write_bank, write_npz
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -220,3 +220,53 @@ def test_a_bug_says_so_and_debug_shows_it(bank: Path, monkeypatch: pytest.Monkey
     done = featbank("info", bank, "--debug")
     assert done.exit_code == 1
     assert "Traceback" in done.stderr
+
+
+def test_verify_names_damage_and_exits_with_4(tmp_path: Path) -> None:
+    path = write_bank(tmp_path / "bank").path
+    assert "sound" in featbank("verify", path, "--quiet").stdout
+    (path / ".DS_Store").touch()
+    assert "is no part of the bank; it is ignored" in featbank("verify", path, "--quiet").stdout
+    chunk = path / "val/features/c/0/0"
+    chunk.write_bytes(b"\0" + chunk.read_bytes()[1:])
+    done = featbank("verify", path, "--quiet", "--json", "-")
+    assert done.exit_code == 4
+    found = json.loads(done.stdout)
+    assert found["sound"] is False
+    assert found["findings"] == [f"{chunk} is not what was written: val/features, rows 0 to 99"]
+    assert "damaged in 1 places; run the extraction or import" in done.stderr
+
+
+def test_a_saved_head_is_evaluated_on_its_own_features_only(bank: Path, tmp_path: Path) -> None:
+    featbank("fit", bank, "--head", "ncm", "--out", tmp_path / "h", "--quiet")
+    head = tmp_path / "h" / "ncm.head"
+    fitted = json.loads((tmp_path / "h/results.json").read_text())["results"][0]
+    (found,) = json.loads(featbank("evaluate", bank, head, "--json", "-").stdout)["results"]
+    assert found["metrics"] == fitted["metrics"]
+    assert (found["head"], found["params"]) == (fitted["head"], fitted["params"])
+    write_bank(tmp_path / "other", provenance={"checkpoint": "another"})
+    line = refused(5, "evaluate", tmp_path / "other", head)
+    assert "was fitted on other features than those of" in line
+    assert "checkpoint differ" in line
+    write_bank(tmp_path / "names", class_names=list("abcde"))
+    assert "was fitted on other classes" in refused(5, "evaluate", tmp_path / "names", head)
+    raw = bytearray(head.read_bytes())
+    raw[-5] ^= 1
+    head.write_bytes(raw)
+    assert "ncm.head" in refused(4, "evaluate", bank, head)
+
+
+def test_info_of_an_unfinished_bank_says_how_far_it_got(tmp_path: Path) -> None:
+    with BankWriter.begin(tmp_path / "bank", plan()) as writer:
+        writer.put("train", 0, splits()["train"][0])
+    line = refused(4, "info", tmp_path / "bank")
+    assert "is an unfinished bank, 1 of 3 chunks of features written" in line
+
+
+def test_export_and_import_are_inverse(bank: Path, tmp_path: Path) -> None:
+    assert featbank("export", bank, "--out", tmp_path / "f.npz", "--quiet").exit_code == 0
+    featbank("import", tmp_path / "f.npz", "--out", tmp_path / "again", "--quiet")
+    first, second = Bank.open(bank), Bank.open(tmp_path / "again")
+    assert first.manifest.rows == second.manifest.rows
+    line = refused(2, "import", tmp_path / "f.npz", "--out", tmp_path / "b", "--map", "nonsense")
+    assert "write NAME=THEIRS" in line

@@ -51,6 +51,16 @@ BAD: dict[str, Callable[[Path], object]] = {
     "float": lambda path: Image.fromarray(np.ones((4, 4), np.float32)).save(path, "TIFF"),
 }
 
+# What must be refused for this reason and before anything is decoded.
+REASONS = {
+    "bomb": "decompression bomb",
+    "larger bomb": "decompression bomb",
+    "fifo": "not a regular file",
+    "folder": "not a regular file",
+    "device": "not a regular file",
+    "postscript": "none of JPEG, PNG",
+}
+
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_usable_image_is_refused_in_one_line_that_names_it(
@@ -63,6 +73,7 @@ def test_what_is_no_usable_image_is_refused_in_one_line_that_names_it(
         load_rgb(path)
 
     assert "\n" not in str(caught.value)
+    assert REASONS.get(kind, "") in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from featbank.backbones import build_model
 from featbank.checkpoint import BEST, LAST, read_checkpoint
 from featbank.config import PRESETS, TrainConfig
 from featbank.data import ImageData, ImageSplit, open_data
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
-from featbank.optim import learning_rate
+from featbank.optim import learning_rate, make_optimizer
 from featbank.runs import METRICS, RUN
 from featbank.train import train
 from tests.test_stage1.images import accuracies, write_data
@@ -76,6 +77,9 @@ def test_a_run_holds_checkpoints_settings_and_metrics(digits: ImageData, tmp_pat
     assert names == sorted([BEST, LAST, METRICS, RUN])
     rows = read_metrics(tmp_path / "run")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    # 70 images in batches of 16 are 5 steps; each epoch records the rate of its last one.
+    rates = [learning_rate(TINY, step, 5) for step in (4, 9, 14)]
+    assert [float(row["lr"]) for row in rows] == rates
     assert float(rows[2]["train_loss"]) == summary["last"]["train_loss"]
     best = max(rows, key=lambda row: float(row["val_all"]))
     assert summary["best"]["epoch"] == int(best["epoch"])
@@ -128,6 +132,53 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_workers(
     a, b, c = (read_checkpoint(tmp_path / name / LAST) for name in "abc")
     assert all(torch.equal(a.model[name], b.model[name]) for name in a.model)
     assert a.record["history"] == b.record["history"] != c.record["history"]
+
+
+class Drawing(nn.Module):
+    """A network that draws in its forward pass, as dropout does, and notes what."""
+
+    drawn: ClassVar[list[float]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(3 * 64, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.drawn.append(torch.rand(1).item())
+        return self.classifier(images.flatten(1))
+
+
+def test_draws_in_the_network_follow_seed_and_epoch(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featbank.train.build_model", lambda *_, **__: Drawing())
+    Drawing.drawn.clear()
+    with pytest.raises(StopError):
+        run(digits, TINY, tmp_path / "run", reporter=StopAfter(1))
+    first = Drawing.drawn[:5]
+    Drawing.drawn.clear()
+    torch.rand(3)
+    run(digits, TINY, tmp_path / "run", resume=True)
+    resumed = list(Drawing.drawn)
+    Drawing.drawn.clear()
+    run(digits, TINY, tmp_path / "whole")
+
+    assert first + resumed == Drawing.drawn
+    assert len(set(Drawing.drawn)) == 15
+
+
+def test_adamw_decays_matrices_and_kernels_only() -> None:
+    model = build_model("tiny-cnn", 3, 8)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    for each in model.parameters():
+        each.grad = torch.zeros_like(each)
+
+    make_optimizer(model, TrainConfig(optimizer="adamw", lr=0.1, weight_decay=0.5)).step()
+
+    for name, value in model.named_parameters():
+        factor = 0.95 if value.ndim > 1 else 1.0
+        torch.testing.assert_close(value, before[name] * factor)
 
 
 def test_one_epoch_of_sgd_is_the_textbook_update(tmp_path: Path, digits: ImageData) -> None:

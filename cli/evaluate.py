@@ -1,0 +1,95 @@
+"""featbank evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+from cli._show import GROUPS, percent, print_table, write_json
+
+if TYPE_CHECKING:
+    from featbank import Bank
+
+__all__ = ["command", "load_for"]
+
+
+@click.command()
+@options.bank
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.report
+@options.device
+@options.json_to
+def command(
+    bank: Path, files: tuple[Path, ...], report: str | None, device: str, json_to: Path | None
+) -> None:
+    """Evaluate saved heads on a bank.
+
+    FILES are .head files. A head is used only on features of the network, layer and transform
+    that it was fitted on, and on the same classes; anything else is refused.
+    """
+    from cli._fitting import BankArrays
+    from cli._splits import roles
+    from featbank import Bank
+    from featbank.device import resolve_device
+
+    opened = Bank.open(bank)
+    parts = roles(opened, None, report)
+    arrays = BankArrays(opened, str(resolve_device(device)))
+    results = evaluate(arrays, [(file, load_for(opened, file)) for file in files], parts.report)
+    if write_json(json_to, {"schema": 1, "results": results, "candidates": []}):
+        return
+    rows = [
+        [entry["file"], entry["split"], *(percent(entry["metrics"][group]) for group in GROUPS)]
+        for entry in results
+    ]
+    print_table(f"{bank}, in %", ["head", "split", *GROUPS], rows)
+
+
+def evaluate(
+    arrays: Any, loaded: Sequence[tuple[Path, tuple[Any, dict[str, Any]]]], splits: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return one entry of schema 1 for every head and split."""
+    return [
+        {
+            "bank": str(arrays.bank.path),
+            "file": str(file),
+            **{key: metadata.get(key) for key in ("head", "params", "selected_on")},
+            "split": split,
+            **arrays.score(head, split),
+        }
+        for file, (head, metadata) in loaded
+        for split in splits
+    ]
+
+
+def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
+    """Load a head with its metadata, if it was fitted on features like these.
+
+    Raises
+    ------
+    StaleError
+        The head belongs to other features or classes; the message names what differs.
+    """
+    import heads
+    from featbank import StaleError
+    from featbank.identity import differences, feature_identity
+
+    head, metadata = heads.load(file), heads.read_metadata(file)
+    if "features" not in metadata:
+        message = f"{file} does not say on which features it was fitted; fit it with featbank fit"
+        raise StaleError(message)
+    differing = differences(metadata["features"], feature_identity(bank.provenance))
+    if differing:
+        message = (
+            f"{file} was fitted on other features than those of {bank.path}: "
+            f"{', '.join(differing)} differ; fit it again on this bank"
+        )
+        raise StaleError(message)
+    if metadata["class_names"] != list(bank.class_names):
+        message = f"{file} was fitted on other classes than those of {bank.path}"
+        raise StaleError(message)
+    return head, metadata

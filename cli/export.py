@@ -1,0 +1,29 @@
+"""featbank export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli import options
+from cli._progress import reporter
+
+__all__ = ["command"]
+
+
+@click.command()
+@options.bank
+@options.out
+@options.overwrite
+@options.quiet
+def command(bank: Path, out: Path, overwrite: bool, quiet: bool) -> None:
+    """Write a bank's features, labels and ids into an .npz.
+
+    The names in it are those that featbank import reads.
+    """
+    from featbank import Bank
+    from featbank.exporting import export_npz
+
+    path = export_npz(Bank.open(bank), out, overwrite=overwrite, reporter=reporter(quiet=quiet))
+    click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
