@@ -7,7 +7,6 @@ beyond them, before anything of it is run.
 
 from __future__ import annotations
 
-import io
 import pickle  # noqa: TID251 - only to build the restricted reader below
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +96,8 @@ def read_plain_pickle(path: Path) -> dict[str, Any]:
         message = f"{path} is larger than {MOST_BYTES >> 30} GiB; convert it to .npy files"
         raise InputError(message)
     try:
-        content = ArrayUnpickler(io.BufferedReader(io.FileIO(path))).load()
+        with path.open("rb") as handle:
+            content = ArrayUnpickler(handle).load()
     except Refused as error:
         message = f"{path} is a pickle of more than arrays ({error}); it was not run"
         raise InputError(message) from error

@@ -85,7 +85,7 @@ def map_entry(path: Path, entry: zipfile.ZipInfo) -> Array:
 def read_npy(path: Path) -> dict[str, Any]:
     """Map a ``.npy``; its name is the file's: ``train_features.npy`` is train_features."""
     try:
-        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False)}
+        return {path.stem: np.lib.format.open_memmap(path, mode="r")}
     except (ValueError, OSError, EOFError) as error:
         raise unreadable(path, ".npy of a plain array") from error
 
