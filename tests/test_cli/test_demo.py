@@ -1,0 +1,59 @@
+"""The whole job, as a new user runs it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def demo(folder: Path) -> str:
+    """Run the demo in a folder; return what it printed."""
+    folder.mkdir()
+    command = [sys.executable, "-m", "cli", "demo", "--quiet", "--device", "cpu"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    done = subprocess.run(command, cwd=folder, env=env, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+def without_times(value: Any) -> Any:
+    """Take every `fit_seconds` out of a JSON value."""
+    if isinstance(value, dict):
+        return {key: without_times(v) for key, v in value.items() if key != "fit_seconds"}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """Return the rows of the printed table by head, without the seconds."""
+    heads = ("joint", "ncm", "tau", "crt", "lws")
+    rows = (re.split(r"\s{2,}", line.strip()) for line in text.splitlines())
+    return {row[0]: row[1:-1] for row in rows if row[0] in heads}
+
+
+@pytest.mark.slow
+def test_the_demo_is_the_same_twice_and_what_the_readme_shows(tmp_path: Path) -> None:
+    printed = [demo(tmp_path / name) for name in "ab"]
+    found = [
+        {
+            str(file.relative_to(tmp_path / name / "demo-out")): file.read_bytes()
+            for file in (tmp_path / name / "demo-out").rglob("*")
+            if file.is_file()
+        }
+        for name in "ab"
+    ]
+    assert found[0].keys() == found[1].keys()
+    assert {"results.json", "run/best.safetensors", "bank.zarr/zarr.json"} <= found[0].keys()
+    for name, raw in found[0].items():
+        if name == "results.json":
+            assert without_times(json.loads(raw)) == without_times(json.loads(found[1][name]))
+        else:
+            assert raw == found[1][name], name
+    assert len(table(printed[0])) == 5
+    assert table(printed[0]) == table(printed[1]) == table(README)
