@@ -96,9 +96,11 @@ def test_clearing_that_was_killed_can_be_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_bank(tmp_path / "bank")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("featbank._folder.shutil.rmtree", interrupt)
+    monkeypatch.setattr("featbank._folder.shutil.rmtree", interrupt)
+    with pytest.raises(KeyboardInterrupt):
         BankWriter.begin(tmp_path / "bank", plan(), overwrite=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(schema, "CHUNK_BYTES", 8 * DIM * 4)
     with BankWriter.begin(tmp_path / "bank", plan(), overwrite=True) as writer:
         fill(writer)
         writer.commit()
