@@ -37,10 +37,17 @@ def refuse_links(store: Path) -> None:
 
 
 def clear(store: Path) -> None:
-    """Empty a bank's folder, the manifest first, so that at no moment a part looks whole."""
+    """Empty a bank's folder.
+
+    The manifest goes first, so that at no moment a part looks whole; the journal goes last, so
+    that what a kill leaves is still known for an unfinished bank, and may be cleared again.
+    """
+    (store / JOURNAL).touch()
     (store / MANIFEST).unlink(missing_ok=True)
     for path in store.iterdir():
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if path.name != JOURNAL:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    (store / JOURNAL).unlink()
 
 
 def clear_small(store: Path, plan: BankPlan) -> None:

@@ -40,10 +40,13 @@ class Journal:
         part.replace(self.path)
 
     def record(self, array: str, index: int, chunk: ChunkRecord) -> None:
-        """Claim that a chunk is written."""
+        """Claim that a chunk is written.
+
+        The claim begins with a line end of its own, in case a kill tore the line before it.
+        """
         claim = [array, index, chunk.start, chunk.stop, chunk.crc32c, chunk.sha256]
         with self.path.open("ab", buffering=0) as handle:
-            handle.write(frame({"chunk": claim}))
+            handle.write(b"\n" + frame({"chunk": claim}))
 
 
 def frame(value: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -76,11 +77,38 @@ def test_a_journal_cut_at_every_byte_claims_only_whole_lines(tmp_path: Path) -> 
     write_some(tmp_path / "bank", 3)
     journal = tmp_path / "bank" / JOURNAL
     raw = journal.read_bytes()
-    ends = [index + 1 for index, byte in enumerate(raw) if byte == ord("\n")]
+    ends = [line.end() for line in re.finditer(rb"[^\n]+", raw)]
     for cut in range(ends[0], len(raw) + 1):
         journal.write_bytes(raw[:cut])
-        whole = sum(end - 1 <= cut for end in ends) - 1
+        whole = sum(end <= cut for end in ends) - 1
         assert len(read_journal(tmp_path / "bank")[1]) == whole
+
+
+def test_claims_after_a_torn_line_are_kept(tmp_path: Path) -> None:
+    write_some(tmp_path / "bank", 3)
+    journal = tmp_path / "bank" / JOURNAL
+    journal.write_bytes(journal.read_bytes()[:-20])
+    write_some(tmp_path / "bank", 4)
+    assert len(read_journal(tmp_path / "bank")[1]) == 6
+
+
+def test_clearing_that_was_killed_can_be_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bank(tmp_path / "bank")
+    monkeypatch.setattr("featbank._folder.shutil.rmtree", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        BankWriter.begin(tmp_path / "bank", plan(), overwrite=True)
+    monkeypatch.undo()
+    monkeypatch.setattr(schema, "CHUNK_BYTES", 8 * DIM * 4)
+    with BankWriter.begin(tmp_path / "bank", plan(), overwrite=True) as writer:
+        fill(writer)
+        writer.commit()
+    Bank.open(tmp_path / "bank")
+
+
+def interrupt(_path: Path) -> None:
+    raise KeyboardInterrupt
 
 
 def test_an_unfinished_bank_of_something_else_is_refused_by_field(tmp_path: Path) -> None:
