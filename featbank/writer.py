@@ -362,9 +362,11 @@ class BankWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.pool.shutdown(wait=True, cancel_futures=True)
-        self.keep_finished()
-        self.lock.release()
+        try:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+            self.keep_finished()
+        finally:
+            self.lock.release()
 
     def keep_finished(self) -> None:
         """Journal what was written although the job ends here, so that it is not done again."""

@@ -39,6 +39,7 @@ KINDS = {
     "features chunk": "*/features/c/*/0",
     "labels chunk": "*/labels/c/*",
     "ids chunk": "*/ids/c/*",
+    "image digests and sizes": "*/image_*/c/**/*",
     "classifier": "classifier/*/c/**/0",
     "root zarr.json (manifest)": "zarr.json",
     "array zarr.json": "*/*/zarr.json",

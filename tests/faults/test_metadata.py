@@ -91,6 +91,7 @@ def set_in(body: dict[str, Any], path: str, value: Any) -> None:
 def enlarge(store: Path, name: str, rows: int, columns: int) -> None:
     """Make an array say that it is one chunk of so many rows; every digest fits."""
     shape = [rows, columns] if name.endswith(("features", "weight")) else [rows]
+    shape = [rows, 32] if name.endswith("sha256") else shape
 
     def change(metadata: dict[str, Any]) -> None:
         metadata["shape"] = shape
@@ -184,8 +185,8 @@ def test_arrays_far_beyond_their_files_are_refused_before_memory_is_taken(
     store: Path, rows: int, columns: int
 ) -> None:
     """Every digest fits, and so does each array's own metadata: only the files are too short."""
-    for name in ("val/features", "val/labels", "val/ids"):
-        enlarge(store, name, rows, columns)
+    for name in ("features", "labels", "ids", "image_sha256", "image_bytes"):
+        enlarge(store, f"val/{name}", rows, columns)
     if columns != 5:
         enlarge(store, "train/features", 20, columns)
         enlarge(store, "classifier/weight", 3, columns)
@@ -198,7 +199,11 @@ def test_arrays_far_beyond_their_files_are_refused_before_memory_is_taken(
         "blocks": lambda: next(bank["val"].blocks()),
     }
     if rows != 6:
-        ways |= {"labels": lambda: bank["val"].labels, "ids": lambda: bank["val"].ids}
+        ways |= {
+            "labels": lambda: bank["val"].labels,
+            "ids": lambda: bank["val"].ids,
+            "images": lambda: bank["val"].image_sha256,
+        }
     for way in ways.values():
         tracemalloc.start()
         with pytest.raises(DamagedError, match=f"^{store}/val/.* are damaged") as caught:

@@ -28,6 +28,12 @@ def features(split: str) -> Any:
     return rng.normal(size=(SIZES[split], DIM)).astype(np.float32)
 
 
+def images(start: int, stop: int) -> tuple[Any, Any]:
+    """Digests (n, 32) and sizes (n,) of images that could be."""
+    digests = np.arange(start, stop, dtype=np.uint8)[:, None] + np.arange(32, dtype=np.uint8)
+    return digests, 1000 + np.arange(start, stop)
+
+
 def plan() -> BankPlan:
     rows = {
         name: SplitRows([f"{name}/{row}.jpg" for row in range(n)], np.arange(n) % len(NAMES))
@@ -35,7 +41,13 @@ def plan() -> BankPlan:
     }
     weight = np.arange(len(NAMES) * DIM, dtype=np.float32).reshape(len(NAMES), DIM)
     return BankPlan(
-        DIM, rows, NAMES, "float32", (weight, weight[:, 0]), provenance={"checkpoint": "abc"}
+        DIM,
+        rows,
+        NAMES,
+        "float32",
+        (weight, weight[:, 0]),
+        provenance={"checkpoint": "abc"},
+        images=True,
     )
 
 
@@ -46,7 +58,7 @@ def write(path: Path, most: int = 10_000) -> None:
             if count == most:
                 writer.collect(0)
                 return
-            writer.put(name, start, features(name)[start:stop])
+            writer.put(name, start, features(name)[start:stop], images(start, stop))
         writer.commit()
 
 
@@ -91,10 +103,10 @@ def numbers(path: Path) -> list[Any]:
         split = bank[name]
         everything = split.read()
         found += [name, everything.shape, everything.tobytes(), split.labels.tobytes()]
-        found.append(split.ids.tolist())
+        found += [split.ids.tolist(), split.image_sha256.tolist(), split.image_bytes.tolist()]
         assert split.take([0, len(split) - 1]).tobytes() == everything[[0, -1]].tobytes()
-        assert np.concatenate([rows for _, rows in split.blocks()]).tobytes() == found[-3]
-        assert split.to_torch().numpy().tobytes() == found[-3]
+        blocks = np.concatenate([rows for _, rows in split.blocks()])
+        assert blocks.tobytes() == split.to_torch().numpy().tobytes() == everything.tobytes()
     return found
 
 
