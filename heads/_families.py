@@ -128,7 +128,7 @@ class TauLines(Lines):
         return scaled_scores(products, tau_scale(self.weight, at), self._zero)
 
     def noise(self, best: Tensor, at: float) -> Tensor:
-        """Two roundings in each scale, one in each score."""
+        """Return two roundings for each scale and one for each score."""
         return best.abs() * (8 * torch.finfo(best.dtype).eps)
 
     def coarse(self, products: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class AdjustLines(Lines):
         return products - match(at * self.slopes, products)
 
     def noise(self, best: Tensor, at: float) -> Tensor:
-        """Roundings of the shift and of each score."""
+        """Return the roundings of the shift and of each score."""
         return (best.abs() + 2 * abs(at) * self._size) * (8 * torch.finfo(best.dtype).eps)
 
     def coarse(self, products: Tensor) -> Tensor:

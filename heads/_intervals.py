@@ -69,7 +69,7 @@ def best_column(scores: Tensor) -> tuple[Tensor, Tensor]:
     if n_groups < 2:
         best, column = scores.max(dim=1)
         return best, column
-    grouped = scores[:, : n_groups * _LANES].unflatten(1, (n_groups, _LANES))
+    grouped = scores[:, : n_groups * _LANES].view(len(scores), n_groups, _LANES)
     best, lane = grouped.amax(dim=1).max(dim=1)
     rows = torch.arange(len(scores), device=scores.device)
     column = grouped[rows, :, lane].argmax(dim=1) * _LANES + lane
