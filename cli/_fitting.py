@@ -17,9 +17,12 @@ from featbank import Bank
 from featbank.errors import OutputExistsError
 from featbank.identity import feature_identity
 from featbank.progress import SILENT, Reporter
-from heads import metrics, specs, sweep
+from heads import curve, metrics, rules, specs, sweep
 
-__all__ = ["BankArrays", "default_taus", "fit_heads", "results_table"]
+__all__ = ["BankArrays", "exact_curve", "fit_heads", "results_table"]
+
+# The range on which tau is chosen where nothing else is said, that of the paper's code.
+TAU_RANGE = (0.0, 2.0)
 
 
 def default_taus() -> list[float]:
@@ -138,15 +141,47 @@ def fit_one(
     head = specs.build(spec.name, spec.params, weight=weight, bias=bias, random_state=seed)
     chosen: dict[str, Any] | None = None
     tried: list[dict[str, Any]] = []
-    if spec.name == "tau" and "tau" not in spec.params and roles.select is not None:
-        curve = tau_curve(arrays, roles.select, default_taus(), keep_bias=head.keep_bias)
-        chosen = {"split": roles.select, "metric": "all", **sweep.choose(curve)}
+    if (
+        spec.name in ("tau", "logit-adjust")
+        and "tau" not in spec.params
+        and roles.select is not None
+    ):
+        chosen, tried = choose_tau(arrays, spec, head, roles.select)
         head.set_params(tau=chosen["best"])
-        tried = [
-            {"params": {"tau": point["tau"]}, "split": roles.select, "metrics": point}
-            for point in curve
-        ]
     return head.fit(*arrays["train"]), chosen, tried
+
+
+def choose_tau(
+    arrays: BankArrays, spec: Spec, head: Any, split: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it."""
+    if spec.name == "tau" and head.keep_bias:
+        points = tau_curve(arrays, split, default_taus(), keep_bias=True)
+        chosen = sweep.choose(points)
+    else:
+        found = exact_curve(arrays, spec.name, split, TAU_RANGE)
+        chosen = rules.choose_on_curve(found)
+        taus = sorted({*default_taus(), chosen["best"]})
+        points = [{"tau": tau, **found.at(tau)} for tau in taus]
+    tried = [
+        {
+            "params": {"tau": point["tau"]},
+            "split": split,
+            "metrics": {key: value for key, value in point.items() if key != "tau"},
+        }
+        for point in points
+    ]
+    return {"split": split, "metric": "all", **chosen}, tried
+
+
+def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, float]) -> Any:
+    """Return the exact curve of `tau` or `logit-adjust` on one split."""
+    weight, bias = arrays.classifier(SILENT)
+    X, y = arrays[split]
+    low, high = ends
+    if head == "tau":
+        return curve.exact_tau_curve(weight, X, y, *arrays.groups, low=low, high=high)
+    return curve.exact_adjust_curve(weight, bias, X, y, *arrays.groups, low=low, high=high)
 
 
 def tau_curve(

@@ -9,21 +9,35 @@ import click
 
 from cli import options
 from cli._show import GROUPS, percent, print_table, write_json
-from cli.specs import parse_range, parse_spec
+from cli.specs import Spec, parse_range, parse_spec
 
 __all__ = ["command"]
 
 # A grid finer than this is a typing error.
 MOST_POINTS = 10_001
 
+TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"}
+
 
 @click.command()
 @options.bank
-@click.option("--head", default="tau", show_default=True, metavar="SPEC", help="Head to sweep.")
 @click.option(
-    "--grid", default="0:2:0.1", show_default=True, metavar="START:STOP:STEP",
-    help="Points at which the parameter is tried.",
+    "--head", default="tau", show_default=True, metavar="SPEC",
+    help="Head to sweep: tau, tau:bias=keep (with --grid), logit-adjust.",
 )  # fmt: skip
+@click.option(
+    "--range", "ends", default="0:2", show_default=True, metavar="LOW:HIGH",
+    help="Range of the exact curve.",
+)  # fmt: skip
+@click.option(
+    "--grid", metavar="START:STOP:STEP",
+    help="Try these points instead of computing the exact curve.",
+)  # fmt: skip
+@click.option(
+    "--rule", type=click.Choice(("bootstrap", "one-se", "maximum")), default="bootstrap",
+    show_default=True, help="How the exact curve's parameter is chosen.",
+)  # fmt: skip
+@click.option("--full", is_flag=True, help="Put every breakpoint into the JSON, as steps.")
 @options.select
 @options.report
 @options.device
@@ -31,7 +45,10 @@ MOST_POINTS = 10_001
 def command(
     bank: Path,
     head: str,
-    grid: str,
+    ends: str,
+    grid: str | None,
+    rule: str,
+    full: bool,
     select: str | None,
     report: str | None,
     device: str,
@@ -39,28 +56,47 @@ def command(
 ) -> None:
     """Show accuracy over a head's parameter, and choose it.
 
-    The parameter is chosen on the --select split alone; the --report split is evaluated at the
-    chosen value, and its curve is shown for reading, never for choosing.
+    The curve is exact: every breakpoint, from one product. The parameter is chosen on the
+    --select split alone; the --report split is evaluated at the chosen value, and its curve is
+    shown for reading, never for choosing.
     """
     from cli._fitting import BankArrays
     from cli._splits import roles
     from featbank import Bank
     from featbank.device import resolve_device
 
-    spec = parse_spec(head)
-    if spec.name != "tau" or "tau" in spec.params:
-        message = f"--head {head}: only tau has a parameter to sweep, and it must be left open"
-        raise click.UsageError(message)
+    spec = checked_spec(head, grid)
     opened = Bank.open(bank)
     parts = roles(opened, select, report)
     if parts.select is None:
         message = f"{bank} has no val split; name the split to choose on with --select"
         raise click.UsageError(message)
-    keep_bias = spec.params.get("bias", "drop") == "keep"
     arrays = BankArrays(opened, str(resolve_device(device)))
-    result = sweep_tau(arrays, parts.select, parts.report, points(grid), keep_bias=keep_bias)
+    wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
+    if grid is None:
+        low, high = parse_range(ends, 2)
+        result = sweep_exact(arrays, spec.name, wanted, (low, high), rule, full=full)
+    else:
+        keep_bias = spec.params.get("bias", "drop") == "keep"
+        result = sweep_grid(arrays, wanted, points(grid), keep_bias=keep_bias)
     if not write_json(json_to, result):
         show(result, parts.label(parts.select))
+
+
+def checked_spec(head: str, grid: str | None) -> Spec:
+    """Return the head to sweep, or say why it has no curve of the kind that is asked for."""
+    spec = parse_spec(head)
+    message = ""
+    if spec.name not in ("tau", "logit-adjust") or "tau" in spec.params:
+        message = "only tau and logit-adjust have a parameter to sweep, and it must be left open"
+    elif grid is None and spec.params.get("bias", "drop") != "drop":
+        message = "with the bias kept the curve is not exact; give a --grid"
+    elif grid is not None and spec.name != "tau":
+        message = "its exact curve needs no --grid"
+    if message:
+        message = f"--head {head}: {message}"
+        raise click.UsageError(message)
+    return spec
 
 
 def points(grid: str) -> list[float]:
@@ -73,26 +109,74 @@ def points(grid: str) -> list[float]:
     return [round(start + index * step, 10) for index in range(count)]
 
 
-def sweep_tau(
-    arrays: Any, select: str, report: tuple[str, ...], taus: list[float], *, keep_bias: bool
+def sweep_exact(
+    arrays: Any,
+    head: str,
+    splits: tuple[str, ...],
+    ends: tuple[float, float],
+    rule: str,
+    *,
+    full: bool,
 ) -> dict[str, Any]:
-    """Return the sweep's object of schema 1."""
+    """Return the exact sweep's object of schema 1; the first split chooses."""
+    from cli._fitting import exact_curve
+    from heads.rules import choose_on_curve
+
+    found = {name: exact_curve(arrays, head, name, ends) for name in splits}
+    chosen = choose_on_curve(found[splits[0]], rule)
+    curves = {name: sampled(curve, chosen["best"]) for name, curve in found.items()}
+    result = result_of(arrays, head, splits, chosen, curves)
+    if full:
+        result["steps"] = {name: all_steps(curve) for name, curve in found.items()}
+    return result
+
+
+def sampled(curve: Any, best: float) -> list[dict[str, Any]]:
+    """Return the curve every 0.05 of its range, at its ends and at the chosen parameter."""
+    from heads.curve import samples
+
+    taus = sorted({*samples(curve.low, curve.high).tolist(), best})
+    return [{"tau": tau, **curve.at(tau)} for tau in taus]
+
+
+def all_steps(curve: Any) -> dict[str, Any]:
+    """Return every breakpoint, and the value of `all` and of each group between two of them."""
+    edges, every = curve.steps("all")
+    values = {"all": every.tolist()}
+    for group in GROUPS[:3]:
+        known = curve.at(curve.low)[group] is not None
+        values[group] = curve.steps(group)[1].tolist() if known else None
+    return {"edges": edges.tolist(), **values}
+
+
+def sweep_grid(
+    arrays: Any, splits: tuple[str, ...], taus: list[float], *, keep_bias: bool
+) -> dict[str, Any]:
+    """Return the sweep's object of schema 1, from a grid; the first split chooses."""
     from cli._fitting import tau_curve
     from heads.sweep import choose
 
-    wanted = dict.fromkeys((select, *report))
-    curves = {name: tau_curve(arrays, name, taus, keep_bias=keep_bias) for name in wanted}
-    chosen = choose(curves[select])
-    reported = report[-1]
-    at_best = next(point for point in curves[reported] if point["tau"] == chosen["best"])
+    curves = {name: tau_curve(arrays, name, taus, keep_bias=keep_bias) for name in splits}
+    return result_of(arrays, "tau", splits, choose(curves[splits[0]]), curves)
+
+
+def result_of(
+    arrays: Any,
+    head: str,
+    splits: tuple[str, ...],
+    chosen: dict[str, Any],
+    curves: dict[str, list[dict[str, Any]]],
+) -> dict[str, Any]:
+    """Put a sweep together: what was chosen on the first split, and the last one at that point."""
+    at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen["best"])
     return {
         "schema": 1,
         "bank": str(arrays.bank.path),
-        "head": "tau",
+        "head": head,
         "parameter": "tau",
-        "select": {"split": select, "metric": "all", **chosen},
+        "select": {"split": splits[0], "metric": "all", **chosen},
         "report": {
-            "split": reported,
+            "split": splits[-1],
             "metrics": {key: value for key, value in at_best.items() if key != "tau"},
         },
         "curves": curves,
@@ -110,10 +194,13 @@ def show(result: dict[str, Any], chosen_on: str) -> None:
             percent(result["curves"][name][index][group]) for name in names for group in GROUPS
         ]
         rows.append([f"{point['tau']:g}", *cells, "<- chosen" if point["tau"] == best else ""])
-    print_table(f"{result['bank']}: tau-normalised classifier, accuracy in %", columns, rows)
+    print_table(f"{result['bank']}: {TITLES[result['head']]}, accuracy in %", columns, rows)
     select, report = result["select"], result["report"]
+    low, high = select["maximum"]["interval"]
     click.echo(
         f"tau = {best:g}, chosen on {chosen_on} by `all` ({select['rule']}): "
         f"{percent(select['value'])} there, "
-        f"{percent(report['metrics']['all'])} on {report['split']}"
+        f"{percent(report['metrics']['all'])} on {report['split']}\n"
+        f"the greatest value there, {percent(select['maximum']['value'])}, is reached "
+        f"from {low:.4f} to {high:.4f}"
     )

@@ -7,6 +7,7 @@ Every head is a scikit-learn classifier that takes numpy arrays or tensors. Besi
 from heads._io import load, read_metadata, save
 from heads.crt import ClassifierRetraining
 from heads.joint import JointClassifier
+from heads.logit_adjust import LogitAdjustment
 from heads.lws import LearnableWeightScaling
 from heads.ncm import NearestClassMean
 from heads.tau_norm import TauNorm
@@ -15,6 +16,7 @@ __all__ = [
     "ClassifierRetraining",
     "JointClassifier",
     "LearnableWeightScaling",
+    "LogitAdjustment",
     "NearestClassMean",
     "TauNorm",
     "load",

@@ -31,6 +31,7 @@ from heads._base import Head
 from heads.crt import ClassifierRetraining
 from heads.errors import HeadFileError, HeadInputError, MissingHeadError
 from heads.joint import JointClassifier
+from heads.logit_adjust import LogitAdjustment
 from heads.lws import LearnableWeightScaling
 from heads.ncm import NearestClassMean
 from heads.tau_norm import TauNorm
@@ -45,6 +46,7 @@ _CLASSES: dict[str, type[Head]] = {
         ClassifierRetraining,
         JointClassifier,
         LearnableWeightScaling,
+        LogitAdjustment,
         NearestClassMean,
         TauNorm,
     )
@@ -170,6 +172,7 @@ def _check_fitted(
         "centroids_": (n_classes, width),
         "bias_": (n_classes,),
         "scale_": (n_classes,),
+        "log_prior_": (n_classes,),
         "mean_": (width,),
     }
     for name, value in fitted.items():

@@ -12,6 +12,7 @@ from heads._recipe import SOLVERS, RecipeParams
 from heads.crt import ClassifierRetraining
 from heads.errors import HeadInputError, HeadSpecError
 from heads.joint import JointClassifier
+from heads.logit_adjust import LogitAdjustment
 from heads.lws import LearnableWeightScaling
 from heads.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
 from heads.tau_norm import TauNorm
@@ -88,6 +89,7 @@ _SPECS = {
         },
     ),
     "tau": _Spec(TauNorm, {"tau": _NUMBER, "bias": _BIAS}, stage1=True),
+    "logit-adjust": _Spec(LogitAdjustment, {"tau": _NUMBER}, stage1=True),
     "crt": _Spec(ClassifierRetraining, _RECIPE, random=True),
     "lws": _Spec(LearnableWeightScaling, _RECIPE, stage1=True, random=True),
 }

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from heads._arrays import as_numpy, as_tensor, compute_dtype, full_precision, row_blocks
 from heads._checks import check_number, check_stage1, refuse_overflow
+from heads._families import TauLines, scaled_scores, tau_scale
+from heads._rows import check_rows
 from heads.errors import HeadInputError
 from heads.metrics import group_means, shot_groups
-from heads.tau_norm import scaled_scores, tau_scale
 
 __all__ = ["choose", "tau_curve", "widest_maximum"]
 
@@ -57,7 +58,7 @@ def tau_curve(
     feats, labels = as_tensor(X), as_numpy(y)
     W, b = check_stage1("tau_curve", weight, bias, feats.shape[1])
     n_c = np.asarray(counts)
-    _check_rows(feats, labels, n_c, len(W))
+    check_rows("tau_curve", feats, labels, n_c, len(W))
     with full_precision():
         hits = _hits(feats, torch.from_numpy(labels.astype(np.int64)), W, b, taus)
     total = np.bincount(labels, minlength=len(W))
@@ -89,10 +90,14 @@ def _predictions(
     """Yield blocks of rows with their predicted classes at each tau."""
     like = feats.new_empty(0, dtype=compute_dtype(feats))
     W, b = W.to(like), b.to(like)
+    lines, plain = TauLines(W), not bool(b.any())
     scales = [tau_scale(W, tau) for tau in taus]
     for rows in row_blocks(len(feats), max(W.shape)):
-        products = refuse_overflow(feats[rows].to(like) @ W.T)
-        yield rows, (scaled_scores(products, scale, b).argmax(dim=1) for scale in scales)
+        products = refuse_overflow(lines.products(feats[rows].to(like)))
+        if plain:
+            yield rows, (lines.winners(products, tau) for tau in taus)
+        else:
+            yield rows, (scaled_scores(products, scale, b).argmax(dim=1) for scale in scales)
 
 
 def choose(curve: Sequence[dict[str, Any]], metric: str = "all") -> dict[str, Any]:
@@ -140,16 +145,3 @@ def widest_maximum(positions: Sequence[float], values: Sequence[float]) -> tuple
     # Rounded, so that of 0.1, 0.2, 0.3, 0.4 the second is as near to 0.25 as the third.
     distance = np.round(np.abs(where[first : last + 1] - centre), 12)
     return first, first + int(np.argmin(distance)), last
-
-
-def _check_rows(feats: Tensor, labels: NDArray[Any], counts: NDArray[Any], n_classes: int) -> None:
-    message = ""
-    if labels.shape != (len(feats),) or not len(feats):
-        message = f"{len(feats)} rows of features for labels of shape {labels.shape}"
-    elif counts.shape != (n_classes,):
-        message = f"counts has shape {counts.shape}, but weight has {n_classes} classes"
-    elif labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_classes:
-        message = f"labels must be whole numbers in 0..{n_classes - 1}, the rows of weight"
-    if message:
-        message = f"tau_curve: {message}"
-        raise HeadInputError(message)

@@ -8,37 +8,12 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from heads._arrays import as_tensor, match, to_kind
+from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
-from heads._checks import check_flag, check_number
-from heads.errors import HeadInputError
+from heads._checks import check_flag, check_number, refuse_overflow
+from heads._families import TauLines, scaled_scores, tau_scale
 
-__all__ = ["TauNorm", "scaled_scores", "tau_scale"]
-
-
-def tau_scale(weight: Tensor, tau: float) -> Tensor:
-    """Return ||w_c||^-tau for the rows of weight (C, D), (C,) in its dtype; 1 for a row of zeros.
-
-    Raises
-    ------
-    HeadInputError
-        A norm is so small that the scale is not finite in the dtype.
-    """
-    norms = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float64)
-    scale = norms.masked_fill(norms == 0, 1).pow(-tau).to(weight.dtype)
-    if not bool(torch.isfinite(scale).all()):
-        row = int(norms.masked_fill(norms == 0, torch.inf).argmin())
-        message = f"weight row {row} has norm {float(norms[row]):.1e}: too small for tau={tau:g}"
-        raise HeadInputError(message)
-    return scale
-
-
-def scaled_scores(products: Tensor, scale: Tensor, b: Tensor) -> Tensor:
-    """Return X W^T (n, C) with its columns scaled, plus b: one product serves every tau.
-
-    The head and the curve over tau both score by this, so that they agree to the last bit.
-    """
-    return torch.addcmul(b, products, scale)
+__all__ = ["TauNorm"]
 
 
 class TauNorm(Stage1Head):
@@ -101,6 +76,14 @@ class TauNorm(Stage1Head):
     def _scorer(self, feats: Tensor) -> Scorer:
         W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
         return lambda block: scaled_scores(block @ W.T, scale, b)
+
+    def _predict_idx(self, feats: Tensor) -> Tensor:
+        if self.keep_bias:
+            return super()._predict_idx(feats)
+        lines = TauLines(match(self.weight_, feats))
+        blocks = row_blocks(len(feats), max(lines.weight.shape))
+        products = (lines.products(feats[rows]) for rows in blocks)
+        return torch.cat([lines.winners(refuse_overflow(z), self.tau) for z in products])
 
     def linear(self) -> tuple[Any, Any]:
         """Return the head as one linear layer: weight (C, D) and bias (C,)."""

@@ -109,3 +109,25 @@ def shot_metrics(
         name: sum(per_class[c] for c in members) / len(members) if members else None
         for name, members in groups.items()
     }
+
+
+def _first_winner(log_or_score: Array, slack: Array) -> NDArray[np.int64]:
+    best = log_or_score.max(axis=1, keepdims=True)
+    return (log_or_score >= best - slack).argmax(axis=1)
+
+
+def tau_winners(X: Array, W: Array, tau: float) -> NDArray[np.int64]:
+    """Predictions of tau-norm, scores equal to 1e-11 (relative) counting as equal."""
+    W = np.asarray(W, dtype=np.float64)
+    norms = np.sqrt((W**2).sum(axis=1))
+    # The products first: of small whole numbers they are exact, and so are their zeros.
+    scores = (np.asarray(X, dtype=np.float64) @ W.T) * np.where(norms > 0, norms, 1) ** -tau
+    return _first_winner(scores, 1e-11 * np.abs(scores.max(axis=1, keepdims=True)))
+
+
+def adjusted_winners(X: Array, W: Array, b: Array, counts: Array, tau: float) -> NDArray[np.int64]:
+    """Predictions of post-hoc logit adjustment, scores equal to 1e-11 counting as equal."""
+    X, W, b = (np.asarray(part, dtype=np.float64) for part in (X, W, b))
+    log_pi = np.log(counts / np.sum(counts))
+    scores = X @ W.T + b - tau * log_pi
+    return _first_winner(scores, np.full((len(X), 1), 1e-11))

@@ -90,12 +90,12 @@ def test_fit_writes_heads_results_and_a_table(bank: Path, tmp_path: Path) -> Non
         assert f"{100 * entry['metrics']['few']:.1f}" in done.stdout
         assert (entry["selected_on"] == "val") == (entry["head"] == "tau")
     tried = [c for c in results["candidates"] if c["head"] == "tau"]
-    assert len(tried) == 21
+    assert len(tried) in (21, 22)
     assert {c["split"] for c in tried} == {"val"}
     best = max(c["metrics"]["all"] for c in tried)
     tau = next(r for r in results["results"] if r["head"] == "tau")
     chosen = next(c for c in tried if c["params"]["tau"] == tau["params"]["tau"])
-    assert chosen["metrics"]["all"] == best
+    assert chosen["metrics"]["all"] <= best <= tau["selection"]["maximum"]["value"] + 1e-9
 
 
 def test_a_fixed_tau_is_not_chosen(bank: Path, tmp_path: Path) -> None:
@@ -168,15 +168,41 @@ def test_sweep_reports_the_chosen_point_and_both_curves(bank: Path, tmp_path: Pa
     assert "<- chosen" in done.stdout
     found = json.loads((tmp_path / "sweep.json").read_text())
     assert set(found["curves"]) == {"val", "test"}
-    assert [point["tau"] for point in found["curves"]["val"]] == [
-        round(t / 10, 1) for t in range(21)
-    ]
     best = found["select"]["best"]
+    assert [point["tau"] for point in found["curves"]["val"]] == sorted(
+        {*(round(t / 20, 2) for t in range(41)), best}
+    )
     at = {name: next(p for p in c if p["tau"] == best) for name, c in found["curves"].items()}
-    assert at["val"]["all"] == max(point["all"] for point in found["curves"]["val"])
+    low, high = found["select"]["maximum"]["interval"]
+    assert 0 <= low < high <= 2
+    assert (
+        max(p["all"] for p in found["curves"]["val"]) <= found["select"]["maximum"]["value"] + 1e-9
+    )
     assert found["report"]["metrics"]["all"] == at["test"]["all"]
     coarse = json.loads(featbank("sweep", bank, "--grid", "0:1:0.5", "--json", "-").stdout)
     assert [point["tau"] for point in coarse["curves"]["test"]] == [0, 0.5, 1]
+
+
+def test_the_exact_sweep_agrees_with_the_grid_and_shows_every_step_when_asked(bank: Path) -> None:
+    exact = json.loads(featbank("sweep", bank, "--range", "0:1.5", "--full", "--json", "-").stdout)
+    grid = json.loads(featbank("sweep", bank, "--grid", "0:1.5:0.05", "--json", "-").stdout)
+    for split in ("val", "test"):
+        points = {point["tau"]: point for point in exact["curves"][split]}
+        for point in grid["curves"][split]:
+            assert point == {key: points[point["tau"]][key] for key in point}
+        steps = exact["steps"][split]
+        assert len(steps["edges"]) == len(steps["all"]) + 1 == len(steps["few"]) + 1
+    assert max(exact["steps"]["val"]["all"]) == exact["select"]["maximum"]["value"]
+    named = json.loads(
+        featbank("sweep", bank, "--rule", "maximum", "--head", "logit-adjust", "--json", "-").stdout
+    )
+    low, high = named["select"]["maximum"]["interval"]
+    assert (named["head"], named["select"]["rule"]) == ("logit-adjust", "maximum")
+    assert low - 1e-4 <= named["select"]["best"] <= high + 1e-4
+    assert "its exact curve needs no --grid" in refused(
+        2, "sweep", bank, "--head", "logit-adjust", "--grid", "0:1:1"
+    )
+    assert "give a --grid" in refused(2, "sweep", bank, "--head", "tau:bias=keep")
 
 
 def test_bad_input_is_one_line_and_an_exit_code(bank: Path, tmp_path: Path) -> None:
@@ -191,7 +217,9 @@ def test_bad_input_is_one_line_and_an_exit_code(bank: Path, tmp_path: Path) -> N
     assert "bank.zarr has only train, val, test" in refused(2, *fit, "ncm", "--report", "dev")
     assert "is not there" in refused(3, *fit, "ncm", "--device", "cuda:77")
     assert "has only" in refused(2, "sweep", bank, "--select", "dev")
-    assert "only tau has a parameter to sweep" in refused(2, "sweep", bank, "--head", "ncm")
+    assert "only tau and logit-adjust have a parameter to sweep" in refused(
+        2, "sweep", bank, "--head", "ncm"
+    )
     assert "the most" in refused(2, "sweep", bank, "--grid", "0:2:0.000001")
     assert "no command 'fitt'; did you mean fit?" in refused(2, "fitt")
     (tmp_path / "full").mkdir()

@@ -28,7 +28,11 @@ def test_stage_one_and_seed_reach_the_heads_that_take_them() -> None:
     W, b = np.eye(3), np.ones(3)
     for name in specs.SPEC_NAMES:
         got = specs.build(name, weight=W, bias=b, random_state=7).get_params()
-        assert (got.get("weight") is W) == specs.needs_stage1(name) == (name in "joint tau lws")
+        assert (
+            (got.get("weight") is W)
+            == specs.needs_stage1(name)
+            == (name in "joint tau lws logit-adjust")
+        )
         assert got.get("random_state", 7) == 7
         assert ("random_state" in got) == (name in ("crt", "lws"))
 
@@ -37,7 +41,7 @@ def test_stage_one_and_seed_reach_the_heads_that_take_them() -> None:
     ("name", "params", "words"),
     [
         ("taunorm", {}, r"unknown head 'taunorm' \(did you mean tau\?\); known are joint"),
-        ("xyz", {}, r"unknown head 'xyz'; known are joint, ncm, tau, crt, lws$"),
+        ("xyz", {}, r"unknown head 'xyz'; known are joint, ncm, tau, logit-adjust, crt, lws$"),
         ("ctr", {}, r"unknown head 'ctr' \(did you mean crt\?\); known are"),
         ("crt", {"epoch": 3}, r"no parameter 'epoch' \(did you mean epochs\?\); it has solver, lr"),
         ("ncm", {"metric": "l1"}, r"metric must be one of: l2, cosine, dot\. Got 'l1' instead"),

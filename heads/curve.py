@@ -1,0 +1,370 @@
+"""Exact accuracy as a function of tau, from one matrix product.
+
+On which interval of tau each row is right follows from its logits (`heads._intervals`); sorted,
+the ends of the intervals are every place where an accuracy changes. Nothing of size n x C is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from heads._arrays import as_numpy, as_tensor, compute_dtype, full_precision, row_blocks
+from heads._checks import check_stage1, refuse_overflow
+from heads._families import AdjustLines, Lines, TauLines, log_prior, tau_scale
+from heads._intervals import pairwise_intervals, walk_intervals
+from heads._rows import check_rows
+from heads.errors import HeadInputError
+from heads.metrics import GROUPS, group_means, shot_groups
+
+__all__ = ["StepCurve", "exact_adjust_curve", "exact_tau_curve"]
+
+Floats = NDArray[np.float64]
+
+# Rows of one piece of element-wise work: enough that the calls cost little beside the arithmetic.
+_PIECE = 2048
+# Parameters at which curves are sampled, and so at which near ties are resolved in float64.
+SAMPLE_STEP = 0.05
+
+
+@dataclass(frozen=True)
+class StepCurve:
+    """Accuracy as a step function of a parameter on [low, high].
+
+    Attributes
+    ----------
+    first, last : ndarrays of shape (n,), float64
+        Each row is right on the closed interval [first, last]; inf and -inf where nowhere.
+    y_idx : ndarray of shape (n,), int64
+    counts : ndarray of shape (C,)
+        Training rows of each class.
+    many_above, few_below : int
+    low, high : float
+    """
+
+    first: Floats
+    last: Floats
+    y_idx: NDArray[np.int64]
+    counts: NDArray[Any]
+    many_above: int
+    few_below: int
+    low: float
+    high: float
+
+    def at(self, value: float) -> dict[str, float | None]:
+        """Return `all`, `many`, `medium`, `few` and `micro` at a parameter inside the range."""
+        right = self._right(value)
+        shares = self._shares(right)
+        micro = float(right.sum() / len(right))
+        return {**group_means(shares, self._groups), "micro": micro}
+
+    def per_class(self, value: float) -> Floats:
+        """Return the accuracy of each class (C,) at a parameter; NaN for a class without rows."""
+        return self._shares(self._right(value))
+
+    @cached_property
+    def breakpoints(self) -> Floats:
+        """Every parameter inside the range at which some row turns right or wrong, increasing."""
+        ends = np.concatenate([self.first, self.last])
+        return np.unique(ends[(ends > self.low) & (ends < self.high)])
+
+    def steps(self, metric: str = "all") -> tuple[Floats, Floats]:
+        """Return edges (m + 1,) and values (m,): values[i] holds between edges[i] and edges[i+1].
+
+        `metric` is "all", a shot group, "micro", or "class 7" for one class.
+        """
+        return self._steps(self._weights(metric))
+
+    def maximum(self, metric: str = "all") -> tuple[float, float, float]:
+        """Return the widest interval [low, high] on which a metric is greatest, and its value."""
+        edges, values = self.steps(metric)
+        return widest_top(edges, values)
+
+    def standard_error(self, value: float) -> float:
+        """Return the standard error of `all` at a parameter, rows within classes resampled."""
+        share, total = self.per_class(value), self._total
+        known = total > 0
+        variance = share[known] * (1 - share[known]) / total[known]
+        return float(np.sqrt(variance.sum()) / known.sum())
+
+    @cached_property
+    def _total(self) -> NDArray[np.int64]:
+        return np.bincount(self.y_idx, minlength=len(self.counts))
+
+    @cached_property
+    def _groups(self) -> NDArray[np.int8]:
+        return shot_groups(self.counts, self.many_above, self.few_below)
+
+    def _right(self, value: float) -> NDArray[np.bool_]:
+        if not self.low <= value <= self.high:
+            message = f"{value:g} is outside the curve's range {self.low:g} to {self.high:g}"
+            raise HeadInputError(message)
+        return (self.first <= value) & (value <= self.last)
+
+    def _shares(self, right: NDArray[np.bool_]) -> Floats:
+        hits = np.bincount(self.y_idx[right], minlength=len(self.counts))
+        shares = np.full(len(hits), np.nan)
+        np.divide(hits, self._total, out=shares, where=self._total > 0)
+        return shares
+
+    def _weights(self, metric: str) -> Floats:
+        """Return what a right row adds to a metric, (n,)."""
+        if metric == "micro":
+            return np.full(len(self.y_idx), 1 / len(self.y_idx))
+        chosen = self._total > 0
+        if metric.startswith("class "):
+            chosen = chosen & (np.arange(len(chosen)) == int(metric.removeprefix("class ")))
+        elif metric != "all":
+            chosen = chosen & (self._groups == GROUPS.index(metric))
+        if not chosen.any():
+            message = f"there is nothing to measure: no class of the split is in {metric!r}"
+            raise HeadInputError(message)
+        by_class = np.where(chosen, 1 / (np.maximum(self._total, 1) * chosen.sum()), 0)
+        return by_class[self.y_idx]
+
+    @cached_property
+    def _order(self) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+        """Return all edges, and each interval's first and last step among them."""
+        edges = np.unique(np.concatenate([[self.low, self.high], self.breakpoints]))
+        somewhere = self.first <= self.last
+        opens = np.searchsorted(edges, self.first[somewhere])
+        closes = np.searchsorted(edges, self.last[somewhere])
+        return edges, opens, closes
+
+    def _steps(self, weights: Floats) -> tuple[Floats, Floats]:
+        edges, opens, closes = self._order
+        weights = weights[self.first <= self.last]
+        change = np.bincount(opens, weights, len(edges)) - np.bincount(closes, weights, len(edges))
+        # Rounded, so that steps of equal height are equal numbers however they were summed.
+        values: Floats = np.cumsum(change, dtype=np.float64)[:-1].round(12)
+        return edges, values
+
+
+def widest_top(edges: Floats, values: Floats) -> tuple[float, float, float]:
+    """Return the ends and the value of the widest run of greatest values; of equals the first."""
+    at_top = np.concatenate(([False], values >= values.max(), [False]))
+    turns = np.flatnonzero(at_top[1:] != at_top[:-1])
+    starts, ends = edges[turns[::2]], edges[turns[1::2]]
+    widest = int(np.argmax(np.round(ends - starts, 12)))
+    return float(starts[widest]), float(ends[widest]), float(values.max())
+
+
+def exact_tau_curve(
+    weight: Any,
+    X: Any,
+    y: Any,
+    counts: ArrayLike,
+    many_above: int = 100,
+    few_below: int = 20,
+    *,
+    low: float = 0.0,
+    high: float = 2.0,
+    points: Sequence[float] | None = None,
+) -> StepCurve:
+    """Return the accuracy of `TauNorm(tau)` (bias dropped) for every tau in [low, high].
+
+    Parameters
+    ----------
+    weight : array of shape (C, D)
+    X : array of shape (n, D)
+    y : array of shape (n,), whole numbers in [0, C)
+    counts : array of shape (C,)
+        Training rows of each class; with `many_above` and `few_below` as in
+        `heads.metrics.shot_groups`.
+    low, high : float
+    points : sequence of float, optional
+        Parameters at which the curve equals the head's predictions even in near ties; by default
+        every 0.05 of the range and its ends. Elsewhere an end of an interval that rounding blurs
+        may be off by about 1e-5 / |log of the ratio of the two norms|.
+
+    Raises
+    ------
+    HeadInputError
+        Shapes or labels that do not fit, or a norm too small for `high`.
+    """
+    feats = as_tensor(X)
+    W, _ = check_stage1("exact_tau_curve", weight, None, feats.shape[1])
+    W = W.to(device=feats.device, dtype=compute_dtype(feats))
+    tau_scale(W, high)
+    return _curve(TauLines(W), feats, y, counts, many_above, few_below, (low, high), points)
+
+
+def exact_adjust_curve(
+    weight: Any,
+    bias: Any,
+    X: Any,
+    y: Any,
+    counts: ArrayLike,
+    many_above: int = 100,
+    few_below: int = 20,
+    *,
+    low: float = 0.0,
+    high: float = 2.0,
+    points: Sequence[float] | None = None,
+    prior: Any = None,
+) -> StepCurve:
+    """Return the accuracy of `LogitAdjustment(tau)` for every tau; see `exact_tau_curve`.
+
+    `prior` (C,) is `counts` unless given.
+    """
+    feats = as_tensor(X)
+    W, b = check_stage1("exact_adjust_curve", weight, bias, feats.shape[1])
+    like = feats.new_empty(0, dtype=compute_dtype(feats))
+    given = as_tensor(np.asarray(counts) if prior is None else prior).to(feats.device)
+    lines = AdjustLines(W.to(like), b.to(like), log_prior(given))
+    return _curve(lines, feats, y, counts, many_above, few_below, (low, high), points)
+
+
+def _curve(
+    lines: Lines,
+    feats: Tensor,
+    y: Any,
+    counts: ArrayLike,
+    many_above: int,
+    few_below: int,
+    ends: tuple[float, float],
+    points: Sequence[float] | None,
+) -> StepCurve:
+    low, high = ends
+    if not -1e6 < low < high < 1e6:
+        message = f"a curve needs low < high; got {low:g} and {high:g}"
+        raise HeadInputError(message)
+    labels, n_c = as_numpy(y), np.asarray(counts)
+    check_rows("curve", feats, labels, n_c, len(lines.slopes))
+    y_idx = labels.astype(np.int64)
+    sampled = samples(low, high) if points is None else np.asarray(points, dtype=np.float64)
+    grid = torch.from_numpy(np.unique(np.concatenate([[low, high], sampled])))
+    with full_precision():
+        first, last = _intervals(lines, feats, torch.from_numpy(y_idx), low, high, grid)
+    return StepCurve(
+        first.numpy(), last.numpy(), y_idx, n_c, many_above, few_below, float(low), float(high)
+    )
+
+
+def samples(low: float, high: float) -> Floats:
+    """Return every multiple of 0.05 inside a range, and its ends."""
+    inner = np.arange(np.ceil(low / SAMPLE_STEP - 1e-9), np.floor(high / SAMPLE_STEP + 1e-9) + 1)
+    return np.unique(np.clip(np.round(np.concatenate([[low], inner * SAMPLE_STEP, [high]]), 10),
+                             low, high))  # fmt: skip
+
+
+def _intervals(
+    lines: Lines, feats: Tensor, y_idx: Tensor, low: float, high: float, points: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return each row's interval, block by block of products."""
+    found = torch.empty(2, len(feats), dtype=torch.float64)
+    dtype = compute_dtype(feats)
+    with _workers(feats) as submit:
+        for rows in row_blocks(len(feats), max(lines.weight.shape)):  # type: ignore[attr-defined]
+            products = refuse_overflow(lines.products(feats[rows].to(dtype)))
+            target = y_idx[rows].to(feats.device)
+            submit(_piece, lines, products, target, low, high, points, found[:, rows])
+    return found[0], found[1]
+
+
+@contextmanager
+def _workers(feats: Tensor) -> Iterator[Callable[..., None]]:
+    """Yield what spreads element-wise work over the threads that torch may use.
+
+    Element-wise work on pieces that stay in a core's cache, each on one thread, is several times
+    faster than torch's own division of every single operation.
+    """
+    n_threads = torch.get_num_threads()
+
+    def run(
+        work: Callable[..., None], lines: Lines, products: Tensor, y: Tensor, *rest: Any
+    ) -> None:
+        *fixed, out = rest
+        cuts = [slice(s, s + _PIECE) for s in range(0, len(products), _PIECE)]
+        tasks = [(lines, products[c], y[c], *fixed, out[:, c]) for c in cuts]
+        if feats.is_cuda or n_threads == 1:
+            for task in [(lines, products, y, *rest)] if feats.is_cuda else tasks:
+                work(*task)
+            return
+        torch.set_num_threads(1)
+        try:
+            list(pool.map(lambda task: work(*task), tasks))
+        finally:
+            torch.set_num_threads(n_threads)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # the pool's threads take this over when they begin
+    try:
+        pool = ThreadPoolExecutor(n_threads)
+        list(pool.map(lambda _: torch.get_num_threads(), range(n_threads)))
+    finally:
+        torch.set_num_threads(before)
+    with pool:
+        yield run
+
+
+def _piece(
+    lines: Lines,
+    products: Tensor,
+    y_idx: Tensor,
+    low: float,
+    high: float,
+    points: Tensor,
+    out: Tensor,
+) -> None:
+    """Write the intervals of a piece of rows into `out` (2, k)."""
+    if products.is_cuda:
+        first, last, close = _on_gpu(lines, products, y_idx, low, high, points)
+    else:
+        values = lines.coarse(products)
+        first, last, close = walk_intervals(
+            values, lines.slopes, y_idx, low, high,
+            lambda row, column: lines.exact(products[row, column]), points,
+        )  # fmt: skip
+    own = products.gather(1, y_idx.unsqueeze(1)).squeeze(1)
+    again = (close | (lines.sign(own) != 1)).nonzero().squeeze(1)
+    if len(again):
+        first[again], last[again] = _carefully(lines, products[again], y_idx[again], low, high)
+    out[0], out[1] = first.cpu(), last.cpu()
+
+
+def _carefully(
+    lines: Lines, products: Tensor, y_idx: Tensor, low: float, high: float
+) -> tuple[Tensor, Tensor]:
+    values, sign = lines.fine(products.double(), y_idx)
+    return pairwise_intervals(values, lines.slopes, sign, y_idx, low, high)
+
+
+def _on_gpu(
+    lines: Lines, products: Tensor, y_idx: Tensor, low: float, high: float, points: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return intervals by one fused pass in float32, and the rows near one of the points."""
+    dtype = products.dtype
+    sign = torch.ones(len(products), dtype=dtype, device=products.device)
+    fused = fused_intervals()
+    values, slopes = lines.coarse(products), lines.slopes.to(dtype)
+    first, last = (end.double() for end in fused(values, slopes, sign, y_idx, low, high))
+    grid = points.to(products.device)
+    blur = 1e-3 if dtype == torch.float32 else 1e-9
+    close = torch.zeros_like(first, dtype=torch.bool)
+    for end in (first, last):
+        after = torch.searchsorted(grid, end).clamp(max=len(grid) - 1)
+        near = torch.minimum(
+            (grid[after] - end).abs(), (grid[(after - 1).clamp(min=0)] - end).abs()
+        )
+        close |= near <= blur
+    return first, last, close
+
+
+_compiled: list[Callable[..., tuple[Tensor, Tensor]]] = []
+
+
+def fused_intervals() -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return `pairwise_intervals` compiled into one kernel; made once."""
+    if not _compiled:
+        _compiled.append(torch.compile(pairwise_intervals, dynamic=True))
+    return _compiled[0]
