@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from threading import Thread
 from typing import NamedTuple
 
 import numpy as np
@@ -129,8 +132,21 @@ def eval_batches(n_rows: int, batch_size: int) -> list[list[Key]]:
     return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
+def _start(_worker: int) -> None:
+    """Leave Ctrl-C to the parent, and end with it.
+
+    torch's own watch asks who the parent is only once the worker runs, and waits for ever where
+    that was killed before.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def image_loader(
@@ -153,7 +169,7 @@ def image_loader(
         batch_sampler=plan,  # type: ignore[arg-type]  # keys may be anything the data set takes
         collate_fn=_Collate(size),
         num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_start,
         persistent_workers=workers > 0,
         generator=torch_generator(seed, "loader"),  # its own draw, not the process-wide one's
         pin_memory=pin,

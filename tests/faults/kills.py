@@ -122,6 +122,19 @@ def trial(run: Callable[[Path], object], out: Path, delay: float, want: dict[str
     return state
 
 
+def orphaned() -> int:
+    """Count the processes of this session that are left some seconds after the last trial."""
+    for _ in range(100):
+        session = os.getsid(0)
+        stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+        fields = [stat.rpartition(")")[2].split() for stat in stats]
+        count = sum(int(each[3]) == session and each[0] != "Z" for each in fields) - 1
+        if not count:
+            break
+        time.sleep(0.1)
+    return count
+
+
 def main(kind: str, folder: str, trials: str, workers: str, seed: str) -> None:
     torch.set_num_threads(1)
     base, dice = Path(folder), np.random.default_rng(int(seed))
@@ -136,7 +149,17 @@ def main(kind: str, folder: str, trials: str, workers: str, seed: str) -> None:
     for number in range(int(trials)):
         state = trial(run, base / f"bank{number}", float(dice.uniform(0, 1.05 * length)), want)
         states[state] = states.get(state, 0) + 1
-    print(json.dumps({"trials": int(trials), "states": states, "seconds": round(length, 2)}))
+    orphans = orphaned()
+    print(
+        json.dumps(
+            {
+                "trials": int(trials),
+                "states": states,
+                "orphans": orphans,
+                "seconds": round(length, 2),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,13 @@ from tests.faults.conftest import SEED
 SLOW = pytest.mark.slow
 
 
-def campaign(*arguments: object) -> dict[str, dict[str, int]]:
+def campaign(*arguments: object) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.faults.kills", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=1500, check=False, start_new_session=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    result: dict[str, dict[str, int]] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
@@ -39,14 +42,15 @@ def campaign(*arguments: object) -> dict[str, dict[str, int]]:
 def test_a_killed_run_goes_on_to_the_same_bytes(
     tmp_path: Path, kind: str, workers: int, trials: int, figure: Callable[[str], None]
 ) -> None:
-    states = campaign(kind, tmp_path, trials, workers, SEED)["states"]
+    found = campaign(kind, tmp_path, trials, workers, SEED)
+    states = found["states"]
     listed = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     differ = sum(count for state, count in states.items() if "differs" in state)
     figure(
         f"{kind}, {workers} workers: {trials} kills ({listed}), "
-        f"{trials - differ} of {trials} identical"
+        f"{trials - differ} of {trials} identical, {found['orphans']} processes left over"
     )
-    assert differ == 0
+    assert differ == found["orphans"] == 0
     assert sum(states.values()) == trials
     assert states.get("mid-run", 0) >= trials // 3
 
