@@ -18,7 +18,8 @@ def refuse_foreign(store: Path) -> None:
     if store.is_symlink() or (store.exists() and not store.is_dir()):
         message = f"{store} exists and is no folder; choose another path for --out"
         raise OutputExistsError(message)
-    if not store.is_dir() or not any(store.iterdir()):
+    begun = f".{JOURNAL}.partial"  # all that a writer killed in its first moment leaves
+    if not store.is_dir() or all(path.name == begun for path in store.iterdir()):
         return
     if (store / JOURNAL).is_file():
         return

@@ -101,6 +101,15 @@ def test_whatever_operation_fails_the_bank_goes_on(
     assert broken > 5
 
 
+def test_a_writer_killed_while_it_wrote_its_plan_is_not_in_the_way(
+    sound: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / f".{JOURNAL}.partial").write_bytes(b"torn")
+    write(tmp_path / "bank")
+    assert contents(tmp_path / "bank") == contents(sound)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
