@@ -32,7 +32,7 @@ def campaign(*arguments: object) -> dict[str, Any]:
     [
         ("extract", 0, 5),
         ("extract", 2, 3),
-        ("import", 0, 3),
+        pytest.param("import", 0, 10, marks=SLOW),
         pytest.param("extract", 0, 100, marks=SLOW),
         pytest.param("extract", 1, 100, marks=SLOW),
         pytest.param("extract", 2, 100, marks=SLOW),
