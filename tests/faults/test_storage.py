@@ -98,7 +98,7 @@ def test_whatever_operation_fails_the_bank_goes_on(
         f"k-th disk operation fails with {errno.errorcode[code]}, {kind}: "
         f"{broken} failed runs of {broken + harmless} (k = 1, {1 + step}, … {k}), all continued"
     )
-    assert broken > 5
+    assert broken >= 3
 
 
 def test_a_writer_killed_while_it_wrote_its_plan_is_not_in_the_way(
