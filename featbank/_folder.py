@@ -56,9 +56,9 @@ def clear_small(store: Path, plan: BankPlan) -> None:
     for split in plan.rows:
         for name in (LABELS, IDS):
             shutil.rmtree(store / split / name, ignore_errors=True)
-        for name in plan.columns:
-            (store / split / name / "zarr.json").unlink(missing_ok=True)
-        (store / split / "zarr.json").unlink(missing_ok=True)
+        for folder in (store / split, *(store / split / name for name in plan.columns)):
+            for metadata in (folder / "zarr.json", *folder.glob("*.partial")):
+                metadata.unlink(missing_ok=True)
     shutil.rmtree(store / "classifier", ignore_errors=True)
     for part in store.glob(".*.partial"):
         part.unlink()

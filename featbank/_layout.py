@@ -48,8 +48,9 @@ DTYPES = frozenset(
     | {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
 )
 
-# Metadata that is checked apart, or must be empty, or changes nothing.
-FREE = frozenset({"fill_value", "attributes", "storage_transformers", "dimension_names", "codecs"})
+# Metadata that must be empty where it is there, and what is checked apart.
+EMPTY: dict[str, Any] = {"attributes": {}, "storage_transformers": [], "dimension_names": None}
+FREE = frozenset({"fill_value", "codecs", *EMPTY})
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -177,7 +178,9 @@ def check_metadata(raw: bytes, record: ArrayRecord) -> None:
         raise ValueError(message)
     expected = expected_metadata(record)
     wrong = [key for key in expected if text_of(found.get(key)) != text_of(expected[key])]
-    wrong += [key for key in ("attributes", "storage_transformers") if found.get(key)]
+    wrong += [
+        key for key, value in EMPTY.items() if text_of(found.get(key, value)) != text_of(value)
+    ]
     wrong += sorted(found.keys() - expected.keys() - FREE)
     if text_of(found.get("fill_value")) != text_of(fill_of(record.dtype)):
         wrong.append("fill_value")

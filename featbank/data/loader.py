@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import parent_process
 from threading import Thread
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -139,7 +141,15 @@ def _start(_worker: int) -> None:
     that was killed before.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _say_unless_the_parent_has_left
     Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _say_unless_the_parent_has_left(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _end_with_the_parent() -> None:

@@ -257,6 +257,8 @@ def test_other_codecs_are_refused_when_the_bank_is_opened(
         ("zarr_format", 3.0),
         ("node_type", "group"),
         ("storage_transformers", [{"name": "x"}]),
+        ("storage_transformers", -0.0),
+        ("dimension_names", ["a", "b"]),
         ("attributes", {"a": 1}),
         ("must_understand", {"a": 1}),
     ],

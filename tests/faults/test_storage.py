@@ -110,6 +110,15 @@ def test_a_writer_killed_while_it_wrote_its_plan_is_not_in_the_way(
     assert contents(tmp_path / "bank") == contents(sound)
 
 
+def test_what_a_killed_commit_left_is_taken_away(sound: Path, tmp_path: Path) -> None:
+    """Ours and zarr's own files in the making."""
+    write(tmp_path / "bank", 2)
+    for name in (".zarr.json.77.partial", "train/zarr.1.partial", "train/features/zarr.2.partial"):
+        (tmp_path / "bank" / name).write_text("torn")
+    write(tmp_path / "bank")
+    assert contents(tmp_path / "bank") == contents(sound)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk of its own."""
