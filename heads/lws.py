@@ -10,8 +10,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from heads._arrays import as_tensor, match, row_blocks, to_kind
+from heads._arrays import as_tensor, match, one_thread_if_small, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
+from heads._convex import class_weights
+from heads._exact import KEPT
+from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
@@ -22,12 +25,14 @@ __all__ = ["LearnableWeightScaling"]
 class LearnableWeightScaling(RecipeParams, Stage1Head):
     """The stage-1 classifier with a learned factor for each class.
 
-    Scores are s_c (w_c . x + b_c): W and b are frozen, s starts at 1 and is trained by SGD on
-    class-aware batches; weight decay pulls it towards 0.
+    Scores are s_c (w_c . x + b_c): W and b are frozen. With `solver="exact"` s minimises
+    sum_c (1/C) mean over class c of the cross-entropy, plus (weight_decay / 2) ||s||^2, by L-BFGS
+    in C numbers on logits that are computed once. With `solver="sgd"` s starts at 1 and is
+    trained on class-aware batches, as the paper's recipe does.
 
     Parameters
     ----------
-    solver : {"sgd"}, default "sgd"
+    solver : {"exact", "sgd"}, default "exact"
     lr : float, default 0.2
         Rate of the first epoch; half a cosine takes it down, a step after each epoch.
     momentum : float, default 0.9
@@ -46,9 +51,11 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     ----------
     weight_, bias_, scale_ : arrays of shape (C, D), (C,) and (C,)
     n_steps_ : int
-        Steps taken.
+        Steps taken; evaluations of the objective where it was solved.
     floored_ : bool
         Whether the floor on steps raised that number.
+    gradient_ : float or None
+        Largest entry of the exact solver's gradient at the end.
 
     References
     ----------
@@ -56,12 +63,12 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     ICLR 2020, section 4.2, and `models/TauNormClassifier.py` of its code, which scales the bias.
     """
 
-    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_")
+    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_", "gradient_")
     _default_epochs = 5
 
     def __init__(
         self,
-        solver: str = "sgd",
+        solver: str = "exact",
         lr: float | None = None,
         momentum: float = 0.9,
         weight_decay: float | None = None,
@@ -86,6 +93,16 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
         W, b = self._stage1(feats, y_idx, n_classes)
         recipe = self._recipe()
+        if self.solver == "exact":
+            found = best_scale(feats, y_idx, W, b, recipe.weight_decay)
+            return {
+                "weight_": W,
+                "bias_": b,
+                "scale_": found.point.to(feats.dtype),
+                "n_steps_": found.evaluations,
+                "floored_": False,
+                "gradient_": float(found.gradient.abs().max()),
+            }
         plan = plan_steps(len(feats), recipe)
         batches = sampled_rows(y_idx, recipe, plan, np.random.default_rng(self.random_state))
         scale = feats.new_ones(n_classes)
@@ -96,6 +113,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
             "scale_": scale,
             "n_steps_": plan.n_steps,
             "floored_": plan.floored,
+            "gradient_": None,
         }
 
     def _scorer(self, feats: Tensor) -> Scorer:
@@ -116,6 +134,37 @@ def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], T
         return lambda rows: linear_scores(feats[rows], W, b)
     blocks = row_blocks(len(feats), feats.shape[1])
     return torch.cat([linear_scores(feats[rows], W, b) for rows in blocks]).__getitem__
+
+
+def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
+    """Minimise the class-balanced objective in the factors (C,), from 1.
+
+    The logits are computed once and kept where they fit in memory, else block by block again.
+    """
+    kept = None if len(feats) * len(W) > KEPT else linear_scores(feats, W, b)
+    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
+    blocks = list(row_blocks(len(feats), max(W.shape)))
+
+    def objective(scale: Tensor) -> tuple[float, Tensor]:
+        loss, slope = scale.new_zeros(()), torch.zeros_like(scale)
+        for rows in blocks:
+            frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
+            target = y_idx[rows]
+            losses, error = softmax_error(frozen * scale.to(frozen.dtype), target)
+            weight = weights[target]
+            loss += (losses * weight).sum()
+            error *= frozen
+            slope += weight.to(error.dtype) @ error
+        penalty = weight_decay / 2 * float(scale @ scale)
+        return float(loss) + penalty, slope + weight_decay * scale
+
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    tolerance = 1e-7 if feats.dtype == torch.float32 else 1e-10
+    least = 1e-11 if feats.dtype == torch.float32 else 1e-15
+    with one_thread_if_small(len(feats) * len(W)):
+        return minimise(
+            objective, start, lambda slope: float(slope.abs().max()) <= tolerance, 200, least
+        )
 
 
 def learn_scale(
