@@ -18,7 +18,18 @@ from heads._arrays import full_precision, one_thread_if_small
 from heads._convex import Basis, Problem, class_weights, principal_basis, solve
 from heads._linear import linear_scores
 
-__all__ = ["TOLERANCE", "WEIGHT_DECAYS", "Fitted", "Goal", "PathPoint", "optimum", "path"]
+__all__ = [
+    "KEPT",
+    "ROWS_PER_CLASS",
+    "TOLERANCE",
+    "WEIGHT_DECAYS",
+    "Fitted",
+    "Goal",
+    "PathPoint",
+    "few_rows",
+    "optimum",
+    "path",
+]
 
 # Largest entry of the gradient at the end, in the coordinates that are solved in.
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-8}
@@ -31,7 +42,7 @@ ROWS_PER_CLASS = 20
 # On the path a few evaluations a point are enough: accuracy settles long before the gradient.
 PATH_EVALUATIONS, LAST_EVALUATIONS = 8, 8
 # Multiplications of one evaluation below which nothing is reduced.
-SMALL = 1 << 30
+SMALL = 1 << 31
 # Logits of an anchor kept in memory up to this many numbers; above, recomputed block by block.
 KEPT = 1 << 28
 
@@ -83,7 +94,7 @@ def optimum(
         found = solve(problem, start[:, : RANK + 1], weight_decay, most=30, tolerance=1e-4)
         start = basis.point(*coarse.linear(found.point.to(feats.dtype))).double()
         spent = found.evaluations
-    with full_precision(), one_thread_if_small(feats.numel() * n_classes):
+    with full_precision(), one_thread_if_small(feats.numel() * n_classes, SMALL // 4):
         problem = _problem(feats, y_idx, n_classes, goal, basis)
         tolerance = TOLERANCE[feats.dtype]
         found = solve(problem, start, weight_decay, most=MOST, tolerance=tolerance)
@@ -120,16 +131,19 @@ def path(
     width = feats.shape[1]
     small = len(feats) * width * n_classes <= SMALL
     rows = torch.arange(len(feats), device=feats.device)
-    rows = rows if small else _few_rows(y_idx, n_classes, ROWS_PER_CLASS)
+    rows = rows if small else few_rows(y_idx, n_classes, ROWS_PER_CLASS)
     some, labels = (feats, y_idx) if small else (feats[rows], y_idx[rows])
     basis = _basis(some, labels, n_classes, goal, width if small else min(width, RANK))
     point = feats.new_zeros(n_classes, basis.into.shape[1] + 1, dtype=torch.float64)
     points: list[PathPoint] = []
-    with full_precision(), one_thread_if_small(some.shape[0] * basis.into.shape[1] * n_classes):
+    with (
+        full_precision(),
+        one_thread_if_small(some.shape[0] * basis.into.shape[1] * n_classes, SMALL // 4),
+    ):
         problem = _problem(some, labels, n_classes, goal, basis)
         for weight_decay in weight_decays:
-            most = 4 * PATH_EVALUATIONS if small else PATH_EVALUATIONS
-            point = solve(problem, point, weight_decay, most=most, tolerance=1e-6).point
+            found = solve(problem, point, weight_decay, most=PATH_EVALUATIONS, tolerance=1e-6)
+            point = found.point
             W, b = _linear(basis, goal, point)
             points.append(PathPoint(weight_decay, score(W, b), point))
             if len(points) > 2 and points[-1].score < points[-2].score < points[-3].score:
@@ -146,7 +160,7 @@ def path(
     return fitted, chosen.weight_decay, points
 
 
-def _few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
+def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
     """Return the first `most` rows of each class, in storage order."""
     order = torch.argsort(y_idx, stable=True)
     counts = torch.bincount(y_idx, minlength=n_classes)

@@ -13,13 +13,16 @@ from torch import Tensor
 from heads._arrays import as_tensor, match, one_thread_if_small, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
 from heads._convex import class_weights
-from heads._exact import KEPT
+from heads._exact import KEPT, ROWS_PER_CLASS, few_rows
 from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
 
 __all__ = ["LearnableWeightScaling"]
+
+# Logits from which the optimum is first sought on a few rows of each class.
+MANY_LOGITS = 1 << 22
 
 
 class LearnableWeightScaling(RecipeParams, Stage1Head):
@@ -137,13 +140,38 @@ def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], T
 
 
 def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
-    """Minimise the class-balanced objective in the factors (C,), from 1.
+    """Minimise the class-balanced objective in the factors (C,).
+
+    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    """
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    few = few_rows(y_idx, len(W), ROWS_PER_CLASS)
+    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
+        start = _best_scale(feats[few], y_idx[few], W, b, weight_decay, start).point
+    return _best_scale(feats, y_idx, W, b, weight_decay, start)
+
+
+def _best_scale(
+    feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float, start: Tensor
+) -> Found:
+    """Minimise from a start (C,).
 
     The logits are computed once and kept where they fit in memory, else block by block again.
     """
     kept = None if len(feats) * len(W) > KEPT else linear_scores(feats, W, b)
     weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
     blocks = list(row_blocks(len(feats), max(W.shape)))
+
+    def bend() -> Tensor:
+        """Return the Hessian's diagonal at the start, by which the factors are conditioned."""
+        total = torch.full((len(W),), weight_decay, dtype=torch.float64, device=feats.device)
+        for rows in blocks:
+            frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
+            share = (frozen * start.to(frozen.dtype)).softmax(dim=1)
+            share -= share.square()
+            weight = weights[y_idx[rows]]
+            total += weight.to(share.dtype) @ share.mul_(frozen).mul_(frozen)
+        return total.clamp_(min=float(total.mean()) * 1e-2)
 
     def objective(scale: Tensor) -> tuple[float, Tensor]:
         loss, slope = scale.new_zeros(()), torch.zeros_like(scale)
@@ -158,13 +186,23 @@ def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay:
         penalty = weight_decay / 2 * float(scale @ scale)
         return float(loss) + penalty, slope + weight_decay * scale
 
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
     tolerance = 1e-7 if feats.dtype == torch.float32 else 1e-10
     least = 1e-11 if feats.dtype == torch.float32 else 1e-15
-    with one_thread_if_small(len(feats) * len(W)):
-        return minimise(
-            objective, start, lambda slope: float(slope.abs().max()) <= tolerance, 200, least
+    with one_thread_if_small(len(feats) * len(W), 1 << 23):
+        unit = bend().rsqrt()
+
+        def conditioned(point: Tensor) -> tuple[float, Tensor]:
+            value, slope = objective(point * unit)
+            return value, slope * unit
+
+        found = minimise(
+            conditioned,
+            start / unit,
+            lambda slope: float((slope / unit).abs().max()) <= tolerance,
+            200,
+            least,
         )
+    return Found(found.point * unit, found.value, found.gradient / unit, found.evaluations)
 
 
 def learn_scale(
