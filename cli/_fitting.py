@@ -137,7 +137,9 @@ def fit_one(
     arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter
 ) -> tuple[Any, dict[str, Any] | None, list[dict[str, Any]]]:
     """Fit one head; return it, how its parameter was chosen, and the points that were tried."""
-    weight, bias = arrays.classifier(reporter) if specs.needs_stage1(spec.name) else (None, None)
+    weight, bias = (
+        arrays.classifier(reporter) if specs.needs_stage1(spec.name, spec.params) else (None, None)
+    )
     head = specs.build(spec.name, spec.params, weight=weight, bias=bias, random_state=seed)
     chosen: dict[str, Any] | None = None
     tried: list[dict[str, Any]] = []
@@ -148,7 +150,35 @@ def fit_one(
     ):
         chosen, tried = choose_tau(arrays, spec, head, roles.select)
         head.set_params(tau=chosen["best"])
+    if roles.select is not None and specs.has_path(head):
+        points = head.fit_path(*arrays["train"], *arrays[roles.select], *arrays.groups)
+        return head, *path_choice(head, points, roles.select)
     return head.fit(*arrays["train"]), chosen, tried
+
+
+def path_choice(
+    head: Any, points: list[dict[str, Any]], split: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return how the weight decay was chosen on a path, and the points that were tried."""
+    best = max(points, key=lambda point: point["metrics"]["all"])
+    chosen = next(point for point in points if point["weight_decay"] == head.weight_decay)
+    tried = [
+        {
+            "params": {"weight_decay": point["weight_decay"]},
+            "split": split,
+            "metrics": point["metrics"],
+        }
+        for point in points
+    ]
+    summary = {
+        "split": split,
+        "metric": "all",
+        "rule": "half-se",
+        "best": head.weight_decay,
+        "value": chosen["metrics"]["all"],
+        "maximum": {"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},
+    }
+    return summary, tried
 
 
 def choose_tau(

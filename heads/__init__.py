@@ -5,6 +5,7 @@ Every head is a scikit-learn classifier that takes numpy arrays or tensors. Besi
 """
 
 from heads._io import load, read_metadata, save
+from heads.balanced_softmax import BalancedSoftmax
 from heads.crt import ClassifierRetraining
 from heads.joint import JointClassifier
 from heads.logit_adjust import LogitAdjustment
@@ -13,6 +14,7 @@ from heads.ncm import NearestClassMean
 from heads.tau_norm import TauNorm
 
 __all__ = [
+    "BalancedSoftmax",
     "ClassifierRetraining",
     "JointClassifier",
     "LearnableWeightScaling",

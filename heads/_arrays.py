@@ -94,14 +94,15 @@ def is_finite(tensor: Tensor) -> bool:
 
 
 @contextmanager
-def one_thread_if_small(n_products: int) -> Iterator[None]:
+def one_thread_if_small(n_products: int, few: int = _FEW_PRODUCTS) -> Iterator[None]:
     """Run steps of so many multiplications on one thread of the CPU where they are few.
 
     Sharing such work costs more than it saves, and where other processes hold the cores each
     operation waits for its slowest thread: 200 steps of 512 rows, 3 features and 3 classes took
-    1.6 s on two busy cores, and 0.05 s on one thread.
+    1.6 s on two busy cores, and 0.05 s on one thread. `few` is how many count as few: more, where
+    the element-wise part of a step is large.
     """
-    if n_products > _FEW_PRODUCTS:
+    if n_products > few:
         yield
         return
     before = torch.get_num_threads()

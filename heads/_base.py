@@ -51,11 +51,14 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
             stage-1 weight has no row for, or a parameter outside its range.
         """
+        return self._fit_by(X, y, self._fit)
+
+    def _fit_by(self, X: Any, y: Any, how: Callable[[Tensor, Tensor, int], dict[str, Any]]) -> Self:
         self._check_params()
         feats, labels = check_training(self, X, y)
         classes, coded = self._code(labels)
         with full_precision():
-            fitted = self._fit(feats, torch.from_numpy(coded).to(feats.device), len(classes))
+            fitted = how(feats, torch.from_numpy(coded).to(feats.device), len(classes))
         self.classes_ = classes
         for name, value in fitted.items():
             setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)

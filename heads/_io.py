@@ -28,6 +28,7 @@ from torch import Tensor
 
 from heads._arrays import as_tensor
 from heads._base import Head
+from heads.balanced_softmax import BalancedSoftmax
 from heads.crt import ClassifierRetraining
 from heads.errors import HeadFileError, HeadInputError, MissingHeadError
 from heads.joint import JointClassifier
@@ -43,6 +44,7 @@ _KEY = "featbank.head"
 _CLASSES: dict[str, type[Head]] = {
     cls.__name__: cls
     for cls in (
+        BalancedSoftmax,
         ClassifierRetraining,
         JointClassifier,
         LearnableWeightScaling,

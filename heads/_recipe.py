@@ -6,10 +6,11 @@ from typing import Any
 
 from heads._checks import check_number, check_one_of
 from heads._sgd import Recipe
+from heads.errors import HeadInputError
 
 __all__ = ["SOLVERS", "RecipeParams"]
 
-SOLVERS = ("sgd",)
+SOLVERS = ("exact", "sgd")
 
 
 class RecipeParams:
@@ -39,6 +40,10 @@ class RecipeParams:
     def _check_params(self) -> None:
         owner, recipe = type(self).__name__, self._recipe()
         check_one_of(owner, "solver", self.solver, SOLVERS)
+        given = [name for name in ("lr", "batch", "epochs") if getattr(self, name) is not None]
+        if self.solver == "exact" and given:
+            message = f"{owner}: {', '.join(given)} belong to solver='sgd', not to 'exact'"
+            raise HeadInputError(message)
         check_number(owner, "lr", recipe.lr, low=0, above=True)
         check_number(owner, "momentum", recipe.momentum, low=0)
         check_number(owner, "weight_decay", recipe.weight_decay, low=0)

@@ -8,41 +8,56 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads._base import LinearHead
+from heads._checks import check_number, check_one_of
+from heads._convex_head import ANCHORS, ConvexHead
+from heads._exact import Fitted, Goal
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
+from heads.errors import HeadInputError
 
 __all__ = ["ClassifierRetraining"]
 
 
-class ClassifierRetraining(RecipeParams, LinearHead):
-    """A linear classifier trained from scratch on class-aware batches of cached features.
+class ClassifierRetraining(RecipeParams, ConvexHead):
+    """A linear classifier trained from scratch with all classes weighing the same.
 
-    The paper's recipe: W and b start as `torch.nn.Linear` starts them; SGD with momentum 0.9 and
-    weight decay 5e-4 on both; 10 epochs of int(n / 512) batches of 512.
+    With `solver="exact"` it minimises sum_c (1/C) mean over class c of the cross-entropy, plus
+    (weight_decay / 2) ||(W, b) - anchor||^2: class-balanced sampling in expectation. `fit` solves
+    one point, `fit_path` chooses the weight decay on a validation split.
+
+    With `solver="sgd"` it follows the paper's recipe: W and b start as `torch.nn.Linear` starts
+    them; SGD with momentum 0.9 and weight decay 5e-4 on both; 10 epochs of int(n / 512)
+    class-aware batches of 512.
 
     Parameters
     ----------
-    solver : {"sgd"}, default "sgd"
+    solver : {"exact", "sgd"}, default "exact"
     lr : float, default 0.2
-        Rate of the first epoch; half a cosine takes it down, a step after each epoch.
+        Rate of the first epoch; half a cosine takes it down, a step after each epoch. `lr`,
+        `batch` and `epochs` belong to "sgd" and are refused with "exact".
     momentum : float, default 0.9
-    weight_decay : float, default 5e-4
+    weight_decay : float, default 3e-3 (exact) or 5e-4 (sgd)
     batch : int, default 512
     epochs : int, default 10
         Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
     per_class : int, default 4
         Rows in a row from each class drawn.
     random_state : int, numpy.random.Generator or None, default 0
+    anchor : {"zero", "stage1"}, default "zero"
+        What the exact solver's penalty pulls towards.
+    weight, bias : arrays of shape (C, D) and (C,), optional
+        Stage 1's classifier, for `anchor="stage1"`.
 
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     n_steps_ : int
-        Steps taken.
+        Steps taken; evaluations of the objective where it was solved.
     floored_ : bool
         Whether the floor on steps raised that number.
+    gradient_ : float or None
+        Largest entry of the gradient at the end, in the coordinates that were solved in.
 
     References
     ----------
@@ -50,11 +65,11 @@ class ClassifierRetraining(RecipeParams, LinearHead):
     ICLR 2020, section 4.2.
     """
 
-    _fitted = ("weight_", "bias_", "n_steps_", "floored_")
+    _fitted = ("weight_", "bias_", "n_steps_", "floored_", "gradient_")
 
     def __init__(
         self,
-        solver: str = "sgd",
+        solver: str = "exact",
         lr: float | None = None,
         momentum: float = 0.9,
         weight_decay: float | None = None,
@@ -62,6 +77,9 @@ class ClassifierRetraining(RecipeParams, LinearHead):
         epochs: int | None = None,
         per_class: int = 4,
         random_state: Any = 0,
+        anchor: str = "zero",
+        weight: Any = None,
+        bias: Any = None,
     ) -> None:
         self.solver = solver
         self.lr = lr
@@ -71,14 +89,41 @@ class ClassifierRetraining(RecipeParams, LinearHead):
         self.epochs = epochs
         self.per_class = per_class
         self.random_state = random_state
+        self.anchor = anchor
+        self.weight = weight
+        self.bias = bias
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        owner = type(self).__name__
+        check_one_of(owner, "anchor", self.anchor, ANCHORS)
+        if self.solver == "exact" and self.weight_decay is not None:
+            check_number(owner, "weight_decay", self.weight_decay, low=0, above=True)
+        if self.solver == "sgd" and self.anchor != "zero":
+            message = f"{owner}: anchor={self.anchor!r} belongs to solver='exact', not to 'sgd'"
+            raise HeadInputError(message)
+
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
+        return Goal(0.0, None, self._anchor_point(self.anchor, feats, y_idx, n_classes))
+
+    def _solved(self, found: Fitted) -> dict[str, Any]:
+        return {**super()._solved(found), "floored_": False}
 
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+        if self.solver == "exact":
+            return self._fit_exactly(feats, y_idx, n_classes)
         recipe, rng = self._recipe(), np.random.default_rng(self.random_state)
         plan = plan_steps(len(feats), recipe)
         W, b = fresh_linear(feats, n_classes, rng)
         batches = sampled_rows(y_idx, recipe, plan, rng)
         retrain(W, b, feats, y_idx, batches, recipe, plan)
-        return {"weight_": W, "bias_": b, "n_steps_": plan.n_steps, "floored_": plan.floored}
+        return {
+            "weight_": W,
+            "bias_": b,
+            "n_steps_": plan.n_steps,
+            "floored_": plan.floored,
+            "gradient_": None,
+        }
 
 
 def fresh_linear(feats: Tensor, n_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -10,24 +10,32 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from heads._arrays import as_tensor, match, row_blocks, to_kind
+from heads._arrays import as_tensor, match, one_thread_if_small, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
+from heads._convex import class_weights
+from heads._exact import KEPT, ROWS_PER_CLASS, few_rows
+from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
 
 __all__ = ["LearnableWeightScaling"]
 
+# Logits from which the optimum is first sought on a few rows of each class.
+MANY_LOGITS = 1 << 22
+
 
 class LearnableWeightScaling(RecipeParams, Stage1Head):
     """The stage-1 classifier with a learned factor for each class.
 
-    Scores are s_c (w_c . x + b_c): W and b are frozen, s starts at 1 and is trained by SGD on
-    class-aware batches; weight decay pulls it towards 0.
+    Scores are s_c (w_c . x + b_c): W and b are frozen. With `solver="exact"` s minimises
+    sum_c (1/C) mean over class c of the cross-entropy, plus (weight_decay / 2) ||s||^2, by L-BFGS
+    in C numbers on logits that are computed once. With `solver="sgd"` s starts at 1 and is
+    trained on class-aware batches, as the paper's recipe does.
 
     Parameters
     ----------
-    solver : {"sgd"}, default "sgd"
+    solver : {"exact", "sgd"}, default "exact"
     lr : float, default 0.2
         Rate of the first epoch; half a cosine takes it down, a step after each epoch.
     momentum : float, default 0.9
@@ -46,9 +54,11 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     ----------
     weight_, bias_, scale_ : arrays of shape (C, D), (C,) and (C,)
     n_steps_ : int
-        Steps taken.
+        Steps taken; evaluations of the objective where it was solved.
     floored_ : bool
         Whether the floor on steps raised that number.
+    gradient_ : float or None
+        Largest entry of the exact solver's gradient at the end.
 
     References
     ----------
@@ -56,12 +66,12 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     ICLR 2020, section 4.2, and `models/TauNormClassifier.py` of its code, which scales the bias.
     """
 
-    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_")
+    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_", "gradient_")
     _default_epochs = 5
 
     def __init__(
         self,
-        solver: str = "sgd",
+        solver: str = "exact",
         lr: float | None = None,
         momentum: float = 0.9,
         weight_decay: float | None = None,
@@ -86,6 +96,16 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
         W, b = self._stage1(feats, y_idx, n_classes)
         recipe = self._recipe()
+        if self.solver == "exact":
+            found = best_scale(feats, y_idx, W, b, recipe.weight_decay)
+            return {
+                "weight_": W,
+                "bias_": b,
+                "scale_": found.point.to(feats.dtype),
+                "n_steps_": found.evaluations,
+                "floored_": False,
+                "gradient_": float(found.gradient.abs().max()),
+            }
         plan = plan_steps(len(feats), recipe)
         batches = sampled_rows(y_idx, recipe, plan, np.random.default_rng(self.random_state))
         scale = feats.new_ones(n_classes)
@@ -96,6 +116,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
             "scale_": scale,
             "n_steps_": plan.n_steps,
             "floored_": plan.floored,
+            "gradient_": None,
         }
 
     def _scorer(self, feats: Tensor) -> Scorer:
@@ -116,6 +137,72 @@ def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], T
         return lambda rows: linear_scores(feats[rows], W, b)
     blocks = row_blocks(len(feats), feats.shape[1])
     return torch.cat([linear_scores(feats[rows], W, b) for rows in blocks]).__getitem__
+
+
+def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
+    """Minimise the class-balanced objective in the factors (C,).
+
+    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    """
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    few = few_rows(y_idx, len(W), ROWS_PER_CLASS)
+    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
+        start = _best_scale(feats[few], y_idx[few], W, b, weight_decay, start).point
+    return _best_scale(feats, y_idx, W, b, weight_decay, start)
+
+
+def _best_scale(
+    feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float, start: Tensor
+) -> Found:
+    """Minimise from a start (C,).
+
+    The logits are computed once and kept where they fit in memory, else block by block again.
+    """
+    kept = None if len(feats) * len(W) > KEPT else linear_scores(feats, W, b)
+    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
+    blocks = list(row_blocks(len(feats), max(W.shape)))
+
+    def bend() -> Tensor:
+        """Return the Hessian's diagonal at the start, by which the factors are conditioned."""
+        total = torch.full((len(W),), weight_decay, dtype=torch.float64, device=feats.device)
+        for rows in blocks:
+            frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
+            share = (frozen * start.to(frozen.dtype)).softmax(dim=1)
+            share -= share.square()
+            weight = weights[y_idx[rows]]
+            total += weight.to(share.dtype) @ share.mul_(frozen).mul_(frozen)
+        return total.clamp_(min=float(total.mean()) * 1e-2)
+
+    def objective(scale: Tensor) -> tuple[float, Tensor]:
+        loss, slope = scale.new_zeros(()), torch.zeros_like(scale)
+        for rows in blocks:
+            frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
+            target = y_idx[rows]
+            losses, error = softmax_error(frozen * scale.to(frozen.dtype), target)
+            weight = weights[target]
+            loss += (losses * weight).sum()
+            error *= frozen
+            slope += weight.to(error.dtype) @ error
+        penalty = weight_decay / 2 * float(scale @ scale)
+        return float(loss) + penalty, slope + weight_decay * scale
+
+    tolerance = 1e-7 if feats.dtype == torch.float32 else 1e-10
+    least = 1e-11 if feats.dtype == torch.float32 else 1e-15
+    with one_thread_if_small(len(feats) * len(W), 1 << 23):
+        unit = bend().rsqrt()
+
+        def conditioned(point: Tensor) -> tuple[float, Tensor]:
+            value, slope = objective(point * unit)
+            return value, slope * unit
+
+        found = minimise(
+            conditioned,
+            start / unit,
+            lambda slope: float((slope / unit).abs().max()) <= tolerance,
+            200,
+            least,
+        )
+    return Found(found.point * unit, found.value, found.gradient / unit, found.evaluations)
 
 
 def learn_scale(

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from heads._base import Head
+from heads._convex_head import ANCHORS, DEFAULT_WEIGHT_DECAY, ConvexHead
 from heads._recipe import SOLVERS, RecipeParams
+from heads.balanced_softmax import BalancedSoftmax
 from heads.crt import ClassifierRetraining
 from heads.errors import HeadInputError, HeadSpecError
 from heads.joint import JointClassifier
@@ -17,7 +19,7 @@ from heads.lws import LearnableWeightScaling
 from heads.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
 from heads.tau_norm import TauNorm
 
-__all__ = ["SPEC_NAMES", "build", "describe", "needs_stage1"]
+__all__ = ["SPEC_NAMES", "build", "describe", "has_path", "needs_stage1"]
 
 Value = str | float | int | bool
 Reader = Callable[[Value], Any]
@@ -78,6 +80,15 @@ class _Spec:
 
 
 _SPECS = {
+    "balanced-softmax": _Spec(
+        BalancedSoftmax,
+        {
+            "weight_decay": _NUMBER,
+            "anchor": _words(*ANCHORS),
+            "sampling": _words("instance", "class"),
+        },
+        stage1=True,
+    ),
     "joint": _Spec(JointClassifier, {"weight_decay": _NUMBER}, stage1=True),
     "ncm": _Spec(
         NearestClassMean,
@@ -90,7 +101,9 @@ _SPECS = {
     ),
     "tau": _Spec(TauNorm, {"tau": _NUMBER, "bias": _BIAS}, stage1=True),
     "logit-adjust": _Spec(LogitAdjustment, {"tau": _NUMBER}, stage1=True),
-    "crt": _Spec(ClassifierRetraining, _RECIPE, random=True),
+    "crt": _Spec(
+        ClassifierRetraining, {**_RECIPE, "anchor": _words(*ANCHORS)}, stage1=True, random=True
+    ),
     "lws": _Spec(LearnableWeightScaling, _RECIPE, stage1=True, random=True),
 }
 SPEC_NAMES = tuple(_SPECS)
@@ -137,9 +150,18 @@ def build(
     return head
 
 
-def needs_stage1(name: str) -> bool:
+def needs_stage1(name: str, params: Mapping[str, Value] | None = None) -> bool:
     """Tell whether a head starts from the stage-1 classifier."""
-    return _spec(name).stage1
+    anchor = (params or {}).get("anchor")
+    if name == "crt":
+        return anchor == "stage1"
+    return _spec(name).stage1 and not (name == "balanced-softmax" and anchor == "zero")
+
+
+def has_path(head: Head) -> bool:
+    """Tell whether a head's weight decay is left open and can be chosen along a path."""
+    exact = isinstance(head, ConvexHead) and getattr(head, "solver", "exact") == "exact"
+    return exact and getattr(head, "weight_decay", 0) is None
 
 
 def describe(head: Head) -> dict[str, Any]:
@@ -155,12 +177,22 @@ def describe(head: Head) -> dict[str, Any]:
     params = head.get_params(deep=False)
     if isinstance(head, RecipeParams):
         params |= vars(head._recipe())
+    if isinstance(head, ConvexHead) and getattr(head, "solver", "exact") == "exact":
+        decay = head.weight_decay
+        params["weight_decay"] = DEFAULT_WEIGHT_DECAY if decay is None else decay
     described = {key: params[how.parameter or key] for key, how in spec.keys.items()}
+    if isinstance(head, RecipeParams) and head.solver == "exact":
+        for key in ("lr", "momentum", "batch", "epochs", "per_class"):
+            del described[key]
+    if isinstance(head, RecipeParams) and head.solver == "sgd":
+        described.pop("anchor", None)
+    if isinstance(head, BalancedSoftmax) and head.anchor is None:
+        described["anchor"] = "zero" if head.weight is None else "stage1"
     if isinstance(head, TauNorm):
         described["bias"] = "keep" if head.keep_bias else "drop"
     if isinstance(head, JointClassifier) and head.weight is not None:
         del described["weight_decay"]  # stage 1's classifier as it is: nothing was fitted
-    steps = {"n_steps": "n_steps_", "floored": "floored_"}
+    steps = {"n_steps": "n_steps_", "floored": "floored_", "gradient": "gradient_"}
     return described | {key: getattr(head, of) for key, of in steps.items() if hasattr(head, of)}
 
 

@@ -131,3 +131,19 @@ def adjusted_winners(X: Array, W: Array, b: Array, counts: Array, tau: float) ->
     log_pi = np.log(counts / np.sum(counts))
     scores = X @ W.T + b - tau * log_pi
     return _first_winner(scores, np.full((len(X), 1), 1e-11))
+
+
+def weighted_softmax(
+    X: Array, y: Sequence[int], W: Array, b: Array, weights: Array, shift: Array | float
+) -> tuple[float, Array, Array]:
+    """Sum of weights[y] times cross-entropy of X W^T + b + shift, and its gradient."""
+    loss, dW, db = 0.0, np.zeros(W.shape), np.zeros(b.shape)
+    for x, label in zip(np.asarray(X, dtype=np.float64), y, strict=True):
+        scores = W @ x + b + shift
+        scores = scores - scores.max()
+        p = np.exp(scores) / np.exp(scores).sum()
+        loss -= weights[label] * np.log(p[label])
+        p[label] -= 1
+        dW += weights[label] * np.outer(p, x)
+        db += weights[label] * p
+    return loss, dW, db

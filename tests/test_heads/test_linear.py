@@ -161,7 +161,7 @@ def test_absent_classes_keep_their_row_of_stage_one(
         assert {0, 3} & set(head.predict(data.X_test))
 
 
-@pytest.mark.parametrize("head", [ClassifierRetraining(), LearnableWeightScaling()])
+@pytest.mark.parametrize("head", [ClassifierRetraining("sgd"), LearnableWeightScaling("sgd")])
 def test_training_is_repeatable_and_leaves_global_state_alone(
     rng: np.random.Generator, head: ClassifierRetraining
 ) -> None:

@@ -67,8 +67,8 @@ def test_steps_and_their_floor(n_rows: int, epochs: int, want: Plan) -> None:
 
 def test_fitted_heads_say_how_many_steps_they_took(rng: np.random.Generator) -> None:
     data = cloud(rng)
-    crt = ClassifierRetraining().fit(data.X, data.y)
-    lws = LearnableWeightScaling(batch=8).fit(data.X, data.y)
+    crt = ClassifierRetraining("sgd").fit(data.X, data.y)
+    lws = LearnableWeightScaling("sgd", batch=8).fit(data.X, data.y)
 
     assert (crt.n_steps_, crt.floored_) == (200, True)
     assert (lws.n_steps_, lws.floored_) == (5 * (len(data.X) // 8), False)
@@ -107,7 +107,7 @@ def test_descent_is_that_of_torch(rng: np.random.Generator) -> None:
 def test_lws_learns_what_autograd_learns(rng: np.random.Generator, width: int) -> None:
     """With scores looked up (C <= D) and with scores recomputed (C > D)."""
     data = cloud(rng, width=width)
-    head = LearnableWeightScaling(lr=0.01, batch=16, epochs=2, weight=data.W, bias=data.b)
+    head = LearnableWeightScaling("sgd", lr=0.01, batch=16, epochs=2, weight=data.W, bias=data.b)
     head.fit(data.X, data.y)
     recipe = head._recipe()
     plan = plan_steps(len(data.X), recipe)
@@ -127,7 +127,7 @@ def test_lws_learns_what_autograd_learns(rng: np.random.Generator, width: int) -
 
 def test_crt_learns_what_autograd_learns(rng: np.random.Generator) -> None:
     data = cloud(rng)
-    head = ClassifierRetraining(batch=16, epochs=2).fit(data.X, data.y)
+    head = ClassifierRetraining("sgd", batch=16, epochs=2).fit(data.X, data.y)
     recipe, draws = head._recipe(), np.random.default_rng(0)
     plan = plan_steps(len(data.X), recipe)
     theta = torch.from_numpy(draws.uniform(-1, 1, size=(6, 6)) / np.sqrt(5)).requires_grad_()
@@ -162,13 +162,16 @@ def test_divergence_is_said(rng: np.random.Generator) -> None:
     data = cloud(rng)
 
     with pytest.raises(ValueError, match="training diverged at lr=0.2: lower lr, or scale"):
-        ClassifierRetraining().fit((data.X * 1e37).astype(np.float32), data.y)
+        ClassifierRetraining("sgd").fit((data.X * 1e37).astype(np.float32), data.y)
 
 
 @pytest.mark.parametrize(
     ("params", "words"),
     [
-        ({"solver": "exact"}, "'solver' parameter of ClassifierRetraining must be one of: sgd"),
+        (
+            {"solver": "newton"},
+            "'solver' parameter of ClassifierRetraining must be one of: exact, sgd",
+        ),
         ({"lr": 0}, "'lr' parameter of .* must be a number above 0. Got 0 instead"),
         ({"lr": float("nan")}, "'lr' parameter .* Got nan"),
         ({"momentum": -1}, "'momentum' parameter .* of at least 0"),
@@ -179,4 +182,4 @@ def test_divergence_is_said(rng: np.random.Generator) -> None:
 )
 def test_parameters_outside_their_range(params: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        ClassifierRetraining(**params).fit(np.eye(4), [0, 0, 1, 1])
+        ClassifierRetraining(**{"solver": "sgd"} | params).fit(np.eye(4), [0, 0, 1, 1])

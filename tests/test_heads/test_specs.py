@@ -13,7 +13,11 @@ from heads.errors import HeadSpecError
         ("ncm", {"transform": "l2n", "metric": "cosine"}, {"transform": "l2n", "metric": "cosine"}),
         ("tau", {"tau": "0.7", "bias": "keep"}, {"tau": 0.7, "keep_bias": True}),
         ("tau", {"tau": 1, "bias": "drop"}, {"tau": 1.0, "keep_bias": False}),
-        ("crt", {"lr": "1e-1", "epochs": "3", "batch": 64}, {"lr": 0.1, "epochs": 3, "batch": 64}),
+        (
+            "crt",
+            {"solver": "sgd", "lr": "1e-1", "epochs": "3", "batch": 64},
+            {"lr": 0.1, "epochs": 3, "batch": 64},
+        ),
         ("lws", {"solver": "sgd", "momentum": "0"}, {"solver": "sgd", "momentum": 0.0}),
     ],
 )
@@ -28,20 +32,30 @@ def test_stage_one_and_seed_reach_the_heads_that_take_them() -> None:
     W, b = np.eye(3), np.ones(3)
     for name in specs.SPEC_NAMES:
         got = specs.build(name, weight=W, bias=b, random_state=7).get_params()
-        assert (
-            (got.get("weight") is W)
-            == specs.needs_stage1(name)
-            == (name in "joint tau lws logit-adjust")
-        )
+        assert (got.get("weight") is W) == (name != "ncm")
+        assert specs.needs_stage1(name) == (name not in ("ncm", "crt"))
         assert got.get("random_state", 7) == 7
         assert ("random_state" in got) == (name in ("crt", "lws"))
+    assert specs.needs_stage1("crt", {"anchor": "stage1"})
+    assert not specs.needs_stage1("balanced-softmax", {"anchor": "zero"})
+
+
+def test_a_path_is_followed_only_where_the_weight_decay_is_open() -> None:
+    for name, params, want in [
+        ("crt", {}, True),
+        ("crt", {"weight_decay": 0.1}, False),
+        ("crt", {"solver": "sgd"}, False),
+        ("balanced-softmax", {}, True),
+        ("lws", {}, False),
+    ]:
+        assert specs.has_path(specs.build(name, params)) == want
 
 
 @pytest.mark.parametrize(
     ("name", "params", "words"),
     [
-        ("taunorm", {}, r"unknown head 'taunorm' \(did you mean tau\?\); known are joint"),
-        ("xyz", {}, r"unknown head 'xyz'; known are joint, ncm, tau, logit-adjust, crt, lws$"),
+        ("taunorm", {}, r"unknown head 'taunorm' \(did you mean tau\?\); known"),
+        ("xyz", {}, r"unknown head 'xyz'; known are balanced-softmax, joint, .*, crt, lws$"),
         ("ctr", {}, r"unknown head 'ctr' \(did you mean crt\?\); known are"),
         ("crt", {"epoch": 3}, r"no parameter 'epoch' \(did you mean epochs\?\); it has solver, lr"),
         ("ncm", {"metric": "l1"}, r"metric must be one of: l2, cosine, dot\. Got 'l1' instead"),
@@ -52,8 +66,8 @@ def test_stage_one_and_seed_reach_the_heads_that_take_them() -> None:
         ("tau", {"tau": True}, r"tau must be a number\. Got True"),
         ("crt", {"epochs": "2.5"}, r"epochs must be a whole number\. Got '2.5'"),
         ("crt", {"epochs": "inf"}, r"epochs must be a whole number\. Got 'inf'"),
-        ("crt", {"epochs": "0"}, r"'epochs' parameter .* at least 1"),
-        ("crt", {"solver": "exact"}, r"solver must be one of: sgd\. Got 'exact'"),
+        ("crt", {"solver": "sgd", "epochs": "0"}, r"'epochs' parameter .* at least 1"),
+        ("crt", {"solver": "newton"}, r"solver must be one of: exact, sgd\. Got 'newton'"),
         ("ncm", {"keep_bias": True}, r"has no parameter 'keep_bias'"),
     ],
 )  # fmt: skip
@@ -66,13 +80,13 @@ def test_a_spec_is_refused_in_one_line(name: str, params: dict, words: str) -> N
 
 def test_description_fills_in_the_recipe() -> None:
     X, y = np.eye(4), [0, 0, 1, 1]
-    crt = specs.build("crt", {"batch": 2}).fit(X, y)
+    crt = specs.build("crt", {"solver": "sgd", "batch": 2}).fit(X, y)
 
     assert specs.describe(crt) == {
         "solver": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "batch": 2,
-        "epochs": 10, "per_class": 4, "n_steps": 200, "floored": True,
+        "epochs": 10, "per_class": 4, "n_steps": 200, "floored": True, "gradient": None,
     }  # fmt: skip
-    assert specs.describe(specs.build("lws"))["epochs"] == 5
+    assert specs.describe(specs.build("lws", {"solver": "sgd"}))["epochs"] == 5
     assert specs.describe(specs.build("tau", {"bias": "keep"})) == {"tau": 1.0, "bias": "keep"}
     assert specs.describe(specs.build("joint", weight=X)) == {}
     assert specs.describe(specs.build("ncm"))["transform"] == "cl2n"

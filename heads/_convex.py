@@ -1,0 +1,181 @@
+"""The weighted softmax objective, and its solution in well-conditioned coordinates.
+
+    sum_i u(y_i) CE(y_i, W x_i + b + base_i) + (weight_decay / 2) ||(W, b) - anchor||^2
+
+with a weight u for each class: 1 / (C n_c) is class-balanced sampling in expectation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from heads._arrays import row_blocks
+from heads._lbfgs import Found, minimise
+from heads._linear import softmax_error
+
+__all__ = ["Basis", "Problem", "class_weights", "principal_basis", "solve"]
+
+
+def class_weights(counts: Tensor, q: float = 0.0) -> Tensor:
+    """Return the weight of a row of each class (C,), float64: n_c^(q-1) / sum of n^q.
+
+    q = 0 is class-balanced, q = 1 natural sampling; a class without rows has weight 0.
+    """
+    n_c = counts.double()
+    present = n_c > 0
+    power = torch.where(present, n_c.clamp(min=1) ** q, 0.0)
+    return power / power.sum() / n_c.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Coordinates z = (x - centre) @ into, (r,); scores are z U^T + v.
+
+    W = U into^T and b = v - W centre.
+    """
+
+    centre: Tensor  # (D,)
+    into: Tensor  # (D, r)
+
+    def coordinates(self, feats: Tensor) -> Tensor:
+        """Return Z (n, r) like `feats` (n, D), in blocks."""
+        shift = self.centre @ self.into
+        out = feats.new_empty(len(feats), self.into.shape[1])
+        for rows in row_blocks(len(feats), feats.shape[1]):
+            torch.addmm(-shift, feats[rows], self.into, out=out[rows])
+        return out
+
+    def linear(self, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Return W (C, D) and b (C,) of a point (C, r + 1)."""
+        W = point[:, :-1] @ self.into.T
+        return W, point[:, -1] - W @ self.centre
+
+    def point(self, W: Tensor, b: Tensor) -> Tensor:
+        """Return the coordinates (C, r + 1) of W and b, where `into` has orthogonal columns."""
+        scale = self.into.square().sum(dim=0)
+        U = (W @ self.into) / scale
+        return torch.cat([U, (b + W @ self.centre).unsqueeze(1)], dim=1)
+
+    def metric(self) -> Tensor:
+        """Return K (r + 1, r + 1), float64, with ||(W, b)||^2 = trace(point K point^T)."""
+        into, centre = self.into.double(), self.centre.double()
+        shift = centre @ into
+        inner = into.T @ into + torch.outer(shift, shift)
+        top = torch.cat([inner, -shift.unsqueeze(1)], dim=1)
+        side = torch.cat([-shift, shift.new_ones(1)]).unsqueeze(0)
+        return torch.cat([top, side], dim=0)
+
+
+def principal_basis(
+    feats: Tensor, row_weight: Tensor, rank: int, floor: float, seed: int = 0
+) -> Basis:
+    """Return whitened principal directions of the weighted covariance of feats (n, D).
+
+    Directions come from a randomised range finder with two power iterations (Halko, Martinsson
+    and Tropp, SIAM Review 2011, algorithm 4.4), or from all D where `rank` is as large. Each is
+    divided by sqrt(variance + floor), so that directions of little variance are not blown up.
+    """
+    n, width = feats.shape
+    share = (row_weight / row_weight.sum()).to(feats.dtype)
+    centre = share @ feats
+
+    def covariance(directions: Tensor) -> Tensor:
+        """Multiply directions (D, k) by the covariance (D, D), never made."""
+        total = torch.zeros_like(directions)
+        for rows in row_blocks(n, width):
+            z = feats[rows] @ directions - centre @ directions
+            total += feats[rows].T @ (z * share[rows].unsqueeze(1))
+        return total
+
+    if rank + 32 < width:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(width, rank + 32, generator=generator).to(feats)
+        for _ in range(3):
+            drawn = torch.linalg.qr(covariance(drawn)).Q
+    else:
+        drawn = torch.eye(width, dtype=feats.dtype, device=feats.device)
+    inner = drawn.T @ covariance(drawn)
+    variance, turn = torch.linalg.eigh((inner + inner.T).double() / 2)
+    rank = min(rank, len(variance))
+    variance, turn = variance.flip(0)[:rank].clamp(min=0), turn.flip(1)[:, :rank]
+    scale = (variance + floor * variance.sum() / len(variance)).clamp(min=1e-30).rsqrt()
+    return Basis(centre, drawn @ (turn * scale).to(feats.dtype))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows in coordinates Z (n, r), labels (n,), class weights (C,), metric, and base logits."""
+
+    Z: Tensor
+    y_idx: Tensor
+    weights: Tensor
+    metric: Tensor
+    base: Callable[[slice], Tensor] | None = None  # logits (k, C) added to a block's
+
+    @cached_property
+    def moments(self) -> Tensor:
+        """Return the weighted second moment of each coordinate and of the constant, (r + 1,)."""
+        weight = self.weights[self.y_idx]
+        total = weight.new_zeros(self.Z.shape[1] + 1)
+        for rows in row_blocks(len(self.Z), self.Z.shape[1]):
+            total[:-1] += weight[rows].to(self.Z.dtype) @ self.Z[rows].square()
+        total[-1] = weight.sum()
+        return total
+
+    def value_and_gradient(self, point: Tensor, weight_decay: float) -> tuple[float, Tensor]:
+        """Return the objective at a point (C, r + 1) and its gradient there.
+
+        Products in the dtype of Z; losses, penalty and sums over blocks in float64.
+        """
+        U, v = point[:, :-1].to(self.Z.dtype), point[:, -1].to(self.Z.dtype)
+        loss = point.new_zeros((), dtype=torch.float64)
+        slope = torch.zeros_like(point, dtype=torch.float64)
+        for rows in row_blocks(len(self.Z), max(U.shape)):
+            block, target = self.Z[rows], self.y_idx[rows]
+            scores = torch.addmm(v, block, U.T)
+            if self.base is not None:
+                scores += self.base(rows)
+            losses, error = softmax_error(scores, target)
+            weight = self.weights[target]
+            loss += (losses * weight).sum()
+            error *= weight.to(error.dtype).unsqueeze(1)
+            slope[:, :-1] += error.T @ block
+            slope[:, -1] += error.sum(dim=0)
+        pull = weight_decay * (point.double() @ self.metric)
+        penalty = (pull * point).sum() / 2
+        return float(loss + penalty), (slope + pull).to(point.dtype)
+
+
+def solve(
+    problem: Problem,
+    start: Tensor,
+    weight_decay: float,
+    *,
+    most: int,
+    tolerance: float,
+    decrease: float = 0.0,
+) -> Found:
+    """Minimise from a start (C, r + 1) until no entry of the gradient exceeds `tolerance`."""
+    least = 1e-9 if problem.Z.dtype == torch.float32 else 1e-15
+    # Of a softmax over C classes that each take their share, the curvature in a coordinate is
+    # about its second moment / C; with the penalty's it conditions each column.
+    bend = problem.moments / len(start) + weight_decay * problem.metric.diagonal()
+    scale = bend.rsqrt().to(start.dtype)
+
+    def objective(scaled: Tensor) -> tuple[float, Tensor]:
+        value, slope = problem.value_and_gradient(scaled * scale, weight_decay)
+        return value, slope * scale
+
+    found = minimise(
+        objective,
+        start / scale,
+        lambda slope: float((slope / scale).abs().max()) <= tolerance,
+        most,
+        max(least, decrease),
+    )
+    return Found(found.point * scale, found.value, found.gradient / scale, found.evaluations)

@@ -1,0 +1,128 @@
+"""What the heads share that are solutions of a convex objective: one fit, and a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from heads._arrays import as_numpy, as_tensor, row_blocks
+from heads._base import Stage1Head
+from heads._checks import check_one_of
+from heads._exact import Fitted, Goal, optimum, path
+from heads._linear import linear_scores
+from heads.errors import HeadInputError
+from heads.metrics import evaluate
+
+__all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead"]
+
+ANCHORS = ("zero", "stage1")
+# Used where none is given and there is no validation split to choose it on.
+DEFAULT_WEIGHT_DECAY = 3e-3
+
+
+class ConvexHead(Stage1Head):
+    """A linear head that minimises weighted cross-entropy plus weight decay, exactly."""
+
+    weight_decay: float | None
+    anchor: Any
+
+    def fit_path(
+        self,
+        X: Any,
+        y: Any,
+        X_val: Any,
+        y_val: Any,
+        counts: ArrayLike,
+        many_above: int = 100,
+        few_below: int = 20,
+    ) -> list[dict[str, Any]]:
+        """Fit along the weight-decay path and keep what is best on a validation split.
+
+        The strongest weight decay wins whose `all` is within half a standard error of the best;
+        it is stored in the parameter `weight_decay`.
+
+        Parameters
+        ----------
+        X, y, X_val, y_val : arrays of shape (n, D), (n,), (m, D), (m,)
+            Labels 0..C-1.
+        counts : array of shape (C,)
+            Training rows of each class; with the thresholds as in `heads.metrics.shot_groups`.
+
+        Returns
+        -------
+        list of dict
+            {"weight_decay", "metrics"} of each point that was tried; metrics are those on the
+            validation split of the reduced problem's solution.
+        """
+        tried: list[dict[str, Any]] = []
+        groups = (counts, many_above, few_below)
+        self._fit_by(
+            X, y, partial(self._fit_path, as_tensor(X_val), as_numpy(y_val), groups, tried)
+        )
+        return tried
+
+    def _fit_path(
+        self,
+        held_out: Tensor,
+        labels: Any,
+        groups: Any,
+        tried: list[dict[str, Any]],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+    ) -> dict[str, Any]:
+        if len(np.asarray(groups[0])) != n_classes:
+            message = f"counts has {len(groups[0])} classes, but the labels have {n_classes}"
+            raise HeadInputError(message)
+
+        def score(W: Tensor, b: Tensor) -> float:
+            metrics = evaluate(labels, _predict(held_out, W, b), *groups)
+            tried.append({"metrics": metrics})
+            return float(metrics["all"] or 0)
+
+        def error(value: float) -> float:
+            return 0.5 * float(np.sqrt(value * (1 - value) / len(labels)))
+
+        goal = self._goal(feats, y_idx, n_classes)
+        found, chosen, points = path(feats, y_idx, n_classes, goal, score, error)
+        for point, entry in zip(points, tried, strict=True):
+            entry["weight_decay"] = point.weight_decay
+        self.weight_decay = chosen
+        return self._solved(found)
+
+    def _fit_exactly(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+        decay = DEFAULT_WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
+        goal = self._goal(feats, y_idx, n_classes)
+        return self._solved(optimum(feats, y_idx, n_classes, goal, decay))
+
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
+        """Return what is minimised."""
+        raise NotImplementedError
+
+    def _anchor_point(
+        self, anchor: str, feats: Tensor, y_idx: Tensor, n_classes: int
+    ) -> tuple[Tensor, Tensor] | None:
+        check_one_of(type(self).__name__, "anchor", anchor, ANCHORS)
+        return None if anchor == "zero" else self._stage1(feats, y_idx, n_classes)
+
+    def _solved(self, found: Fitted) -> dict[str, Any]:
+        return {
+            "weight_": found.W,
+            "bias_": found.b,
+            "n_steps_": found.evaluations,
+            "gradient_": found.gradient,
+        }
+
+
+def _predict(feats: Tensor, W: Tensor, b: Tensor) -> Any:
+    best: Callable[[slice], Tensor] = lambda rows: linear_scores(  # noqa: E731
+        feats[rows].to(W), W, b
+    ).argmax(dim=1)
+    blocks = row_blocks(len(feats), max(W.shape))
+    return torch.cat([best(rows) for rows in blocks]).cpu().numpy()

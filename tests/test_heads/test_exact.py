@@ -1,0 +1,236 @@
+"""Convex heads at their optimum: against references, scikit-learn, and the paths' promises."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from heads import (
+    BalancedSoftmax,
+    ClassifierRetraining,
+    LearnableWeightScaling,
+    LogitAdjustment,
+    NearestClassMean,
+    TauNorm,
+)
+from heads import _exact as exact
+from heads._convex import Problem, class_weights, principal_basis
+from heads._lbfgs import minimise
+from tests import reference
+from tests.test_heads.data import cloud
+
+
+def objective(head: object, data: object, W: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The class-balanced or balanced-softmax objective and its steepest slope, in float64."""
+    balanced = isinstance(head, ClassifierRetraining)
+    shift = 0 if balanced else np.log(data.counts / data.counts.sum())
+    weights = 1 / (6 * data.counts) if balanced else np.full(6, 1 / len(data.y))
+    anchor = (data.W, data.b) if head.anchor == "stage1" else (0 * data.W, 0 * data.b)
+    value, dW, db = reference.weighted_softmax(data.X, data.y, W, b, weights, shift)
+    decay = head.weight_decay
+    for part, zero in ((W, anchor[0]), (b, anchor[1])):
+        value += decay / 2 * ((part - zero) ** 2).sum()
+    dW, db = dW + decay * (W - anchor[0]), db + decay * (b - anchor[1])
+    return value, max(np.abs(dW).max(), np.abs(db).max())
+
+
+@pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax])
+@pytest.mark.parametrize("anchor", ["zero", "stage1"])
+@pytest.mark.parametrize("weight_decay", [1e-1, 1e-3])
+def test_the_gradient_vanishes_at_the_optimum(
+    rng: np.random.Generator, seed: int, kind: type, anchor: str, weight_decay: float
+) -> None:
+    data = cloud(rng)
+    head = kind(weight_decay=weight_decay, anchor=anchor, weight=data.W, bias=data.b)
+    head.fit(data.X, data.y)
+
+    assert head.gradient_ <= 1e-8
+    assert objective(head, data, head.weight_, head.bias_)[1] < 1e-6
+
+
+def test_the_optimum_is_that_of_scikit_learn(rng: np.random.Generator, seed: int) -> None:
+    data = cloud(rng)
+    padded = np.hstack([data.X, np.ones((len(data.X), 1))])
+    # Its objective is C sum_i u_i CE_i + ||theta||^2 / 2 with u_i = n / (6 n_c).
+    theirs = LogisticRegression(
+        C=1 / (5e-3 * len(padded)), class_weight="balanced", fit_intercept=False,
+        tol=1e-10, max_iter=5000,
+    ).fit(padded, data.y)  # fmt: skip
+    ours = ClassifierRetraining(weight_decay=5e-3).fit(data.X, data.y)
+
+    np.testing.assert_allclose(
+        np.hstack([ours.weight_, ours.bias_[:, None]]), theirs.coef_, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax])
+def test_float32_reaches_the_objective_of_float64(rng: np.random.Generator, kind: type) -> None:
+    data = cloud(rng)
+    fine = kind(weight_decay=1e-2, anchor="zero").fit(data.X, data.y)
+    coarse = kind(weight_decay=1e-2, anchor="zero").fit(data.X.astype("float32"), data.y)
+
+    assert coarse.weight_.dtype == np.float32
+    values = [
+        objective(h, data, h.weight_.astype(float), h.bias_.astype(float))[0]
+        for h in (fine, coarse)
+    ]
+    assert 0 <= values[1] - values[0] < 1e-7
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_lws_is_at_the_optimum_of_an_independent_solver(
+    rng: np.random.Generator, seed: int, dtype: str, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heads.lws.KEPT", 1 << 28 if kept else 1)
+    data = cloud(rng)
+    logits = data.X @ data.W.T + data.b
+    weights = 1 / (6 * data.counts)
+
+    def value(s: np.ndarray) -> float:
+        scores = logits * s
+        scores = scores - scores.max(axis=1, keepdims=True)
+        losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(len(scores)), data.y]
+        return float(weights[data.y] @ losses + 5e-4 / 2 * s @ s)
+
+    theirs = minimize(value, np.ones(6), method="BFGS", options={"gtol": 1e-7}).fun
+    head = LearnableWeightScaling(weight=data.W, bias=data.b)
+    head.fit(data.X.astype(dtype), data.y)
+
+    assert value(head.scale_.astype(float)) <= theirs + 1e-7
+    assert head.gradient_ <= (1e-6 if dtype == "float64" else 1e-3)
+    sgd = LearnableWeightScaling("sgd", weight=data.W, bias=data.b).fit(data.X, data.y)
+    assert value(head.scale_.astype(float)) <= value(sgd.scale_)
+
+
+def test_weights_are_those_of_the_samplers() -> None:
+    counts = torch.tensor([8, 2, 0, 1])
+    n_c = counts.double()
+
+    torch.testing.assert_close(class_weights(counts) * n_c, torch.tensor([1, 1, 0, 1]).double() / 3)
+    torch.testing.assert_close(class_weights(counts, 1.0) * n_c, n_c / 11)
+    root = n_c.sqrt()
+    torch.testing.assert_close(class_weights(counts, 0.5) * n_c, root / root.sum())
+
+
+@pytest.mark.parametrize("rank", [3, 20])
+def test_coordinates_keep_scores_norms_and_gradients(rng: np.random.Generator, rank: int) -> None:
+    X = torch.from_numpy(rng.normal(size=(300, 60)) * np.linspace(3, 0.1, 60) + 1)
+    y, weights = torch.from_numpy(rng.integers(0, 5, 300)), torch.full((5,), 1 / 300)
+    basis = principal_basis(X, weights[y], rank, 0.0)
+    problem = Problem(basis.coordinates(X), y, weights.double(), basis.metric())
+    point = torch.from_numpy(rng.normal(size=(5, rank + 1)))
+    W, b = basis.linear(point)
+    want, _, _ = reference.weighted_softmax(X, y.numpy(), W.numpy(), b.numpy(), weights.numpy(), 0)
+    want += 0.05 * float(W.square().sum() + b.square().sum())
+
+    value, slope = problem.value_and_gradient(point, 0.1)
+
+    assert value == pytest.approx(want, rel=1e-6)
+    torch.testing.assert_close(basis.point(W, b), point)
+    nudge = torch.from_numpy(rng.normal(size=point.shape)) * 1e-5
+    ahead, behind = (problem.value_and_gradient(p, 0.1)[0] for p in (point + nudge, point - nudge))
+    assert (ahead - behind) / 2 == pytest.approx(float((slope * nudge).sum()), rel=1e-5)
+    covariance = torch.cov(basis.coordinates(X).T, correction=0)
+    torch.testing.assert_close(covariance, torch.eye(rank).double(), atol=1e-6, rtol=0)
+
+
+def test_minimise_finds_the_minimum_of_a_quadratic(rng: np.random.Generator, seed: int) -> None:
+    A = torch.from_numpy(rng.normal(size=(30, 12)))
+    target = torch.from_numpy(rng.normal(size=30))
+
+    def quadratic(x: torch.Tensor) -> tuple[float, torch.Tensor]:
+        rest = A @ x - target
+        return float(rest @ rest / 2), A.T @ rest
+
+    found = minimise(quadratic, torch.zeros(12).double(), lambda g: float(g.norm()) < 1e-9, 200)
+
+    torch.testing.assert_close(found.point, torch.linalg.lstsq(A, target[:, None]).solution[:, 0])
+    assert found.evaluations < 100
+    assert minimise(quadratic, found.point, lambda g: False, 7).evaluations <= 7
+
+
+@pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax])
+@pytest.mark.parametrize("small", [True, False])
+def test_the_path_is_best_where_it_says(
+    rng: np.random.Generator, kind: type, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not small:
+        monkeypatch.setattr(exact, "SMALL", 0)
+        monkeypatch.setattr(exact, "LAST_EVALUATIONS", 300)
+    data = cloud(rng, width=8)
+    head = kind()
+    tried = head.fit_path(data.X, data.y, data.X_test, data.y_test, data.counts)
+
+    scores = {point["weight_decay"]: point["metrics"]["all"] for point in tried}
+    assert head.weight_decay in scores
+    slack = 0.5 * np.sqrt(max(scores.values()) * (1 - max(scores.values())) / len(data.y_test))
+    good = [decay for decay, score in scores.items() if score >= max(scores.values()) - slack]
+    assert head.weight_decay == max(good)
+    alone = kind(weight_decay=head.weight_decay).fit(data.X, data.y)
+    np.testing.assert_allclose(head.weight_, alone.weight_, atol=1e-4)
+    assert type(head.gradient_) is float
+
+
+def test_what_does_not_belong_together_is_refused(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    with pytest.raises(ValueError, match="lr, epochs belong to solver='sgd', not to 'exact'"):
+        ClassifierRetraining(lr=0.1, epochs=3).fit(data.X, data.y)
+    with pytest.raises(ValueError, match="anchor='stage1' belongs to solver='exact'"):
+        ClassifierRetraining("sgd", anchor="stage1").fit(data.X, data.y)
+    with pytest.raises(ValueError, match="counts the balance twice"):
+        BalancedSoftmax(sampling="class").fit(data.X, data.y)
+    with pytest.raises(ValueError, match="'anchor' .* must be one of: zero, stage1"):
+        ClassifierRetraining(anchor="one").fit(data.X, data.y)
+    with pytest.raises(ValueError, match="'weight_decay' .* above 0"):
+        ClassifierRetraining(weight_decay=0).fit(data.X, data.y)
+
+
+def test_balanced_softmax_starts_from_stage_one_where_there_is_one(
+    rng: np.random.Generator,
+) -> None:
+    data = cloud(rng)
+    strong = BalancedSoftmax(weight_decay=1e4, weight=data.W, bias=data.b).fit(data.X, data.y)
+
+    np.testing.assert_allclose(strong.weight_, data.W, atol=1e-3)
+
+
+def test_logit_adjustment_subtracts_the_log_prior(rng: np.random.Generator, seed: int) -> None:
+    data = cloud(rng)
+    head = LogitAdjustment(0.7, data.W, data.b).fit(data.X, data.y)
+    want = data.X_test @ data.W.T + data.b - 0.7 * np.log(data.counts / data.counts.sum())
+
+    np.testing.assert_allclose(head.decision_function(data.X_test), want, atol=1e-12)
+    W, b = head.linear()
+    np.testing.assert_allclose(data.X_test @ W.T + b, want, atol=1e-12)
+    np.testing.assert_array_equal(
+        head.predict(data.X_test),
+        reference.adjusted_winners(data.X_test, data.W, data.b, data.counts, 0.7),
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "grid"),
+    [
+        (TauNorm(), {"tau": [0.0, 1.0]}),
+        (LogitAdjustment(), {"tau": [0.0, 1.0]}),
+        (ClassifierRetraining(), {"weight_decay": [1e-1, 1e-3]}),
+        (BalancedSoftmax(), {"weight_decay": [1e-1, 1e-3]}),
+        (LearnableWeightScaling(), {"weight_decay": [1e-1, 1e-3]}),
+        (NearestClassMean(), {"transform": ["un", "cl2n"]}),
+    ],
+)
+def test_grid_search_and_pipelines_work(
+    rng: np.random.Generator, head: object, grid: dict[str, list[object]]
+) -> None:
+    data = cloud(rng)
+    pipeline = make_pipeline(StandardScaler(), head)
+    name = type(head).__name__.lower()
+    search = GridSearchCV(pipeline, {f"{name}__{key}": value for key, value in grid.items()}, cv=2)
+    search.fit(data.X_test, data.y_test)
+
+    assert search.score(data.X_test, data.y_test) > 0.5
