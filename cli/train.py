@@ -21,10 +21,7 @@ __all__ = ["command", "config_for", "shot_metrics"]
 
 @click.command()
 @options.data
-@click.option(
-    "--backbone", metavar="NAME",
-    help="A timm model, as resnet18 or resnext50_32x4d, or tiny-cnn for small images.",
-)  # fmt: skip
+@options.backbone
 @options.out
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images per step.")
@@ -38,8 +35,11 @@ __all__ = ["command", "config_for", "shot_metrics"]
     help="instance, class, sqrt, progressive, reversed, class-aware, or q=NUMBER: class j is "
     "drawn with p_j proportional to n_j^q.",
 )  # fmt: skip
-@click.option("--image-size", type=click.IntRange(min=8), help="Side in pixels.")
-@click.option("--pretrained", is_flag=True, default=None, help="Start from published weights.")
+@options.image_size
+@options.mean
+@options.std
+@options.pretrained
+@options.weights
 @options.seed
 @options.device
 @options.workers

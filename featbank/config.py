@@ -10,10 +10,11 @@ from featbank.errors import InputError
 from featbank.names import require_known
 from featbank.sampling import check_strategy
 
-__all__ = ["OPTIMIZERS", "PRESETS", "SCHEDULES", "TrainConfig"]
+__all__ = ["AUGMENTATIONS", "OPTIMIZERS", "PRESETS", "SCHEDULES", "TrainConfig"]
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("step", "epoch")
+AUGMENTATIONS = ("auto", "resized-crop", "pad-crop")
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,15 @@ class TrainConfig:
         Processes that decode images; changes no result.
     amp, channels_last
         bfloat16 autocast and memory layout on CUDA; a CPU ignores both.
-    pretrained
-        Start from the backbone's published weights.
-    image_size
-        Side in pixels; the backbone's own (for ``tiny-cnn`` the data's) when None.
+    pretrained, weights
+        Start from the backbone's published weights, or from those in a file.
+    image_size, mean, std
+        Side in pixels, and what normalises the channels; the backbone's own when None (for
+        ``tiny-cnn`` the data's side).
+    augment
+        ``resized-crop`` with colour jitter (Kang et al.), ``pad-crop`` (4 pixels of padding, a
+        random crop, mirrored: He et al., 2016, section 4.2), or ``auto``: the latter for small
+        photographs of one size.
     """
 
     backbone: str = "resnet18"
@@ -60,11 +66,16 @@ class TrainConfig:
     amp: bool = True
     channels_last: bool = True
     pretrained: bool = False
+    weights: str | None = None
     image_size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    augment: str = "auto"
 
     def __post_init__(self) -> None:
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
+        require_known("augmentation", self.augment, AUGMENTATIONS)
         check_strategy(self.sampler)
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 2, "at least 2, for batch normalisation")
@@ -74,6 +85,11 @@ class TrainConfig:
         self._require("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "less than epochs")
         self._require("workers", self.workers >= 0, "0 or more")
         self._require("seed", self.seed >= 0, "0 or more")
+        self._require("weights", not (self.weights and self.pretrained), "left out with pretrained")
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            self._require(name, value is None or len(value) == 3, "three numbers")
+        self._require("std", self.std is None or min(self.std) > 0, "above 0")
         self._require("image_size", self.image_size is None or self.image_size >= 8, "at least 8")
 
     def _require(self, name: str, good: bool, expected: str) -> None:
@@ -83,14 +99,18 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the choices by name."""
-        return asdict(self)
+        record = asdict(self)
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in record.items()}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> TrainConfig:
         """Return the choices that `to_json` gave; names of a later version are refused."""
         for name in record:
             require_known("training setting", name, [field.name for field in fields(cls)])
-        return cls(**record)
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
+        }
+        return cls(**values)
 
 
 # Settings that suit a data set too small for the defaults, by the data set's name.

@@ -14,14 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from featbank.backbones import TINY_CNN, build_model, find_classifier, input_spec
+from featbank.backbones import (
+    TINY_CNN,
+    build_model,
+    classifier_names,
+    find_classifier,
+    input_spec,
+)
 from featbank.checkpoint import BEST, LAST, Checkpoint
 from featbank.config import TrainConfig
 from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader, train_batches
 from featbank.data.transforms import InputSpec, eval_transform, train_transform
 from featbank.data.types import ImageData
 from featbank.device import autocast, device_name, one_thread, resolve_device
-from featbank.errors import DamagedError, InputError
+from featbank.errors import InputError
 from featbank.optim import (
     learning_rate,
     make_optimizer,
@@ -34,8 +40,9 @@ from featbank.provenance import data_record, versions
 from featbank.rng import derive_seed, isolated_torch
 from featbank.runs import clear_run, open_run, save_epoch, save_settings
 from featbank.sampling import epoch_indices
+from featbank.weights import load_file, load_weights, read_weights
 
-__all__ = ["Metrics", "load_weights", "train"]
+__all__ = ["Metrics", "train"]
 
 _Ints = NDArray[np.int64]
 
@@ -97,10 +104,12 @@ def train(
     """
     began = time.monotonic()
     run, where = Path(out), resolve_device(device)
-    spec = input_spec(config.backbone, config.image_size, data.native_size)
+    spec = input_spec(
+        config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
+    )
     identity = _identity(data, data_spec, config, spec)
     previous = open_run(run, identity, resume=resume, overwrite=overwrite)
-    session = _start(data, config, spec, identity, where, previous)
+    session = _start(data, config, spec, identity, where, previous, reporter)
     if previous is None:
         clear_run(run)
     else:
@@ -141,16 +150,6 @@ def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, 
     }
 
 
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load a checkpoint's tensors into a model, every one of them, or say that they do not fit."""
-    try:
-        model.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        message = f"{source} does not fit its own backbone (another timm version?): {reason}"
-        raise DamagedError(message) from error
-
-
 def _start(
     data: ImageData,
     config: TrainConfig,
@@ -158,11 +157,15 @@ def _start(
     identity: Mapping[str, Any],
     device: torch.device,
     previous: Checkpoint | None,
+    reporter: Reporter,
 ) -> _Session:
     """Build the network and its optimiser, new or as a checkpoint left them."""
     fresh = config.pretrained and previous is None
     n_classes = len(data.class_names)
     model = build_model(config.backbone, n_classes, spec.size, seed=config.seed, pretrained=fresh)
+    if config.weights is not None and previous is None:
+        weights, heads = read_weights(config.weights), classifier_names(config.backbone)
+        reporter.say(str(load_file(model, weights, config.backbone, heads)))
     begun = {"layer": find_classifier(model, spec.size), "epoch": 0, "history": [], "best": None}
     if previous is not None:
         load_weights(model, previous.model, "the checkpoint")
@@ -197,7 +200,7 @@ class _Session:
             "workers": config.workers,
             "pin": device.type == "cuda",
         }
-        transform = train_transform(spec, data.photographs)
+        transform = train_transform(spec, data.photographs, pad_crop=_pad_crop(config, data, spec))
         self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
         if "val" in data.splits:
             self.eval_plan.batches = eval_batches(len(data.splits["val"]), config.batch_size)
@@ -284,6 +287,12 @@ class _Session:
                 predictions[batch.rows] = logits.argmax(dim=1).cpu().numpy()
         found = metrics(split.labels, predictions, self.data.counts)
         return {name: None if value is None else float(value) for name, value in found.items()}
+
+
+def _pad_crop(config: TrainConfig, data: ImageData, spec: InputSpec) -> bool:
+    """Whether training images are cropped out of a padded border."""
+    small = data.photographs and data.native_size == spec.size
+    return config.augment == "pad-crop" or (config.augment == "auto" and small)
 
 
 def _refuse_bad(batch: Batch) -> None:
