@@ -67,7 +67,8 @@ json_to = click.option(
 quiet = click.option("--quiet", is_flag=True, help="No progress, only the result.")
 data = click.option(
     "--data", required=True, metavar="SPEC",
-    help="Data set: digits-lt, or imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE].",
+    help="Data set: digits-lt, cifar10-lt:root=DIR, cifar100-lt:root=DIR, imagefolder:root=DIR, "
+    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md has their keys.",
 )  # fmt: skip
 workers = click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True,

@@ -157,6 +157,9 @@ def _open(
 def _data_of(checkpoint: Checkpoint, data: ImageData | None) -> ImageData:
     """Return the images to extract, which must have the checkpoint's classes."""
     record = checkpoint.record
+    if data is None and "name" not in record["data_spec"]:
+        message = "this training's images came from Python, and not by a name: give data again"
+        raise InputError(message)
     images = open_data(**record["data_spec"]) if data is None else data
     if list(images.class_names) != record["class_names"]:
         message = (

@@ -40,9 +40,10 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def data_record(data: ImageData) -> dict[str, Any]:
-    """Return name and split digests of a data set; no path, so a moved one is still the same."""
+    """Return name, split digests and what drew the splits; no path: a moved one is the same."""
     lists = {name: rows_digest(split) for name, split in data.splits.items()}
-    return {"name": data.name, "lists": lists}
+    drawn = {"settings": dict(data.settings)} if data.settings else {}
+    return {"name": data.name, "lists": lists, **drawn}
 
 
 def transform_record(transform: Transform) -> dict[str, str]:
