@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,14 +33,14 @@ __all__ = [
 
 
 def three_numbers(
-    _ctx: click.Context, param: click.Parameter, text: str | None
+    _ctx: click.Context, param: click.Parameter, text: Any
 ) -> tuple[float, ...] | None:
-    """Parse ``0.5,0.5,0.5``, one number for each channel."""
+    """Parse ``0.5,0.5,0.5``, one number for each channel, or a list of a YAML file."""
     if text is None:
         return None
     try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
+        numbers = tuple(float(part) for part in (text.split(",") if text == str(text) else text))
+    except (TypeError, ValueError):
         numbers = ()
     if len(numbers) != 3 or not all(abs(number) < 1e6 for number in numbers):
         message = f"--{param.name} wants three numbers as 0.5,0.5,0.5; got {text!r}"
@@ -113,10 +114,10 @@ image_size = click.option(
     "--image-size", type=click.IntRange(min=8), help="Side in pixels.  [default: the backbone's]"
 )
 mean = click.option(
-    "--mean", metavar="R,G,B", callback=three_numbers,
+    "--mean", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
     help="Subtracted from the channels, which are in [0, 1].  [default: the backbone's]",
 )  # fmt: skip
 std = click.option(
-    "--std", metavar="R,G,B", callback=three_numbers,
+    "--std", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
     help="What the channels are then divided by.  [default: the backbone's]",
 )  # fmt: skip

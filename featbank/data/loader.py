@@ -130,7 +130,9 @@ def eval_batches(n_rows: int, batch_size: int) -> list[list[Key]]:
 
 
 def _leave_signals_to_the_parent(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a cluster's SIGTERM reach the whole group; workers end when the parent does.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
 
 
 def image_loader(
