@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from featbank.progress import Reporter
+    from featbank.progress import Advance, Reporter
 
 __all__ = ["reporter"]
 
@@ -36,7 +36,7 @@ class BarReporter:
         click.echo(line, err=True)
 
     @contextmanager
-    def track(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
         """Show one piece of work."""
         from rich.console import Console
         from rich.progress import (
@@ -60,10 +60,16 @@ class BarReporter:
             MofNCompleteColumn(),
             Rate(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(label, total=total)
-            yield lambda count: progress.advance(task, count)
+            task = progress.add_task(label, total=total, note="")
+
+            def advance(count: int, note: str = "") -> None:
+                shown = note or progress.tasks[task].fields["note"]
+                progress.update(task, advance=count, note=shown)
+
+            yield advance
 
 
 class LineReporter:
@@ -74,12 +80,12 @@ class LineReporter:
         click.echo(line, err=True)
 
     @contextmanager
-    def track(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
         """Count one piece of work."""
         started = shown = time.monotonic()
         done = 0
 
-        def advance(count: int) -> None:
+        def advance(count: int, note: str = "") -> None:
             nonlocal done, shown
             done += count
             now = time.monotonic()
@@ -87,6 +93,7 @@ class LineReporter:
                 shown = now
                 rate = done / (now - started)
                 left = (total - done) / rate
-                self.say(f"{label}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left")
+                line = f"{label}: {done}/{total} {unit}, {rate:.0f}/s, {left:.0f} s left"
+                self.say(f"{line}, {note}" if note else line)
 
         yield advance

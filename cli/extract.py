@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,16 +12,25 @@ from cli._progress import reporter
 from cli._show import write_json
 from cli.specs import parse_spec
 
+if TYPE_CHECKING:
+    from featbank.frozen import Foundation
+
 __all__ = ["command"]
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path), required=False)
 @options.out
 @click.option(
     "--data", metavar="SPEC",
-    help="Images to extract instead of those that were trained on; the same classes.",
+    help="Images to extract: needed with --backbone; else instead of those that were trained on.",
 )  # fmt: skip
+@options.backbone
+@options.pretrained
+@options.weights
+@options.image_size
+@options.mean
+@options.std
 @click.option(
     "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
     help="Of a training's folder, the checkpoint best on val or the last.",
@@ -42,9 +52,15 @@ __all__ = ["command"]
 @options.json_to
 @options.quiet
 def command(
-    run: Path,
+    run: Path | None,
     out: Path,
     data: str | None,
+    backbone: str | None,
+    pretrained: bool | None,
+    weights: Path | None,
+    image_size: int | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     which: str,
     dtype: str,
     amp: bool,
@@ -62,13 +78,20 @@ def command(
     RUN is a training's folder or one checkpoint file. Features are those that the last linear
     layer sees, in eval mode; that layer goes into the bank beside them. Interrupted, the same
     command goes on where it stopped.
+
+    Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
+    network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.
     """
     from featbank.data import open_data
     from featbank.extract import extract
 
+    given = {
+        "weights": weights, "pretrained": pretrained, "image_size": image_size,
+        "mean": mean, "std": std,
+    }  # fmt: skip
     spec = parse_spec(data) if data else None
     summary = extract(
-        run,
+        source_of(run, backbone, given),
         out,
         which=which,
         data=open_data(spec.name, spec.params) if spec else None,
@@ -89,4 +112,25 @@ def command(
         click.echo(f"{out} is up to date: every byte checked, nothing to do ({rows})")
         return
     skipped = sum(summary["skipped"].values())
-    click.echo(f"{out}: {rows}; {summary['dim']} features a row; {skipped} images left out")
+    kind = "a classifier" if summary["classifier"] else "no stage-1 classifier"
+    click.echo(f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out")
+
+
+def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:
+    """Return the training that is meant, or the backbone that was trained elsewhere."""
+    from featbank.frozen import Foundation
+
+    named = {name: value for name, value in given.items() if value is not None}
+    if backbone is None:
+        if run is None:
+            message = "give RUN, or --backbone NAME with --pretrained or --weights FILE"
+            raise click.UsageError(message)
+        if named:
+            option = next(iter(named)).replace("_", "-")
+            message = f"--{option} goes with --backbone, not with a training's RUN"
+            raise click.UsageError(message)
+        return run
+    if run is not None:
+        message = f"give RUN or --backbone, not both (got {run} and {backbone})"
+        raise click.UsageError(message)
+    return Foundation(backbone, **named)

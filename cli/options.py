@@ -3,26 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 __all__ = [
+    "backbone",
     "bank",
     "batch_size",
     "data",
     "device",
     "dtype",
+    "image_size",
     "json_to",
+    "mean",
     "on_bad_image",
     "out",
     "overwrite",
+    "pretrained",
     "quiet",
     "report",
     "seed",
     "select",
     "shots",
+    "std",
+    "weights",
     "workers",
 ]
+
+
+def three_numbers(
+    _ctx: click.Context, param: click.Parameter, text: Any
+) -> tuple[float, ...] | None:
+    """Parse ``0.5,0.5,0.5``, one number for each channel, or a list of a YAML file."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in (text.split(",") if text == str(text) else text))
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != 3 or not all(abs(number) < 1e6 for number in numbers):
+        message = f"--{param.name} wants three numbers as 0.5,0.5,0.5; got {text!r}"
+        raise click.UsageError(message)
+    return numbers
+
 
 bank = click.argument("bank", type=click.Path(path_type=Path))
 out = click.option(
@@ -44,7 +68,8 @@ json_to = click.option(
 quiet = click.option("--quiet", is_flag=True, help="No progress, only the result.")
 data = click.option(
     "--data", required=True, metavar="SPEC",
-    help="Data set: digits-lt, or imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE].",
+    help="Data set: digits-lt, cifar10-lt:root=DIR, cifar100-lt:root=DIR, imagefolder:root=DIR, "
+    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md has their keys.",
 )  # fmt: skip
 workers = click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True,
@@ -71,4 +96,28 @@ report = click.option(
 shots = click.option(
     "--shots", metavar="MANY,FEW",
     help="Classes with more than MANY training rows are many, with fewer than FEW few.",
+)  # fmt: skip
+backbone = click.option(
+    "--backbone", metavar="NAME",
+    help="A timm model, as resnext50_32x4d or vit_base_patch14_dinov2; or cifar-resnet32, "
+    "resnet10, resnext152_32x4d, tiny-cnn.",
+)  # fmt: skip
+pretrained = click.option(
+    "--pretrained", is_flag=True, default=None, help="Start from the backbone's published weights."
+)
+weights = click.option(
+    "--weights", type=click.Path(path_type=Path), metavar="FILE",
+    help="Start from a file: safetensors, torch.save, or the paper code's "
+    "final_model_checkpoint.pth.",
+)  # fmt: skip
+image_size = click.option(
+    "--image-size", type=click.IntRange(min=8), help="Side in pixels.  [default: the backbone's]"
+)
+mean = click.option(
+    "--mean", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
+    help="Subtracted from the channels, which are in [0, 1].  [default: the backbone's]",
+)  # fmt: skip
+std = click.option(
+    "--std", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
+    help="What the channels are then divided by.  [default: the backbone's]",
 )  # fmt: skip

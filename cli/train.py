@@ -19,12 +19,58 @@ if TYPE_CHECKING:
 __all__ = ["command", "config_for", "shot_metrics"]
 
 
+def read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
+    """Take a YAML file's values for the options that the command line does not give."""
+    if path is None:
+        return
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        message = f"cannot read --config {path}: {' '.join(str(error).split())}"
+        raise click.UsageError(message) from error
+    if not isinstance(content, dict):
+        message = f"--config {path} must be a mapping of options, as a run's run.yaml"
+        raise click.UsageError(message)
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    known = {param.name for param in ctx.command.params} - {"config"}
+    for name in values:
+        if name not in known:
+            message = f"--config {path}: train has no option {name!r}"
+            raise click.UsageError(message)
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def whole_numbers(
+    _ctx: click.Context, param: click.Parameter, value: object
+) -> tuple[int, ...] | None:
+    """Parse ``160,180``, or a list of a YAML file."""
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        return tuple(int(part) for part in parts)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        message = f"--{param.name} wants whole numbers as 160,180; got {value!r}"
+        raise click.UsageError(message) from None
+
+
 @click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), metavar="FILE", is_eager=True,
+    expose_value=False, callback=read_config,
+    help="YAML file of these options, as every run writes into its run.yaml; options given beside "
+    "it win.",
+)  # fmt: skip
 @options.data
 @click.option(
-    "--backbone", metavar="NAME",
-    help="A timm model, as resnet18 or resnext50_32x4d, or tiny-cnn for small images.",
+    "--preset", metavar="NAME",
+    help="A published recipe (docs/training.md): imagenet-lt-resnext50 (Kang et al., ICLR 2020: "
+    "90 epochs, batch 512, rate 0.2, cosine) or cifar100-lt-resnet32 (Cao et al., NeurIPS 2019: "
+    "200 epochs, batch 128, rate 0.1, x0.01 at 160 and 180).",
 )  # fmt: skip
+@options.backbone
 @options.out
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Images per step.")
@@ -38,8 +84,33 @@ __all__ = ["command", "config_for", "shot_metrics"]
     help="instance, class, sqrt, progressive, reversed, class-aware, or q=NUMBER: class j is "
     "drawn with p_j proportional to n_j^q.",
 )  # fmt: skip
-@click.option("--image-size", type=click.IntRange(min=8), help="Side in pixels.")
-@click.option("--pretrained", is_flag=True, default=None, help="Start from published weights.")
+@click.option(
+    "--schedule", type=click.Choice(["step", "epoch", "milestones"]),
+    help="Cosine moved each step or each epoch, or a factor at each of --milestones.",
+)  # fmt: skip
+@click.option(
+    "--milestones", metavar="EPOCHS", callback=whole_numbers, type=click.UNPROCESSED,
+    help="Epochs after which the rate is multiplied by --decay, as 160,180.",
+)  # fmt: skip
+@click.option("--decay", type=float, help="Factor at a milestone.")
+@click.option(
+    "--augment", type=click.Choice(["auto", "resized-crop", "pad-crop"]),
+    help="How training images are varied; auto pads and crops small photographs.",
+)  # fmt: skip
+@options.image_size
+@options.mean
+@options.std
+@options.pretrained
+@options.weights
+@click.option("--amp/--no-amp", default=None, help="bfloat16 autocast on CUDA.  [default: on]")
+@click.option(
+    "--channels-last/--no-channels-last", default=None, help="Layout on CUDA.  [default: on]"
+)
+@click.option("--compile/--no-compile", default=None, help="Run through torch.compile.")
+@click.option(
+    "--checkpoint-every", metavar="N|Nm",
+    help="Save within an epoch every N steps, or every N minutes as 10m.  [default: 10m]",
+)  # fmt: skip
 @options.seed
 @options.device
 @options.workers
@@ -49,6 +120,7 @@ __all__ = ["command", "config_for", "shot_metrics"]
 @options.quiet
 def command(
     data: str,
+    preset: str | None,
     out: Path,
     device: str,
     resume: bool,
@@ -61,7 +133,8 @@ def command(
 
     Options that are left out take the published ImageNet-LT recipe (90 epochs of SGD at rate 0.1,
     batch 256), or for digits-lt one that suits its size. Every epoch is validated by shot group
-    where there is a val split, and the best one is kept beside the last.
+    where there is a val split, and the best one is kept beside the last. Interrupted by Ctrl-C or
+    SIGTERM it saves after the step under way; --resume goes on to the same bits on a CPU.
     """
     from featbank.data import open_data
     from featbank.train import train
@@ -71,7 +144,7 @@ def command(
     summary = train(
         images,
         {"name": spec.name, "params": spec.params},
-        config_for(spec, settings),
+        config_for(spec, settings, preset),
         out,
         device=device,
         metrics=shot_metrics(images.shots),
@@ -83,12 +156,18 @@ def command(
         click.echo(line(summary))
 
 
-def config_for(data: Spec, settings: dict[str, Any]) -> TrainConfig:
-    """Return the data set's preset with the settings that were given."""
-    from featbank.config import PRESETS, TrainConfig
+def config_for(data: Spec, settings: dict[str, Any], preset: str | None = None) -> TrainConfig:
+    """Return the recipe that is named, or the data set's, with the settings that were given."""
+    from featbank.config import PRESETS, RECIPES, TrainConfig
+    from featbank.names import require_known
 
+    if preset is not None:
+        require_known("preset", preset, RECIPES)
+    base = PRESETS.get(data.name, TrainConfig()) if preset is None else RECIPES[preset]
     given = {name: value for name, value in settings.items() if value is not None}
-    return dataclasses.replace(PRESETS.get(data.name, TrainConfig()), **given)
+    if given.get("weights") is not None:
+        given["weights"] = str(given["weights"])
+    return dataclasses.replace(base, **given)
 
 
 def shot_metrics(shots: Any) -> Any:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from featbank.data.transforms import InputSpec
 from featbank.errors import InputError
+from featbank.hub import require_fetchable
 from featbank.names import require_known
+from featbank.networks import NETWORKS, TinyCNN
 from featbank.rng import derive_seed, isolated_torch, torch_generator
 
 __all__ = [
@@ -19,6 +21,8 @@ __all__ = [
     "Split",
     "TinyCNN",
     "build_model",
+    "classifier_names",
+    "feature_width",
     "find_classifier",
     "input_spec",
     "split_classifier",
@@ -26,44 +30,14 @@ __all__ = [
 
 TINY_CNN = "tiny-cnn"
 _TINY_SIDE = 32
-_HALF = (0.5, 0.5, 0.5)
-
-
-class TinyCNN(nn.Module):
-    """A small network for 8x8 to 32x32 images: six 3x3 convolutions, 64 features."""
-
-    def __init__(self, n_classes: int, width: int = 16) -> None:
-        super().__init__()
-        self.stem = _conv(3, width)
-        self.stages = nn.Sequential(
-            _conv(width, width),
-            _conv(width, 2 * width, stride=2),
-            _conv(2 * width, 2 * width),
-            _conv(2 * width, 4 * width, stride=2),
-            _conv(4 * width, 4 * width),
-        )
-        self.classifier = nn.Linear(4 * width, n_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (N, C) of images (N, 3, S, S)."""
-        logits: Tensor = self.classifier(self.stages(self.stem(images)).mean(dim=(2, 3)))
-        return logits
-
-
-def _conv(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(n_out),
-        nn.ReLU(inplace=True),
-    )
 
 
 def _require_backbone(name: str) -> None:
-    """Raise `InputError` with near names unless the name is tiny-cnn or timm's."""
-    import timm  # a second to import; a tiny-cnn need not wait
+    """Raise `InputError` with near names unless the name is one of ours or of timm's."""
+    import timm  # a second to import; a network of ours need not wait
 
-    if name != TINY_CNN and not timm.is_model(name):
-        require_known("backbone", name, [TINY_CNN, *timm.list_models()])
+    if name not in NETWORKS and not timm.is_model(name):
+        require_known("backbone", name, [*NETWORKS, *timm.list_models()])
 
 
 def _timm_config(name: str) -> Any:
@@ -79,7 +53,14 @@ def _timm_config(name: str) -> Any:
     return found or timm.models.PretrainedCfg()  # ImageNet's, for a model without weights
 
 
-def input_spec(name: str, image_size: int | None, native_size: int | None) -> InputSpec:
+def input_spec(
+    name: str,
+    image_size: int | None,
+    native_size: int | None,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> InputSpec:
     """Return what a backbone wants to see.
 
     Parameters
@@ -90,17 +71,29 @@ def input_spec(name: str, image_size: int | None, native_size: int | None) -> In
         Side that the user asks for, or None.
     native_size
         Side of the data set's images where all have one; only ``tiny-cnn`` follows it.
+    mean, std
+        Of each channel, where the user gives them; else the backbone's own.
     """
-    if name == TINY_CNN:
-        return InputSpec(image_size or native_size or _TINY_SIDE, mean=_HALF, std=_HALF)
+    if name in NETWORKS:
+        own = NETWORKS[name]
+        size = image_size or own.size or native_size or _TINY_SIDE
+        return InputSpec(size, mean=mean or own.mean, std=std or own.std, crop=own.crop)
     config = _timm_config(name)
     return InputSpec(
         size=image_size or config.input_size[-1],
-        mean=tuple(config.mean),
-        std=tuple(config.std),
+        mean=mean or tuple(config.mean),
+        std=std or tuple(config.std),
         interpolation=config.interpolation,
         crop=config.crop_pct or 1.0,
     )
+
+
+def classifier_names(name: str) -> tuple[str, ...]:
+    """Return the names of the layers that are a backbone's classifier; none where it has none."""
+    if name in NETWORKS:
+        return NETWORKS[name].heads
+    found = _timm_config(name).classifier or ()
+    return (found,) if isinstance(found, str) else tuple(found)
 
 
 def build_model(
@@ -108,30 +101,34 @@ def build_model(
 ) -> nn.Module:
     """Return a network with `n_classes` logits, on the CPU, initialised from `seed`.
 
+    With 0 classes it has no classifier and gives its features.
+
     Raises
     ------
     InputError
         The name is unknown, or its trained weights do not exist or cannot be fetched.
     """
     with isolated_torch(derive_seed(seed, "initialisation")):
-        if name == TINY_CNN:
-            return _tiny(n_classes, pretrained)
+        if name in NETWORKS:
+            return _own(name, n_classes, pretrained)
         return _from_timm(name, n_classes, image_size, pretrained)
 
 
-def _tiny(n_classes: int, pretrained: bool) -> nn.Module:
+def _own(name: str, n_classes: int, pretrained: bool) -> nn.Module:
     if pretrained:
-        message = f"backbone {TINY_CNN!r} has no trained weights; train it without them"
+        message = f"backbone {name!r} has no published weights; give a file with --weights"
         raise InputError(message)
-    return TinyCNN(n_classes)
+    return NETWORKS[name].build(n_classes)
 
 
 def _from_timm(name: str, n_classes: int, image_size: int, pretrained: bool) -> nn.Module:
     import timm
 
     # Only models of a fixed size (vision transformers) are built for it; others take any.
-    fixed = _timm_config(name).fixed_input_size
-    sized: dict[str, Any] = {"img_size": image_size} if fixed else {}
+    config = _timm_config(name)
+    sized: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size else {}
+    if pretrained:
+        require_fetchable(name, config)
     try:
         model: nn.Module = timm.create_model(
             name, pretrained=pretrained, num_classes=n_classes, **sized
@@ -223,6 +220,21 @@ def split_classifier(model: nn.Module, image_size: int) -> Split:
         message = f"cannot take {layer!r} off {kind}: its input is no (N, D) array of features"
         raise InputError(message)
     return Split(model, classifier, layer)
+
+
+def feature_width(model: nn.Module, image_size: int) -> int:
+    """Return the width D of the features (N, D) that a network without a classifier gives.
+
+    Raises
+    ------
+    InputError
+        It cannot run on images of that size, or its output is no (N, D) array.
+    """
+    features: object = _probed(model, image_size)
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        message = f"{type(model).__name__} gives no (N, D) array of features; use another backbone"
+        raise InputError(message)
+    return features.shape[1]
 
 
 def _probed(model: nn.Module, image_size: int) -> Tensor:

@@ -25,6 +25,7 @@ __all__ = [
     "LAST",
     "Checkpoint",
     "find_checkpoint",
+    "is_checkpoint",
     "read_checkpoint",
     "write_checkpoint",
 ]
@@ -85,6 +86,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         model=_named(tensors, _MODEL),
         optimizer=_named(tensors, _OPTIMIZER),
     )
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Tell whether a file says that it is a featbank checkpoint."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _HEADER in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, RuntimeError):
+        return False
 
 
 def _checked_record(

@@ -1,4 +1,4 @@
-"""Extraction: frozen features of every split, from a checkpoint into a bank."""
+"""Extraction: frozen features of every split, into a bank."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featbank.backbones import TINY_CNN, Split, build_model, split_classifier
+from featbank.backbones import TINY_CNN
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
-from featbank.config import TrainConfig
 from featbank.data import open_data
 from featbank.data.loader import Batch, BatchPlan, Key, image_loader
-from featbank.data.transforms import InputSpec, Transform, eval_transform
+from featbank.data.transforms import Transform, eval_transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.device import autocast, device_name, one_thread, resolve_device
 from featbank.errors import InputError, StaleError
+from featbank.frozen import Foundation, Frozen, from_checkpoint, from_foundation
 from featbank.names import require_known
 from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
-from featbank.provenance import data_record, tensors_digest, transform_record, versions
+from featbank.provenance import data_record, transform_record, versions
 from featbank.rows import SplitRows
-from featbank.train import load_weights
 from featbank.writer import BankWriter
 
 __all__ = ["ON_BAD_IMAGE", "extract"]
@@ -37,7 +36,7 @@ Rows = NDArray[np.int64]
 
 
 def extract(  # noqa: PLR0913 - one for every option of the command
-    run_or_checkpoint: str | Path,
+    source: str | Path | Foundation,
     out: str | Path,
     *,
     which: str = "best",
@@ -52,21 +51,23 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
-    """Write the penultimate features of every split into a bank, and the classifier on them.
+    """Write the features of every split into a bank, and the classifier that was trained on them.
 
     An extraction that was interrupted goes on where it stopped, to the same bits. A complete bank
     that was made from the same is checked, and only rows that are damaged are made again.
 
     Parameters
     ----------
-    run_or_checkpoint
-        Folder of a training, or one checkpoint file.
+    source
+        Folder of a training, or one checkpoint file; or a `Foundation`, a backbone that was
+        trained elsewhere. The bank of one has no classifier.
     out
         The bank.
     which
         Of a folder: its ``best`` checkpoint (the last one where there is none) or its ``last``.
     data
-        Images to extract; those that were trained on, opened again, when None.
+        Images to extract; those that were trained on, opened again, when None. A `Foundation`
+        needs them.
     dtype
         How features are stored: float16 or float32.
     device
@@ -90,13 +91,15 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     Returns
     -------
     dict
-        ``bank``, ``checkpoint``, ``epoch``, ``up_to_date`` (True where nothing had to be done),
-        ``dim``, ``rows`` and ``skipped`` by split.
+        ``bank``, ``checkpoint`` and ``epoch`` (None where there is none), ``up_to_date`` (True
+        where nothing had to be done), ``dim``, ``classifier`` (whether there is one), ``rows``
+        and ``skipped`` by split; of a `Foundation`'s file ``loaded``, what matched.
 
     Raises
     ------
     InputError
-        Images cannot be read, or features overflow `dtype` or are not finite.
+        Images cannot be read, weights do not fit or cannot be fetched, or features overflow
+        `dtype` or are not finite.
     StaleError
         The data set is no longer the one that was trained on, or has other classes; or the bank
         there was made from something else.
@@ -107,17 +110,16 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     if batch_size < 1:
         message = f"batch_size must be at least 1; got {batch_size}"
         raise InputError(message)
-    path = find_checkpoint(run_or_checkpoint, which)
-    checkpoint = read_checkpoint(path)
-    images = _data_of(checkpoint, data)
-    spec = InputSpec.from_json(checkpoint.record["input"])
-    network = _network_of(checkpoint, spec, str(path))
+    frozen, images = _open(source, which, data)
+    if frozen.about.get("report"):
+        reporter.say(frozen.about["report"])
     where = resolve_device(device)
-    job = _Job(network, eval_transform(spec), spec.size, where, batch_size, workers, use_autocast)
+    transform = eval_transform(frozen.input)
+    job = _Job(frozen, transform, frozen.input.size, where, batch_size, workers, use_autocast)
     bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
     kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
-    plan = _plan(checkpoint, images, job, kept, dtype)
-    tiny = checkpoint.record["config"]["backbone"] == TINY_CNN
+    plan = _plan(images, job, kept, dtype)
+    tiny = frozen.backbone == TINY_CNN
     with (
         one_thread(tiny),
         BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer,
@@ -129,18 +131,35 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         writer.commit()
     return {
         "bank": str(out),
-        "checkpoint": str(path),
-        "epoch": checkpoint.record["epoch"],
+        **{name: value for name, value in frozen.about.items() if name != "report"},
         "up_to_date": writer.up_to_date,
         "dim": plan.dim,
+        "classifier": frozen.classifier is not None,
         "rows": {name: len(rows) for name, rows in kept.items()},
         "skipped": {name: len(ids) for name, ids in plan.skipped.items()},
     }
 
 
+def _open(
+    source: str | Path | Foundation, which: str, data: ImageData | None
+) -> tuple[Frozen, ImageData]:
+    """Return the network, frozen, and the images for it."""
+    if isinstance(source, Foundation):
+        if data is None:
+            message = f"backbone {source.backbone!r} was trained on no data of ours: give --data"
+            raise InputError(message)
+        return from_foundation(source, data), data
+    path = find_checkpoint(source, which)
+    checkpoint = read_checkpoint(path)
+    return from_checkpoint(checkpoint, str(path)), _data_of(checkpoint, data)
+
+
 def _data_of(checkpoint: Checkpoint, data: ImageData | None) -> ImageData:
     """Return the images to extract, which must have the checkpoint's classes."""
     record = checkpoint.record
+    if data is None and "name" not in record["data_spec"]:
+        message = "this training's images came from Python, and not by a name: give data again"
+        raise InputError(message)
     images = open_data(**record["data_spec"]) if data is None else data
     if list(images.class_names) != record["class_names"]:
         message = (
@@ -159,50 +178,38 @@ def _data_of(checkpoint: Checkpoint, data: ImageData | None) -> ImageData:
     return images
 
 
-def _network_of(checkpoint: Checkpoint, spec: InputSpec, source: str) -> Split:
-    """Return the checkpoint's network in two, on the CPU, in eval mode, frozen."""
-    record = checkpoint.record
-    name = TrainConfig.from_json(record["config"]).backbone
-    model = build_model(name, len(record["class_names"]), spec.size)
-    load_weights(model, checkpoint.model, source)
-    model.eval().requires_grad_(False)
-    return split_classifier(model, spec.size)
-
-
 def _readable(split: ImageSplit, bad: Rows | tuple[()]) -> Rows:
     """Return the rows of a split that are extracted, in order."""
     return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
 
 
-def _plan(
-    checkpoint: Checkpoint, images: ImageData, job: _Job, kept: Mapping[str, Rows], dtype: str
-) -> BankPlan:
+def _plan(images: ImageData, job: _Job, kept: Mapping[str, Rows], dtype: str) -> BankPlan:
     """Return all that is known of the bank before the first feature."""
     ids = {name: np.asarray(split.ids, dtype=object) for name, split in images.splits.items()}
     return BankPlan(
-        dim=job.network.classifier.in_features,
+        dim=job.frozen.dim,
         rows={
             name: SplitRows(ids[name][kept[name]].tolist(), split.labels[kept[name]])
             for name, split in images.splits.items()
         },
         class_names=list(images.class_names),
         dtype=dtype,
-        classifier=(job.network.weight.numpy(), job.network.bias.numpy()),
+        classifier=job.frozen.classifier,
         shots=images.shots,
-        provenance=_provenance(checkpoint, images, job, dtype),
+        provenance=_provenance(images, job, dtype),
         skipped={name: np.delete(ids[name], kept[name]).tolist() for name in ids},
         batch=job.batch_size,
         images=True,
     )
 
 
-def _provenance(checkpoint: Checkpoint, images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
+def _provenance(images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
     """Return all that changes a feature. No path and no time: the same work, the same record."""
     coarse = job.use_autocast and job.device.type == "cuda"
     return {
-        "checkpoint": tensors_digest(checkpoint.model),
-        "layer": job.network.layer,
-        "backbone": checkpoint.record["config"]["backbone"],
+        "checkpoint": job.frozen.digest,
+        "layer": job.frozen.layer,
+        "backbone": job.frozen.backbone,
         "transform": transform_record(job.transform),
         "data": data_record(images),
         "dtype": dtype,
@@ -242,7 +249,7 @@ def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, dig
 class _Job:
     """A frozen network and how it is run."""
 
-    network: Split
+    frozen: Frozen
     transform: Transform
     size: int
     device: torch.device
@@ -274,7 +281,7 @@ class _Job:
         spans = [(start, stop) for split_, start, stop in writer.missing() if split_ == name]
         cuts = [self.cut(rows[start:stop]) for start, stop in spans]
         batches = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
-        self.network.backbone.to(self.device)
+        self.frozen.network.to(self.device)
         total = sum(stop - start for start, stop in spans)
         with reporter.track(f"extract {name}", total, "images") as advance:
             for (start, stop), cut in zip(spans, cuts, strict=True):
@@ -309,6 +316,6 @@ class _Job:
             message = f"{reason}; mend it, or leave such images out with --on-bad-image skip"
             raise InputError(message)
         with torch.inference_mode(), autocast(self.device, self.use_autocast):
-            features = self.network.backbone(batch.images.to(self.device, non_blocking=True))
+            features = self.frozen.network(batch.images.to(self.device, non_blocking=True))
         array: NDArray[np.float32] = features.float().cpu().numpy()
         return array

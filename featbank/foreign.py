@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featbank.errors import InputError, MissingFileError
 
-__all__ = ["load_plain", "paper_classifier", "without_prefix"]
+__all__ = ["load_plain", "paper_classifier", "paper_network", "without_prefix"]
 
 # A checkpoint's numbers beside its tensors (a best accuracy, say) are often numpy scalars.
 NUMPY_SCALARS: list[Any] = [
@@ -64,5 +64,13 @@ def paper_classifier(content: Any) -> dict[str, Tensor] | None:
     try:
         tensors = without_prefix(content["state_dict_best"]["classifier"])
         return {"weight": tensors["fc.weight"], "bias": tensors["fc.bias"]}
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def paper_network(content: Any) -> dict[str, Tensor] | None:
+    """Return the backbone's tensors of a ``final_model_checkpoint.pth``, or None."""
+    try:
+        return without_prefix(content["state_dict_best"]["feat_model"])
     except (KeyError, TypeError, AttributeError):
         return None

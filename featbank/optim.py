@@ -34,11 +34,15 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
     Linear warm-up that reaches `lr` with its last step, then lr (1 + cos(pi t)) / 2 with t from 0
     towards 1: Loshchilov and Hutter, "SGDR" (ICLR 2017), eq. 5. With ``schedule="epoch"`` t moves
-    once an epoch. The first epoch is at the full rate and none is at 0.
+    once an epoch. The first epoch is at the full rate and none is at 0. With ``"milestones"``:
+    lr decay^k after k of the `milestones`, which are numbers of finished epochs.
     """
     warm = config.warmup_epochs * steps_per_epoch
     if step < warm:
         return config.lr * (step + 1) / warm
+    if config.schedule == "milestones":
+        passed = sum(step // steps_per_epoch >= epoch for epoch in config.milestones)
+        return config.lr * config.decay**passed
     place = step if config.schedule == "step" else step - step % steps_per_epoch
     t = (place - warm) / (config.epochs * steps_per_epoch - warm)
     return config.lr * 0.5 * (1 + math.cos(math.pi * t))

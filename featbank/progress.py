@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["SILENT", "Reporter"]
+__all__ = ["SILENT", "Advance", "Reporter"]
+
+
+class Advance(Protocol):
+    """Counts work that is done; `note` are its newest numbers, as ``loss 2.31, lr 0.1``."""
+
+    def __call__(self, count: int, note: str = "") -> None:
+        """Add `count` to what is done."""
 
 
 class Reporter(Protocol):
@@ -15,9 +22,7 @@ class Reporter(Protocol):
     def say(self, line: str) -> None:
         """Show one finished line."""
 
-    def track(
-        self, label: str, total: int, unit: str
-    ) -> AbstractContextManager[Callable[[int], None]]:
+    def track(self, label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Count work: ``with reporter.track("train", 800, "images") as advance: advance(32)``."""
 
 
@@ -26,8 +31,11 @@ class _Silent:
         pass
 
     @contextmanager
-    def track(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        yield lambda _count: None
+    def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
+        def advance(count: int, note: str = "") -> None:
+            pass
+
+        yield advance
 
 
 SILENT: Reporter = _Silent()

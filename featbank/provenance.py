@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from featbank.rows import rows_digest
 
 __all__ = [
     "data_record",
+    "git",
     "tensors_digest",
     "transform_record",
     "versions",
@@ -40,9 +43,10 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def data_record(data: ImageData) -> dict[str, Any]:
-    """Return name and split digests of a data set; no path, so a moved one is still the same."""
+    """Return name, split digests and what drew the splits; no path: a moved one is the same."""
     lists = {name: rows_digest(split) for name, split in data.splits.items()}
-    return {"name": data.name, "lists": lists}
+    drawn = {"settings": dict(data.settings)} if data.settings else {}
+    return {"name": data.name, "lists": lists, **drawn}
 
 
 def transform_record(transform: Transform) -> dict[str, str]:
@@ -53,6 +57,23 @@ def transform_record(transform: Transform) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """Return the installed versions of what a feature's bits depend on."""
     return {name: _version(name) for name in _PACKAGES}
+
+
+def git(folder: str | Path = ".") -> dict[str, Any] | None:
+    """Return commit and whether files differ from it, of the git repository around a folder."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "-uno"))}
+
+
+def _git(folder: str | Path, *words: str) -> str | None:
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def _version(package: str) -> str:

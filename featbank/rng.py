@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["derive_seed", "isolated_torch", "numpy_generator", "torch_generator"]
+__all__ = ["derive_seed", "isolated_torch", "numpy_generator", "reseed_torch", "torch_generator"]
 
 
 def derive_seed(seed: int, *path: int | str) -> int:
@@ -39,9 +39,14 @@ def isolated_torch(seed: int, device: torch.device | None = None) -> Iterator[No
     """
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
-        # Not torch.manual_seed, which would also move the CUDA generators that are not forked.
-        torch.default_generator.manual_seed(seed)
-        for each in cuda:
-            with torch.cuda.device(each):
-                torch.cuda.manual_seed(seed)
+        reseed_torch(seed, device)
         yield
+
+
+def reseed_torch(seed: int, device: torch.device | None = None) -> None:
+    """Start torch's own generators again, inside `isolated_torch`."""
+    # Not torch.manual_seed, which would also move the CUDA generators that are not forked.
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

@@ -9,17 +9,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from featbank.atomic import replace_text
 from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
 from featbank.errors import OutputExistsError, StaleError
 from featbank.identity import flattened
 
-__all__ = ["CHANGEABLE", "METRICS", "RUN", "clear_run", "open_run", "save_epoch", "save_settings"]
+__all__ = [
+    "CHANGEABLE",
+    "CONFIG",
+    "METRICS",
+    "RUN",
+    "clear_parts",
+    "clear_run",
+    "open_run",
+    "save_epoch",
+    "save_settings",
+]
 
-RUN, METRICS = "run.json", "metrics.csv"
+RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
 
 # Settings that may change between an interruption and --resume: they alter no result.
-CHANGEABLE = ("config.workers",)
+CHANGEABLE = ("config.workers", "config.checkpoint_every")
 
 
 def open_run(
@@ -74,13 +86,38 @@ def _short(value: Any) -> str:
 def clear_run(run: Path) -> None:
     """Make the folder, and remove from it what an earlier training wrote; nothing else."""
     run.mkdir(parents=True, exist_ok=True)
-    for name in (LAST, BEST, METRICS, RUN):
+    for name in (LAST, BEST, METRICS, RUN, CONFIG):
         (run / name).unlink(missing_ok=True)
+    for file in run.glob("events.out.tfevents.*"):
+        file.unlink()
+
+
+def clear_parts(run: Path) -> None:
+    """Remove files that a killed training was writing."""
+    for name in (LAST, BEST, METRICS, RUN, CONFIG):
+        for part in run.glob(f".{name}.*.partial"):
+            part.unlink(missing_ok=True)
 
 
 def save_settings(run: Path, settings: Mapping[str, Any]) -> None:
-    """Write ``run.json``."""
+    """Write ``run.json``, and ``run.yaml``, with which --config runs the same again."""
     replace_text(run / RUN, json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    data = settings["data_spec"]
+    options = {key: value for key, value in settings["config"].items() if value is not None}
+    named = {"data": spec_text(data["name"], data["params"])} if "name" in data else {}
+    replace_text(run / CONFIG, yaml.safe_dump({**named, **options}, sort_keys=False))
+
+
+def spec_text(name: str, params: Mapping[str, Any]) -> str:
+    """Write a data spec as the command line takes it."""
+    listed = ",".join(f"{key}={_quoted(str(value))}" for key, value in params.items())
+    return f"{name}:{listed}" if listed else name
+
+
+def _quoted(value: str) -> str:
+    if not set(",:'\"[]") & set(value):
+        return value
+    return f"'{value}'" if "'" not in value else f'"{value}"'
 
 
 def save_epoch(run: Path, checkpoint: Checkpoint, *, is_best: bool) -> None:

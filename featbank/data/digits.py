@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from featbank.data.arrays import ArrayImages
 from featbank.data.params import Params, number, shots_from, whole_number
 from featbank.data.types import ImageData, ImageSplit
 from featbank.longtail import longtail_counts, random_ranks
@@ -24,21 +22,6 @@ SHOTS = Shots(many_above=60, few_below=20)
 _WHITE = 16  # the data set's brightest pixel
 
 
-@dataclass(frozen=True)
-class _Pixels:
-    images: NDArray[np.uint8]
-
-    def raw(self, i: int) -> bytes:
-        return bytes(self.images[i].tobytes())
-
-    def decode(self, i: int, raw: bytes) -> Image.Image:
-        pixels = np.frombuffer(raw, dtype=np.uint8).reshape(self.images.shape[1:])
-        return Image.fromarray(pixels).convert("RGB")
-
-    def n_bytes(self, i: int) -> int:
-        return int(self.images[i].nbytes)
-
-
 def open_digits_lt(params: Params) -> ImageData:
     """Return Digits-LT: balanced test and val are held out first, then train gets its long tail.
 
@@ -53,8 +36,9 @@ def open_digits_lt(params: Params) -> ImageData:
     images = np.rint(digits.images * (255 / _WHITE)).astype(np.uint8)
     n_classes = len(digits.target_names)
     imbalance = number(params, "imbalance", IMBALANCE)
+    seed = whole_number(params, "seed", 0)
     counts = longtail_counts(TRAIN_MAX, imbalance, n_classes)
-    ranks = random_ranks(labels, whole_number(params, "seed", 0))
+    ranks = random_ranks(labels, seed)
     held_out = TEST_PER_CLASS + VAL_PER_CLASS
     rows = {
         "train": (ranks >= held_out) & (ranks < held_out + counts[labels]),
@@ -68,10 +52,11 @@ def open_digits_lt(params: Params) -> ImageData:
         shots=shots_from(params, SHOTS),
         native_size=images.shape[1],
         photographs=False,
+        settings={"imbalance": imbalance, "seed": seed},
     )
 
 
 def _split(
     rows: NDArray[np.intp], labels: NDArray[np.int64], images: NDArray[np.uint8]
 ) -> ImageSplit:
-    return ImageSplit([str(row) for row in rows], labels[rows], _Pixels(images[rows]))
+    return ImageSplit([str(row) for row in rows], labels[rows], ArrayImages(images[rows]))

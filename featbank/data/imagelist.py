@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featbank.data.decode import decode_rgb, read_file
-from featbank.data.params import Params, shots_from
+from featbank.data.params import Params, choice, shots_from
+from featbank.data.published import PUBLISHED, check_published
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError, MissingFileError
 from featbank.shots import Shots
 
-__all__ = ["ImageList", "open_imagelist", "read_imagelist"]
+__all__ = ["SPLITS", "ImageFiles", "ImageList", "open_imagelist", "read_imagelist"]
 
 SPLITS = ("train", "val", "test")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -38,17 +39,22 @@ class ImageList:
 
 
 @dataclass(frozen=True)
-class _Files:
+class ImageFiles:
+    """Image files below a folder."""
+
     root: Path
     paths: Sequence[str]
 
     def raw(self, i: int) -> bytes:
+        """Return the bytes of file i."""
         return read_file(self.root / self.paths[i])
 
     def decode(self, i: int, raw: bytes) -> Image.Image:
+        """Return the image that they are, RGB."""
         return decode_rgb(raw, self.root / self.paths[i])
 
     def n_bytes(self, i: int) -> int:
+        """Return the file's size, or -1 where it is gone."""
         try:
             return (self.root / self.paths[i]).stat().st_size
         except OSError:
@@ -60,31 +66,39 @@ def open_imagelist(params: Params) -> ImageData:
 
     A list (and the `classes` file, one name per line) is looked up from the working directory,
     then from `root`. The ids are the lists' paths, verbatim. Classes are 0 to the largest
-    training label unless `classes` names them.
+    training label unless `classes` names them. With `name` of a published data set the lists
+    must have its sizes.
 
     Raises
     ------
     InputError
         A list, an image or a line is missing or wrong; the message names the file and the line.
     """
+    name = choice(params, "name", "", tuple(PUBLISHED)) if "name" in params else ""
+    where = f" (get them: {PUBLISHED[name].source})" if name else ""
     root = Path(str(params["root"]))
     if not root.is_dir():
-        message = f"root {str(root)!r} is not a folder; paths in the lists are looked up from it"
+        message = (
+            f"root {str(root)!r} is not a folder; paths in the lists are looked up from it{where}"
+        )
         raise MissingFileError(message)
     lists = {
-        split: read_imagelist(_find(str(params[split]), root, f"{split} list"))
+        split: read_imagelist(_find(str(params[split]), root, f"{split} list", where))
         for split in SPLITS
         if split in params
     }
     names = _class_names(params, root, lists["train"])
+    if name:
+        sizes = {split: len(each.paths) for split, each in lists.items()}
+        check_published(name, len(names), sizes)
     for each in lists.values():
         _check_labels(each, len(names))
         _check_files(each, root)
     return ImageData(
-        name="imagelist",
+        name=name or "imagelist",
         class_names=names,
         splits={
-            split: ImageSplit(each.paths, each.labels, _Files(root, each.paths))
+            split: ImageSplit(each.paths, each.labels, ImageFiles(root, each.paths))
             for split, each in lists.items()
         },
         shots=shots_from(params, Shots()),
@@ -126,12 +140,12 @@ def _numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
             yield line, text
 
 
-def _find(name: str, root: Path, what: str) -> Path:
+def _find(name: str, root: Path, what: str, where: str = "") -> Path:
     for candidate in (Path(name), root / name):
         if candidate.is_file():
             return candidate
     message = f"{what} {name!r} is neither in the working directory nor in root {str(root)!r}"
-    raise MissingFileError(message)
+    raise MissingFileError(message + where)
 
 
 def _class_names(params: Params, root: Path, train: ImageList) -> list[str]:

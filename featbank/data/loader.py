@@ -135,12 +135,14 @@ def eval_batches(n_rows: int, batch_size: int) -> list[list[Key]]:
 
 
 def _start(_worker: int) -> None:
-    """Leave Ctrl-C to the parent, and end with it.
+    """Leave signals to the parent, and end with it.
 
+    Ctrl-C and a cluster's SIGTERM reach the whole group, and the parent still wants its images.
     torch's own watch asks who the parent is only once the worker runs, and waits for ever where
     that was killed before.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     sys.excepthook = _say_unless_the_parent_has_left
     Thread(target=_end_with_the_parent, daemon=True).start()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from featbank.errors import InputError
+from featbank.names import require_known
 from featbank.shots import Shots
 
-__all__ = ["Params", "number", "shots_from", "whole_number"]
+__all__ = ["Params", "choice", "number", "shots_from", "whole_number"]
 
 Params = Mapping[str, Any]
 
@@ -30,6 +31,15 @@ def whole_number(params: Params, key: str, default: int) -> int:
         message = f"data parameter {key}={params[key]!r} is not a whole number from 0"
         raise InputError(message)
     return int(value)
+
+
+def choice(params: Params, key: str, default: str, known: Sequence[str]) -> str:
+    """Return a parameter that must be one of `known`."""
+    value = params.get(key, default)
+    # YAML reads yes and no as booleans.
+    text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    require_known(f"value of {key}", text, known)
+    return text
 
 
 def shots_from(params: Params, default: Shots) -> Shots:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from featbank.data.cifar import open_cifar10_lt, open_cifar100_lt
 from featbank.data.digits import open_digits_lt
+from featbank.data.imagefolder import open_imagefolder
 from featbank.data.imagelist import open_imagelist
 from featbank.data.params import Params
 from featbank.data.types import ImageData
@@ -24,13 +26,22 @@ class DataSet:
     optional: tuple[str, ...] = ()
 
 
+_CIFAR = ("imbalance", "profile", "seed", "val", "val_from", "verify", "many", "few")
+
 DATA_SETS = {
     "digits-lt": DataSet(open_digits_lt, optional=("imbalance", "seed", "many", "few")),
     "imagelist": DataSet(
         open_imagelist,
         required=("root", "train"),
-        optional=("val", "test", "classes", "many", "few"),
+        optional=("name", "val", "test", "classes", "many", "few"),
     ),
+    "imagefolder": DataSet(
+        open_imagefolder,
+        required=("root",),
+        optional=("train", "val", "test", "many", "few"),
+    ),
+    "cifar10-lt": DataSet(open_cifar10_lt, required=("root",), optional=_CIFAR),
+    "cifar100-lt": DataSet(open_cifar100_lt, required=("root",), optional=_CIFAR),
 }
 
 

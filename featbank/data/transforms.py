@@ -22,6 +22,7 @@ Transform = Callable[[Image.Image], Tensor]
 _SCALE, _TINY_SCALE, _TINY_SIDE = (0.08, 1.0), (0.5, 1.0), 64
 # The colour jitter of Kang et al. (2020): data/dataloader.py in their code.
 _JITTER = 0.4
+_PADDING = 4
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,18 @@ def eval_transform(spec: InputSpec) -> Transform:
     return composed
 
 
-def train_transform(spec: InputSpec, photographs: bool = True) -> Transform:
+def train_transform(
+    spec: InputSpec, photographs: bool = True, *, pad_crop: bool = False
+) -> Transform:
     """Return random resized crop, for photographs flip and colour jitter, and normalisation.
+
+    With `pad_crop`: resize, 4 pixels of zeros around, a random crop and for photographs a flip,
+    as He et al., "Deep Residual Learning" (CVPR 2016), section 4.2, on CIFAR.
 
     Draws come from torch's process-wide generator, as torchvision has it; the caller isolates it.
     """
+    if pad_crop:
+        return _pad_crop(spec, photographs)
     scale = _TINY_SCALE if spec.size < _TINY_SIDE else _SCALE
     mode = InterpolationMode(spec.interpolation)
     steps = [v2.RandomResizedCrop(spec.size, scale=scale, interpolation=mode)]
@@ -74,6 +82,17 @@ def train_transform(spec: InputSpec, photographs: bool = True) -> Transform:
         jitter = v2.ColorJitter(brightness=_JITTER, contrast=_JITTER, saturation=_JITTER)
         steps += [v2.RandomHorizontalFlip(), jitter]
     composed: Transform = v2.Compose(steps + _to_normalised(spec))
+    return composed
+
+
+def _pad_crop(spec: InputSpec, photographs: bool) -> Transform:
+    mode = InterpolationMode(spec.interpolation)
+    steps = [
+        v2.Resize((spec.size, spec.size), interpolation=mode),
+        v2.RandomCrop(spec.size, padding=_PADDING),
+    ]
+    flip = [v2.RandomHorizontalFlip()] if photographs else []
+    composed: Transform = v2.Compose([*steps, *flip, *_to_normalised(spec)])
     return composed
 
 

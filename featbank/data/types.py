@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,8 @@ class ImageData:
         Side in pixels that all images have, or None where sizes differ.
     photographs
         Whether mirroring and colour jitter keep an image's class; a mirrored digit is none.
+    settings
+        What the splits were drawn by (seed, imbalance, …), where they were; goes into the record.
     counts
         Training images per class, (C,) int64.
 
@@ -70,6 +72,7 @@ class ImageData:
     shots: Shots = field(default_factory=Shots)
     native_size: int | None = None
     photographs: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
     counts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:

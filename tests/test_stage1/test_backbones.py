@@ -3,7 +3,14 @@ import pytest
 import torch
 from torch import nn
 
-from featbank.backbones import build_model, find_classifier, input_spec, split_classifier
+from featbank.backbones import (
+    build_model,
+    classifier_names,
+    feature_width,
+    find_classifier,
+    input_spec,
+    split_classifier,
+)
 from featbank.device import resolve_device
 from featbank.errors import InputError
 from featbank.rng import derive_seed, isolated_torch, numpy_generator, torch_generator
@@ -98,14 +105,13 @@ def test_an_unknown_backbone_has_near_names() -> None:
 
 def test_weights_that_cannot_be_had_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    wish = "with its trained weights: "
-    with pytest.raises(InputError, match=f"cannot build backbone 'resnet18' {wish}.+") as caught:
+    monkeypatch.setattr("featbank.hub.FILES", ("no such file",))
+    with pytest.raises(InputError, match="cannot fetch the weights of 'resnet18'") as caught:
         build_model("resnet18", 3, 32, pretrained=True)
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match=f"'resnet200' {wish}No pretrained weights exist"):
-        build_model("resnet200", 3, 32, pretrained=True)
-    with pytest.raises(InputError, match="'tiny-cnn' has no trained weights"):
-        build_model("tiny-cnn", 3, 32, pretrained=True)
+    for name in ("resnet200", "tiny-cnn"):
+        with pytest.raises(InputError, match=f"'{name}' has no published weights; give a file"):
+            build_model(name, 3, 32, pretrained=True)
     with pytest.raises(InputError, match=r"'resnet18\.none': Invalid pretrained tag"):
         input_spec("resnet18.none", None, None)
 
@@ -161,3 +167,42 @@ def test_unknown_devices_are_refused(name: str) -> None:
 def test_auto_finds_a_device_and_cpu_is_the_cpu() -> None:
     assert resolve_device("cpu") == torch.device("cpu")
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "classes", "millions", "dim"),
+    [
+        ("cifar-resnet32", 32, 10, 0.464154, 64),  # 0.46 M: He et al. (2016), table 6
+        ("resnet10", 64, 1000, 5.418792, 512),
+        ("resnext50_32x4d", 64, 1000, 25.028904, 2048),  # torchvision's
+        ("resnet152", 64, 1000, 60.192808, 2048),  # torchvision's
+        # n_in w + 9 w^2 / 32 + w n_out + norms for each block, with w = 128, 256, 512, 1024
+        pytest.param("resnext152_32x4d", 64, 1000, 59.9514, 2048, marks=pytest.mark.slow),
+    ],
+)
+def test_the_papers_networks_have_their_parameters_and_features(
+    name: str, side: int, classes: int, millions: float, dim: int
+) -> None:
+    model = build_model(name, classes, side)
+
+    assert sum(each.numel() for each in model.parameters()) == round(millions * 1e6)
+    split = split_classifier(model, side)
+    assert split.classifier.in_features == dim
+    assert split.layer == "fc" == classifier_names(name)[0]
+    assert feature_width(build_model(name, 0, side), side) == dim
+
+
+def test_a_shortcut_of_option_a_subsamples_and_pads_with_zeros() -> None:
+    model = build_model("cifar-resnet32", 10, 32).eval()
+    block = model.layer2[0]
+    for name, value in block.named_parameters():
+        if "bn" in name or "conv" in name:
+            value.data.zero_()
+    x = torch.rand(1, 16, 8, 8)
+
+    out = block(x)
+
+    assert out.shape == (1, 32, 4, 4)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert not out[:, :8].any()
+    assert not out[:, 24:].any()

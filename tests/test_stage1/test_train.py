@@ -16,7 +16,7 @@ from featbank.config import PRESETS, TrainConfig
 from featbank.data import ImageData, ImageSplit, open_data
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
 from featbank.optim import learning_rate, make_optimizer
-from featbank.runs import METRICS, RUN
+from featbank.runs import CONFIG, METRICS, RUN
 from featbank.train import train
 from tests.test_stage1.images import accuracies, write_data
 
@@ -74,7 +74,7 @@ def test_a_run_holds_checkpoints_settings_and_metrics(digits: ImageData, tmp_pat
     summary = run(digits, TINY, tmp_path / "run")
 
     names = sorted(file.name for file in (tmp_path / "run").iterdir())
-    assert names == sorted([BEST, LAST, METRICS, RUN])
+    assert names == sorted([BEST, LAST, CONFIG, METRICS, RUN])
     rows = read_metrics(tmp_path / "run")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     # 70 images in batches of 16 are 5 steps; each epoch records the rate of its last one.

@@ -1,0 +1,42 @@
+"""TensorBoard events beside the metrics, where tensorboard is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+__all__ = ["events", "scalars"]
+
+
+@contextmanager
+def events(run: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Give a function that writes an epoch's entry of the history as events into the run's folder.
+
+    Without tensorboard it does nothing; ``metrics.csv`` holds the same numbers.
+    """
+    if find_spec("tensorboard") is None:
+        yield lambda _entry: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = SummaryWriter(str(run))
+
+    def write(entry: Mapping[str, Any]) -> None:
+        for name, value in scalars(entry).items():
+            writer.add_scalar(name, value, entry["epoch"])
+        writer.flush()
+
+    try:
+        yield write
+    finally:
+        writer.close()
+
+
+def scalars(entry: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of an epoch under the names that TensorBoard groups."""
+    val = {f"val/{name}": value for name, value in (entry["val"] or {}).items()}
+    named = {"train/loss": entry["train_loss"], "train/lr": entry["lr"], **val}
+    return {name: float(value) for name, value in named.items() if value is not None}

@@ -1,0 +1,217 @@
+"""One training under way: its steps, its validation, and the state that it goes on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from featbank.checkpoint import Checkpoint
+from featbank.config import SaveEvery, TrainConfig
+from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader, train_batches
+from featbank.data.transforms import InputSpec, eval_transform, train_transform
+from featbank.data.types import ImageData
+from featbank.device import autocast
+from featbank.errors import InputError
+from featbank.interruption import Interruption
+from featbank.optim import learning_rate, optimizer_tensors, set_rate
+from featbank.progress import Reporter
+from featbank.rng import derive_seed, isolated_torch, reseed_torch
+from featbank.sampling import epoch_indices
+
+__all__ = ["Metrics", "Session"]
+
+_Ints = NDArray[np.int64]
+
+Metrics = Callable[[_Ints, _Ints, _Ints], Mapping[str, float | None]]
+"""Labels (N,), predictions (N,), train counts (C,) to ``all``, ``many``, ``medium``, ``few``, …"""
+
+# Reading the loss waits for the GPU; often enough to stop a diverged training within seconds.
+_STEPS_PER_CHECK = 50
+
+
+class Session:
+    """A network in training.
+
+    `record` is the JSON part of its state: ``epoch`` (finished ones), ``step`` (taken in the one
+    under way), ``loss_sum`` (over the images of those steps), ``history`` and ``best``. The order
+    of images, augmentation and dropout are functions of seed, epoch and step, so there is nothing
+    else to save but tensors. `save` is called with the state whenever it is time, or a signal came.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        config: TrainConfig,
+        spec: InputSpec,
+        device: torch.device,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        record: dict[str, Any],
+        save: Callable[[Checkpoint], None],
+    ) -> None:
+        self.data, self.config, self.device = data, config, device
+        self.model, self.optimizer, self.record, self.save = model, optimizer, record, save
+        self.forward: Any = torch.compile(model) if config.compile else model
+        self.interruption = Interruption()
+        self.every = SaveEvery.parse(config.checkpoint_every)
+        self.saved = time.monotonic()
+        self.plan, self.eval_plan = BatchPlan(), BatchPlan()
+        common: dict[str, Any] = {
+            "seed": config.seed,
+            "workers": config.workers,
+            "pin": device.type == "cuda",
+        }
+        transform = train_transform(spec, data.photographs, pad_crop=_pad_crop(config, data, spec))
+        self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
+        if "val" in data.splits:
+            self.eval_plan.batches = eval_batches(len(data.splits["val"]), config.batch_size)
+            self.eval_loader = image_loader(
+                data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
+            )
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the state to save."""
+        tensors = self.model.state_dict()
+        return Checkpoint(dict(self.record), tensors, optimizer_tensors(self.optimizer))
+
+    def run_epoch(self, epoch: int, metrics: Metrics, reporter: Reporter) -> bool:
+        """Train one epoch, validate, extend the record; say whether it is the best so far."""
+        with isolated_torch(derive_seed(self.config.seed, "epoch", epoch), self.device):
+            loss = self.train_epoch(epoch, reporter)
+        val = self.validate(metrics, reporter) if "val" in self.data.splits else None
+        lr = self.optimizer.param_groups[0]["lr"]
+        entry = {"epoch": epoch + 1, "lr": lr, "train_loss": loss, "val": val}
+        best = self.record["best"]
+        is_best = val is not None and (best is None or val["all"] > best["val"]["all"])
+        self.record |= {
+            "epoch": epoch + 1,
+            "step": 0,
+            "loss_sum": 0.0,
+            "history": [*self.record["history"], entry],
+            "best": {"epoch": epoch + 1, "val": val} if is_best else best,
+        }
+        self.saved = time.monotonic()
+        reporter.say(_line(entry, self.config.epochs))
+        return is_best
+
+    def train_epoch(self, epoch: int, reporter: Reporter) -> float:
+        """Return the mean loss over one pass of the sampler, from the step where it stands."""
+        config, labels = self.config, self.data.splits["train"].labels
+        order = epoch_indices(labels, config.sampler, config.seed, epoch, epochs=config.epochs)
+        batches = train_batches(order, epoch, config.batch_size)
+        steps, first = len(batches), self.record["step"]
+        self.plan.batches = batches[first:]
+        total = torch.tensor(self.record["loss_sum"], dtype=torch.float64, device=self.device)
+        done = sum(len(batch) for batch in batches[:first])
+        set_rate(self.optimizer, learning_rate(config, epoch * steps + max(first - 1, 0), steps))
+        self.model.train()
+        note = ""
+        with reporter.track(f"epoch {epoch + 1}/{config.epochs}", len(order), "images") as advance:
+            advance(done)
+            for step, batch in enumerate(self.loader, start=first):
+                rate = learning_rate(config, epoch * steps + step, steps)
+                set_rate(self.optimizer, rate)
+                reseed_torch(derive_seed(config.seed, "step", epoch, step), self.device)
+                total += self.train_step(batch) * len(batch.rows)
+                done += len(batch.rows)
+                if (step + 1) % _STEPS_PER_CHECK == 0 or step + 1 == steps:
+                    self.check_finite(total, epoch, step)
+                    note = f"loss {float(total) / done:.4f}, lr {rate:.3g}"
+                advance(len(batch.rows), note)
+                self.save_if_due(total, epoch, step)
+        self.record |= {"step": steps, "loss_sum": float(total)}
+        return float(total) / len(order)
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """Take one step of the optimiser; return the batch's mean loss."""
+        _refuse_bad(batch)
+        labels = torch.from_numpy(self.data.splits["train"].labels[batch.rows])
+        with autocast(self.device, self.config.amp):
+            logits = self.forward(self.to_device(batch.images))
+            loss = cross_entropy(logits, labels.to(self.device, non_blocking=True))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss.detach()
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Copy images to the device, in the layout that the model has there."""
+        images = images.to(self.device, non_blocking=True)
+        if self.config.channels_last and self.device.type == "cuda":
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images
+
+    def save_if_due(self, total: Tensor, epoch: int, step: int) -> None:
+        """Save after a step where it is time to, or where a signal asks to stop."""
+        came = self.interruption.came is not None
+        if not came and not self.every.due(step + 1, time.monotonic() - self.saved):
+            return
+        self.check_finite(total, epoch, step)
+        self.record |= {"step": step + 1, "loss_sum": float(total)}
+        self.save(self.checkpoint())
+        self.saved = time.monotonic()
+        if came:
+            self.interruption.pass_on()
+
+    def check_finite(self, total: Tensor, epoch: int, step: int) -> None:
+        """Stop a training that has diverged before it can overwrite a good checkpoint."""
+        weights = sum(each.detach().sum() for each in self.model.parameters())
+        if not torch.isfinite(total + weights):
+            message = (
+                f"training diverged in epoch {epoch + 1}, by step {step + 1}: the loss or a weight "
+                f"is not finite; lower --lr (now {self.config.lr:g}) or add warm-up epochs; "
+                "the checkpoints of earlier epochs are kept"
+            )
+            raise InputError(message)
+
+    def validate(self, metrics: Metrics, reporter: Reporter) -> dict[str, float | None]:
+        """Return the metrics of the val split."""
+        split = self.data.splits["val"]
+        predictions = np.empty(len(split), dtype=np.int64)
+        self.model.eval()
+        with (
+            torch.inference_mode(),
+            autocast(self.device, self.config.amp),
+            reporter.track("validate", len(split), "images") as advance,
+        ):
+            for batch in self.eval_loader:
+                _refuse_bad(batch)
+                logits = self.forward(self.to_device(batch.images))
+                predictions[batch.rows] = logits.argmax(dim=1).cpu().numpy()
+                advance(min(len(batch.rows), len(split)))
+                if self.interruption.came is not None:
+                    self.leave_validation()
+        found = metrics(split.labels, predictions, self.data.counts)
+        return {name: None if value is None else float(value) for name, value in found.items()}
+
+    def leave_validation(self) -> None:
+        """Save with all steps of the epoch taken, so that it is validated again; then leave."""
+        self.save(self.checkpoint())
+        self.interruption.pass_on()
+
+
+def _pad_crop(config: TrainConfig, data: ImageData, spec: InputSpec) -> bool:
+    """Whether training images are cropped out of a padded border."""
+    small = data.photographs and data.native_size == spec.size
+    return config.augment == "pad-crop" or (config.augment == "auto" and small)
+
+
+def _refuse_bad(batch: Batch) -> None:
+    if batch.bad:
+        message = f"{next(iter(batch.bad.values()))}; mend it, or take it out of the data set"
+        raise InputError(message)
+
+
+def _line(entry: Mapping[str, Any], epochs: int) -> str:
+    """Return one line about an epoch."""
+    val = entry["val"] or {}
+    shown = "  ".join(f"{name} {val[name]:.3f}" for name in val if val[name] is not None)
+    text = f"epoch {entry['epoch']}/{epochs}  loss {entry['train_loss']:.4f}  lr {entry['lr']:.3g}"
+    return f"{text}  val: {shown}" if shown else text
