@@ -163,7 +163,7 @@ def path_choice(
     summary = {
         "split": split,
         "metric": "all",
-        "rule": "half-se",
+        "rule": "maximum",
         "best": head.weight_decay,
         "value": chosen["metrics"]["all"],
         "maximum": {"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},

@@ -107,7 +107,6 @@ def path(
     n_classes: int,
     goal: Goal,
     score: Callable[[Tensor, Tensor], float],
-    error: Callable[[float], float],
     weight_decays: tuple[float, ...] = WEIGHT_DECAYS,
 ) -> tuple[Fitted, float, list[PathPoint]]:
     """Follow the path on a reduced problem, choose by `score`, solve there on all rows.
@@ -118,9 +117,8 @@ def path(
     n_classes : int
     goal : Goal
     score : callable
-        From W (C, D) and b (C,) to a validation score, the larger the better.
-    error : callable
-        From a score to how much less still counts as equal; of equals the strongest penalty wins.
+        From W (C, D) and b (C,) to a validation score, the larger the better; of equals the
+        strongest penalty wins.
     weight_decays : tuple of float, decreasing
 
     Returns
@@ -148,8 +146,7 @@ def path(
             points.append(PathPoint(weight_decay, score(W, b), point))
             if len(points) > 2 and points[-1].score < points[-2].score < points[-3].score:
                 break
-        best = max(found.score for found in points)
-        chosen = next(found for found in points if found.score >= best - error(best))
+        chosen = max(points, key=lambda found: found.score)
         if not small:
             problem = _problem(feats, y_idx, n_classes, goal, basis)
         most = MOST if small else LAST_EVALUATIONS

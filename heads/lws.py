@@ -23,6 +23,8 @@ __all__ = ["LearnableWeightScaling"]
 
 # Logits from which the optimum is first sought on a few rows of each class.
 MANY_LOGITS = 1 << 22
+# Logits of one piece of element-wise work: 1 MB in float32.
+PIECE = 1 << 18
 
 
 class LearnableWeightScaling(RecipeParams, Stage1Head):
@@ -160,7 +162,10 @@ def _best_scale(
     """
     kept = None if len(feats) * len(W) > KEPT else linear_scores(feats, W, b)
     weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
-    blocks = list(row_blocks(len(feats), max(W.shape)))
+    # Element-wise work on one thread, in pieces that stay in a core's cache: shared out operation
+    # by operation it took ten times as long on two busy cores.
+    rows_each = max(64, PIECE // len(W))
+    blocks = [slice(s, s + rows_each) for s in range(0, len(feats), rows_each)]
 
     def bend() -> Tensor:
         """Return the Hessian's diagonal at the start, by which the factors are conditioned."""
@@ -188,7 +193,7 @@ def _best_scale(
 
     tolerance = 1e-7 if feats.dtype == torch.float32 else 1e-10
     least = 1e-11 if feats.dtype == torch.float32 else 1e-15
-    with one_thread_if_small(len(feats) * len(W), 1 << 23):
+    with one_thread_if_small(len(feats) * len(W), KEPT):
         unit = bend().rsqrt()
 
         def conditioned(point: Tensor) -> tuple[float, Tensor]:
