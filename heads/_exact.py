@@ -16,6 +16,7 @@ from torch import Tensor
 
 from heads._arrays import full_precision, one_thread_if_small
 from heads._convex import Basis, Problem, class_weights, principal_basis, solve
+from heads._lbfgs import Found
 from heads._linear import linear_scores
 
 __all__ = [
@@ -153,6 +154,15 @@ def path(
         found = solve(
             problem, chosen.point, chosen.weight_decay, most=most, tolerance=TOLERANCE[feats.dtype]
         )
+        point = found.point
+        if not small:
+            points.append(
+                PathPoint(chosen.weight_decay, score(*_linear(basis, goal, point)), point)
+            )
+            # A few evaluations on all rows can end below where few rows, all classes alike, led.
+            point = max(points[-1], chosen, key=lambda reached: reached.score).point
+            slope = problem.value_and_gradient(point, chosen.weight_decay)[1]
+            found = Found(point, found.value, slope, found.evaluations)
     fitted = _fitted(basis, goal, found.point, found.gradient, found.evaluations, found.value)
     return fitted, chosen.weight_decay, points
 
