@@ -161,7 +161,8 @@ def path_choice(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return how the weight decay was chosen on a path, and the points that were tried."""
     best = max(points, key=lambda point: point["metrics"]["all"])
-    chosen = next(point for point in points if point["weight_decay"] == head.weight_decay)
+    same = [point for point in points if point["weight_decay"] == head.weight_decay]
+    chosen = max(same, key=lambda point: point["metrics"]["all"])
     tried = [
         {
             "params": {"weight_decay": point["weight_decay"]},
@@ -173,7 +174,7 @@ def path_choice(
     summary = {
         "split": split,
         "metric": "all",
-        "rule": "half-se",
+        "rule": "maximum",
         "best": head.weight_decay,
         "value": chosen["metrics"]["all"],
         "maximum": {"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},

@@ -18,7 +18,8 @@ __all__ = ["command"]
 @options.bank
 @click.option(
     "--head", "heads", required=True, multiple=True, metavar="SPEC",
-    help="Head to fit, again for each: joint, ncm, tau, crt, lws; ncm:transform=l2n,metric=cosine.",
+    help="Head to fit, again for each: joint, ncm, tau, logit-adjust, crt, lws, balanced-softmax;"
+    " ncm:transform=l2n,metric=cosine.",
 )  # fmt: skip
 @options.out
 @options.select
@@ -43,8 +44,8 @@ def command(
     """Fit heads on a bank, choose on val, evaluate and save them.
 
     Writes one .head file per head and results.json into --out. A head whose parameter is left
-    open (tau without tau=) has it chosen on the --select split, by the mean of per-class
-    accuracies; every other split but train is reported.
+    open (tau without tau=, crt without weight_decay=) has it chosen on the --select split, by
+    the mean of per-class accuracies; every other split but train is reported.
     """
     from cli._fitting import fit_heads, results_table
     from cli._splits import roles

@@ -34,7 +34,7 @@ TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"
     help="Try these points instead of computing the exact curve.",
 )  # fmt: skip
 @click.option(
-    "--rule", type=click.Choice(("bootstrap", "one-se", "maximum")), default="bootstrap",
+    "--rule", type=click.Choice(("one-se", "bootstrap", "maximum")), default="one-se",
     show_default=True, help="How the exact curve's parameter is chosen.",
 )  # fmt: skip
 @click.option("--full", is_flag=True, help="Put every breakpoint into the JSON, as steps.")

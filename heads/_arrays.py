@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +20,7 @@ __all__ = [
     "full_precision",
     "is_finite",
     "match",
+    "one_thread_each",
     "one_thread_if_small",
     "row_blocks",
     "to_kind",
@@ -112,6 +114,25 @@ def one_thread_if_small(n_products: int, few: int = _FEW_PRODUCTS) -> Iterator[N
             yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_each(alone: bool) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield a `map` that works on pieces in parallel, each on one thread; in turn where `alone`.
+
+    Element-wise work on pieces that stay in a core's cache is several times faster so than by
+    torch's own division of every single operation.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the pool's threads take this over when they begin
+    try:
+        if alone or n_threads == 1:
+            yield map
+            return
+        with ThreadPoolExecutor(n_threads) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 @contextmanager

@@ -44,8 +44,8 @@ class ConvexHead(Stage1Head):
     ) -> list[dict[str, Any]]:
         """Fit along the weight-decay path and keep what is best on a validation split.
 
-        The strongest weight decay wins whose `all` is within half a standard error of the best;
-        it is stored in the parameter `weight_decay`.
+        The weight decay with the best `all` wins, of equals the strongest; it is stored in the
+        parameter `weight_decay`.
 
         Parameters
         ----------
@@ -86,11 +86,8 @@ class ConvexHead(Stage1Head):
             tried.append({"metrics": metrics})
             return float(metrics["all"] or 0)
 
-        def error(value: float) -> float:
-            return 0.5 * float(np.sqrt(value * (1 - value) / len(labels)))
-
         goal = self._goal(feats, y_idx, n_classes)
-        found, chosen, points = path(feats, y_idx, n_classes, goal, score, error)
+        found, chosen, points = path(feats, y_idx, n_classes, goal, score)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from heads._arrays import full_precision, one_thread_if_small
 from heads._convex import Basis, Problem, class_weights, principal_basis, solve
+from heads._lbfgs import Found
 from heads._linear import linear_scores
 
 __all__ = [
@@ -107,7 +108,6 @@ def path(
     n_classes: int,
     goal: Goal,
     score: Callable[[Tensor, Tensor], float],
-    error: Callable[[float], float],
     weight_decays: tuple[float, ...] = WEIGHT_DECAYS,
 ) -> tuple[Fitted, float, list[PathPoint]]:
     """Follow the path on a reduced problem, choose by `score`, solve there on all rows.
@@ -118,9 +118,8 @@ def path(
     n_classes : int
     goal : Goal
     score : callable
-        From W (C, D) and b (C,) to a validation score, the larger the better.
-    error : callable
-        From a score to how much less still counts as equal; of equals the strongest penalty wins.
+        From W (C, D) and b (C,) to a validation score, the larger the better; of equals the
+        strongest penalty wins.
     weight_decays : tuple of float, decreasing
 
     Returns
@@ -148,14 +147,22 @@ def path(
             points.append(PathPoint(weight_decay, score(W, b), point))
             if len(points) > 2 and points[-1].score < points[-2].score < points[-3].score:
                 break
-        best = max(found.score for found in points)
-        chosen = next(found for found in points if found.score >= best - error(best))
+        chosen = max(points, key=lambda found: found.score)
         if not small:
             problem = _problem(feats, y_idx, n_classes, goal, basis)
         most = MOST if small else LAST_EVALUATIONS
         found = solve(
             problem, chosen.point, chosen.weight_decay, most=most, tolerance=TOLERANCE[feats.dtype]
         )
+        point = found.point
+        if not small:
+            points.append(
+                PathPoint(chosen.weight_decay, score(*_linear(basis, goal, point)), point)
+            )
+            # A few evaluations on all rows can end below where few rows, all classes alike, led.
+            point = max(points[-1], chosen, key=lambda reached: reached.score).point
+            slope = problem.value_and_gradient(point, chosen.weight_decay)[1]
+            found = Found(point, found.value, slope, found.evaluations)
     fitted = _fitted(basis, goal, found.point, found.gradient, found.evaluations, found.value)
     return fitted, chosen.weight_decay, points
 

@@ -15,8 +15,8 @@ from heads.errors import HeadInputError
 
 __all__ = ["DEFAULT_RULE", "RULES", "choose_on_curve"]
 
-RULES = ("bootstrap", "one-se", "maximum")
-DEFAULT_RULE = "bootstrap"
+RULES = ("one-se", "bootstrap", "maximum")
+DEFAULT_RULE = "one-se"
 # Draws of the bootstrap, and its seed: the same curve gives the same choice.
 DRAWS, SEED = 100, 0
 
@@ -29,10 +29,10 @@ def choose_on_curve(
     Parameters
     ----------
     curve : StepCurve
-    rule : {"bootstrap", "one-se", "maximum"}
-        The median, over 100 draws of the rows within their classes, of the middle of the widest
-        best interval; the middle of the run around the maximum whose values lie within one
-        standard error of it; the middle of the widest best interval itself.
+    rule : {"one-se", "bootstrap", "maximum"}
+        The middle of the run around the maximum whose values lie within one standard error of
+        it; the median, over 100 draws of the rows within their classes, of the middle of the
+        widest best interval; the middle of the widest best interval itself.
     metric : {"all", "many", "medium", "few", "micro"}
 
     Returns

@@ -1,0 +1,60 @@
+"""Compare rules that choose the weight decay of cRT on val; as benchmarks.rules does for tau.
+
+python -m benchmarks.path_rules --banks 4 --draws 40
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import numpy as np
+import torch
+
+from benchmarks import features
+from heads._exact import Goal, path
+
+SLACKS = {"maximum": 0.0, "half a standard error": 0.5, "one standard error": 1.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--banks", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=40)
+    given = parser.parse_args()
+    found: dict[tuple[int, str], list[float]] = {}
+    for bank in range(given.banks):
+        shape = dataclasses.replace(features.SMALL, n_val=60, spread=0.6 + 0.15 * bank)
+        problem = features.make(shape, bank)
+        right: dict[str, list[torch.Tensor]] = {"val": [], "test": []}
+
+        def score(W: torch.Tensor, b: torch.Tensor, problem=problem, right=right) -> float:  # type: ignore[no-untyped-def]
+            for name, hits in right.items():
+                X, y = problem.splits[name]
+                hits.append((X @ W.T + b).argmax(1) == y)
+            return float(len(right["val"]))  # ever higher: the whole path
+
+        X, y = problem.splits["train"]
+        path(X, y, shape.n_classes, Goal(), score)
+        val, test = (torch.stack(hits).double().numpy() for hits in right.values())
+        accuracy = test.mean(axis=1)  # every class has as many rows
+        labels = problem.splits["val"][1].numpy()
+        for per_class in (3, 10, 20):
+            for draw in range(given.draws):
+                order = np.random.default_rng([bank, draw, per_class]).permutation(len(labels))
+                order = order[np.argsort(labels[order], kind="stable")]
+                rows = order.reshape(shape.n_classes, -1)[:, :per_class].ravel()
+                values = val[:, rows].mean(axis=1)
+                error = np.sqrt(values.max() * (1 - values.max()) / len(rows))
+                picks = {r: int(np.argmax(values >= values.max() - s * error))
+                         for r, s in SLACKS.items()}  # fmt: skip
+                for rule, pick in {**picks, "fixed at 3e-3": 3}.items():
+                    loss = 100 * (accuracy.max() - accuracy[pick])
+                    found.setdefault((per_class, rule), []).append(loss)
+    print("| val rows a class | rule | regret, points | its spread |\n|---|---|---|---|")
+    for (per_class, rule), losses in sorted(found.items()):
+        print(f"| {per_class} | {rule} | {np.mean(losses):.2f} | {np.std(losses):.2f} |")
+
+
+if __name__ == "__main__":
+    main()

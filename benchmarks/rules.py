@@ -1,0 +1,75 @@
+"""Compare rules that choose tau on val, by the test accuracy they give and its spread.
+
+    python -m benchmarks.rules --banks 4 --draws 20
+
+On each bank the test curve is exact, so every rule's regret (the best test accuracy minus that at
+its choice) is known; val is drawn anew many times, with few rows a class as in practice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import numpy as np
+
+from benchmarks import features
+from heads.curve import StepCurve, exact_adjust_curve, exact_tau_curve
+from heads.rules import RULES, choose_on_curve
+
+FIXED = 1.0
+
+
+def redrawn(curve: StepCurve, per_class: int, rng: np.random.Generator) -> StepCurve:
+    """Return the curve of a few rows of each class, drawn without replacement."""
+    order = rng.permutation(len(curve.y_idx))
+    order = order[np.argsort(curve.y_idx[order], kind="stable")]
+    counts = np.bincount(curve.y_idx)
+    place = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rows = order[place < per_class]
+    return dataclasses.replace(
+        curve, first=curve.first[rows], last=curve.last[rows], y_idx=curve.y_idx[rows]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--banks", type=int, default=4)
+    parser.add_argument("--draws", type=int, default=20)
+    given = parser.parse_args()
+    print("| head | val rows a class | rule | regret, points | its spread | spread of tau |")
+    print("|---|---|---|---|---|---|")
+    for family in ("tau", "logit-adjust"):
+        curves = []
+        for bank in range(given.banks):
+            spread = 0.6 + 0.15 * bank
+            shape = dataclasses.replace(features.SMALL, n_val=100, spread=spread)
+            problem = features.make(shape, bank)
+            W, b = features.stage1(problem, 5, bank)
+            curves.append([
+                exact_tau_curve(W, *problem.splits[s], problem.counts) if family == "tau"
+                else exact_adjust_curve(W, b, *problem.splits[s], problem.counts)
+                for s in ("val", "test")
+            ])  # fmt: skip
+        for per_class in (3, 10, 20):
+            losses: dict[str, list[float]] = {rule: [] for rule in (*RULES, "fixed at 1")}
+            chosen: dict[str, list[float]] = {rule: [] for rule in losses}
+            for bank, (val, test) in enumerate(curves):
+                best = test.maximum()[2]
+                for draw in range(given.draws):
+                    rng = np.random.default_rng([bank, draw, per_class])
+                    few = redrawn(val, per_class, rng)
+                    for rule in losses:
+                        at = FIXED if rule == "fixed at 1" else choose_on_curve(few, rule)["best"]
+                        losses[rule].append(100 * (best - float(test.at(at)["all"] or 0)))
+                        chosen[rule].append(at)
+            for rule, values in losses.items():
+                taus = np.reshape(chosen[rule], (given.banks, -1)).std(axis=1).mean()
+                print(
+                    f"| {family} | {per_class} | {rule} | {np.mean(values):.2f} "
+                    f"| {np.std(values):.2f} | {taus:.3f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The engine beside the straightforward loops, at sizes that finish; time and result together.
+
+Full shapes: `python -m benchmarks.engine --shape imagenet-lt`.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks import features
+from benchmarks.features import Problem
+from heads import BalancedSoftmax, ClassifierRetraining, LearnableWeightScaling, NearestClassMean
+from heads.curve import exact_tau_curve
+from heads.metrics import evaluate
+from heads.sweep import tau_curve
+
+TAUS = [round(0.1 * step, 1) for step in range(21)]
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return features.make(dataclasses.replace(features.TINY, spread=0.75))
+
+
+@pytest.fixture(scope="module")
+def linear(problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
+    return features.stage1(problem)
+
+
+def val_accuracy(problem: Problem, head: object) -> float:
+    X, y = problem.splits["val"]
+    return float(evaluate(y.numpy(), np.asarray(head.predict(X)), problem.counts)["all"])
+
+
+def test_product(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
+    X, _ = problem.splits["test"]
+    benchmark(lambda: X @ linear[0].T)
+
+
+def test_exact_tau_curve(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
+    X, y = problem.splits["test"]
+    curve = benchmark(lambda: exact_tau_curve(linear[0], X, y, problem.counts))
+
+    for point in tau_curve(linear[0], X, y, problem.counts, taus=TAUS):
+        assert curve.at(point["tau"])["all"] == point["all"]
+
+
+def test_21_products(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
+    X, _ = problem.splits["test"]
+    norms = linear[0].norm(dim=1, keepdim=True)
+    benchmark(lambda: [(X @ (linear[0] / norms**tau).T).argmax(1) for tau in TAUS])
+
+
+@pytest.mark.parametrize("solver", ["sgd", "exact"])
+def test_lws(benchmark: BenchmarkFixture, problem: Problem, linear: tuple, solver: str) -> None:
+    head = LearnableWeightScaling(solver, weight=linear[0], bias=linear[1])
+    benchmark(lambda: head.fit(*problem.splits["train"]))
+    benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+
+
+def test_crt_recipe(benchmark: BenchmarkFixture, problem: Problem) -> None:
+    head = ClassifierRetraining("sgd")
+    benchmark(lambda: head.fit(*problem.splits["train"]))
+    benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+
+
+@pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax])
+def test_whole_path(benchmark: BenchmarkFixture, problem: Problem, kind: type) -> None:
+    head = kind()
+    splits = (*problem.splits["train"], *problem.splits["val"], problem.counts)
+    benchmark(lambda: head.fit_path(*splits))
+    benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+    sgd = ClassifierRetraining("sgd").fit(*problem.splits["train"])
+    assert val_accuracy(problem, head) >= val_accuracy(problem, sgd) - 0.03
+
+
+@pytest.mark.parametrize("transform", ["un", "cl2n"])
+def test_ncm(benchmark: BenchmarkFixture, problem: Problem, transform: str) -> None:
+    head = NearestClassMean(transform)
+    benchmark(lambda: head.fit(*problem.splits["train"]))
+    benchmark.extra_info["val_all"] = val_accuracy(problem, head)
