@@ -52,6 +52,7 @@ wheel: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
+	$(BIN)/python benchmarks/train_overhead.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)
