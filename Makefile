@@ -53,6 +53,7 @@ wheel: $(DEV_STAMP)
 bench: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
 	$(BIN)/python benchmarks/bank_io.py
+	$(BIN)/python benchmarks/train_overhead.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)

@@ -113,8 +113,8 @@ class Session:
         set_rate(self.optimizer, learning_rate(config, epoch * steps + max(first - 1, 0), steps))
         self.model.train()
         note = ""
-        with reporter.track(f"epoch {epoch + 1}/{config.epochs}", len(order), "images") as advance:
-            advance(done)
+        label, left = f"epoch {epoch + 1}/{config.epochs}", len(order) - done
+        with reporter.track(label, left, "images") as advance:
             for step, batch in enumerate(self.loader, start=first):
                 rate = learning_rate(config, epoch * steps + step, steps)
                 set_rate(self.optimizer, rate)
