@@ -114,9 +114,9 @@ def walk_intervals(
     rows = torch.arange(len(values))
     own = exact(rows, y_idx)
     values[rows, y_idx] = -torch.inf
-    # What rounding in `values` and in the product with the parameter can hide.
+    # What rounding in `values`, in the product with the parameter, or a tie can hide.
     size = 1 + own.abs() + max(abs(low), abs(high)) * float(slopes.abs().max())
-    noise = 32 * torch.finfo(values.dtype).eps * size
+    noise = max(32 * torch.finfo(values.dtype).eps, 8 * TIE) * size
     climb = _Climb(values, slopes, y_idx, own, exact, noise)
     first, blur_first = climb.up(rows, low, high, 1)
     some = torch.isfinite(first).nonzero().squeeze(1)

@@ -71,7 +71,7 @@ def test_the_curve_the_grid_and_the_head_agree(
 SMALL = st.integers(-2, 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), st.integers(2, 5), st.integers(1, 3), st.sampled_from(["float32", "float64"]))
 def test_adversarial_ties(data: st.DataObject, n_classes: int, width: int, dtype: str) -> None:
     def draw(*shape: int) -> NDArray:
