@@ -10,7 +10,7 @@ import pytest
 def test_the_overhead_benchmark_compares_the_same_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = "--images 16 --batch-size 8 --epochs 1 --rounds 1 --file-side 32 --image-size 16"
+    size = "--images 16 --batch-size 10 --epochs 1 --rounds 1 --file-side 32 --image-size 16"
     out = tmp_path / "result.json"
     line = f"train_overhead --backbone tiny-cnn --device cpu {size} --json {out}"
     monkeypatch.setattr("sys.argv", line.split())

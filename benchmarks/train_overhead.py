@@ -44,11 +44,11 @@ CLASSES = 10
 clock = time.perf_counter
 
 
-def write_images(root: Path, n: int, side: int) -> ImageData:
-    """Write n training images, with a tenth as many to validate, and their lists."""
+def write_images(root: Path, n: int, n_val: int, side: int) -> ImageData:
+    """Write training images, and one batch to validate, and their lists."""
     rng = np.random.default_rng(0)
     lists = {}
-    for split, count in (("train", n), ("val", CLASSES)):
+    for split, count in (("train", n), ("val", n_val)):
         lines = []
         for i in range(count):
             name = f"{split}{i}.jpg"
@@ -254,7 +254,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "images").mkdir()
-        data = write_images(root / "images", args.images, args.file_side)
+        data = write_images(root / "images", args.images, args.batch_size, args.file_side)
         frozen = build_model(config.backbone, 0, args.image_size)
         torch.save(frozen.state_dict(), root / "w.pth")
         saving: list[float] = []
