@@ -235,6 +235,8 @@ def prepare(out: Path, *, overwrite: bool) -> None:
         message = f"{out} exists and is not empty; choose another path for --out, or --overwrite"
         raise OutputExistsError(message)
     out.mkdir(parents=True, exist_ok=True)
+    for stale in (*out.glob("*.head"), out / "results.json"):
+        stale.unlink(missing_ok=True)  # what an earlier fit left here would pass for this one's
 
 
 def file_names(wanted: Sequence[Spec]) -> Iterator[str]:
@@ -246,12 +248,23 @@ def file_names(wanted: Sequence[Spec]) -> Iterator[str]:
 
 
 # What a reader of the table wants to know of a head; the rest stands in the JSON.
-SHOWN = ("tau", "transform", "metric", "solver")
+SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
 
 
 def brief(params: dict[str, Any]) -> str:
     """Name the parameters that tell one head of a kind from another."""
-    return ", ".join(f"{key}={params[key]}" for key in SHOWN if key in params) or "-"
+    if params.get("solver") == "sgd":
+        return "solver=sgd"
+    shown = {key: params[key] for key in SHOWN if key in params}
+    if shown.get("anchor") == "zero":
+        del shown["anchor"]
+    return (
+        ", ".join(
+            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
+            for key, value in shown.items()
+        )
+        or "-"
+    )
 
 
 def results_table(results: dict[str, Any], roles: Roles) -> tuple[list[str], list[list[str]]]:

@@ -42,7 +42,7 @@ class RecipeParams:
         check_one_of(owner, "solver", self.solver, SOLVERS)
         given = [name for name in ("lr", "batch", "epochs") if getattr(self, name) is not None]
         if self.solver == "exact" and given:
-            message = f"{owner}: {', '.join(given)} belong to solver='sgd', not to 'exact'"
+            message = f"{owner}: {', '.join(given)}: only for solver='sgd', not for 'exact'"
             raise HeadInputError(message)
         check_number(owner, "lr", recipe.lr, low=0, above=True)
         check_number(owner, "momentum", recipe.momentum, low=0)

@@ -182,7 +182,7 @@ def test_the_path_is_best_where_it_says(
 
 def test_what_does_not_belong_together_is_refused(rng: np.random.Generator) -> None:
     data = cloud(rng)
-    with pytest.raises(ValueError, match="lr, epochs belong to solver='sgd', not to 'exact'"):
+    with pytest.raises(ValueError, match="lr, epochs: only for solver='sgd', not for 'exact'"):
         ClassifierRetraining(lr=0.1, epochs=3).fit(data.X, data.y)
     with pytest.raises(ValueError, match="anchor='stage1' belongs to solver='exact'"):
         ClassifierRetraining("sgd", anchor="stage1").fit(data.X, data.y)
