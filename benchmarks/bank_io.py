@@ -45,7 +45,6 @@ def plan_for(X: Any) -> BankPlan:
 
 def write_bank(X: Any, plan: BankPlan, path: Path) -> None:
     """Write all features, crc32c and SHA-256 taken, to page cache."""
-    shutil.rmtree(path, ignore_errors=True)
     with BankWriter.begin(path, plan) as writer:
         for split, start, stop in writer.missing():
             writer.put(split, start, X[start:stop])
@@ -56,7 +55,6 @@ def write_zarr(X: Any, path: Path) -> None:
     """Write the same array by zarr-python, in the same chunks and codecs."""
     import zarr
 
-    shutil.rmtree(path, ignore_errors=True)
     step = 16 * 2**20 // (X.shape[1] * X.itemsize)
     array = zarr.create_array(
         str(path), shape=X.shape, dtype=X.dtype, chunks=(step, X.shape[1]), zarr_format=3,
@@ -94,15 +92,15 @@ def add_h5py(X: Any, folder: Path, writing: dict[str, Any], reading: dict[str, A
     """Add h5py, one contiguous data set."""
     import h5py
 
-    def write() -> None:
-        with h5py.File(folder / "x.h5", "w") as file:
+    def write(name: str = "y.h5") -> None:
+        with h5py.File(folder / name, "w") as file:
             file["x"] = X
 
     def read() -> Any:
         with h5py.File(folder / "x.h5") as file:
             return file["x"][:]
 
-    write()
+    write("x.h5")
     writing["h5py"], reading["h5py"] = write, read
 
 
@@ -115,8 +113,21 @@ def add_safetensors(X: Any, folder: Path, writing: dict[str, Any], reading: dict
     reading["safetensors"] = lambda: load_file(folder / "x.safetensors")["x"]
 
 
-def measure(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Time every way once a round, in turn, after one round that does not count."""
+def clear_written(folder: Path) -> None:
+    """Remove what the ways of writing left."""
+    for name in ("written", "zarr"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("y.npy", "y.h5", "y.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def measure(
+    ways: dict[str, Callable[[], Any]], rounds: int, clear: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Time every way once a round, in turn, after one round that does not count.
+
+    `clear` takes away what was written, and is not timed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, run in ways.items():
@@ -124,6 +135,7 @@ def measure(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[f
             run()
             if number:
                 seconds[name].append(time.perf_counter() - started)
+            clear()
     return seconds
 
 
@@ -153,7 +165,7 @@ def main() -> None:
             np.testing.assert_array_equal(reading["featbank (crc32c checked)"](), X)
             print(table(f"reading {dtype}", measure(reading, given.rounds), "np.load", X.nbytes))
             print()
-            found = measure(writing, given.rounds)
+            found = measure(writing, given.rounds, lambda: clear_written(Path(folder)))
             print(table(f"writing {dtype}", found, "zarr-python (crc32c)", X.nbytes))
             print()
 
