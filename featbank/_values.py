@@ -16,6 +16,11 @@ __all__ = ["check_values", "copy_rows"]
 FLOAT16_LIMIT = 65520.0
 
 
+# Numbers looked at in one call: few enough that torch stays on one thread. Beside the threads that
+# hash and write, two of its own would only wait for each other.
+PIECE = 32_768
+
+
 def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
     """Refuse values that are not finite in the stored dtype, naming rows and ids."""
     limit = FLOAT16_LIMIT if dtype == "float16" else float(np.finfo(np.float32).max)
@@ -35,8 +40,12 @@ def extremes(block: NDArray[Any]) -> tuple[float, float]:
     """Return the smallest and largest value (NaN where there is one), in one pass."""
     import torch
 
-    low, high = torch.aminmax(torch.from_numpy(block))
-    return float(low), float(high)
+    flat = torch.from_numpy(block).reshape(-1)
+    found = [
+        torch.stack(torch.aminmax(flat[start : start + PIECE]))
+        for start in range(0, len(flat), PIECE)
+    ]
+    return float(torch.stack(found)[:, 0].min()), float(torch.stack(found)[:, 1].max())
 
 
 def copy_rows(source: NDArray[Any], target: NDArray[Any]) -> None:

@@ -1,4 +1,7 @@
 import os
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # else scikit-learn skips its array API checks
+
 from collections.abc import Iterator
 
 import numpy as np
