@@ -76,7 +76,7 @@ workers = click.option(
     help="Processes that load images; results do not depend on it.",
 )  # fmt: skip
 batch_size = click.option(
-    "--batch-size", type=click.IntRange(min=1), default=128, show_default=True,
+    "--batch-size", type=click.IntRange(min=1), default=64, show_default=True,
     help="Images per step.",
 )  # fmt: skip
 dtype = click.option(

@@ -1,5 +1,6 @@
 """The commands as a user runs them: outputs, exit codes, one line for every error."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -298,3 +299,16 @@ def test_export_and_import_are_inverse(bank: Path, tmp_path: Path) -> None:
     assert first.manifest.rows == second.manifest.rows
     line = refused(2, "import", tmp_path / "f.npz", "--out", tmp_path / "b", "--map", "nonsense")
     assert "write NAME=THEIRS" in line
+
+
+def test_extract_has_the_librarys_defaults() -> None:
+    """Otherwise a bank made from Python is another one to the command, and the reverse."""
+    from cli.extract import command
+    from featbank.extract import extract
+
+    valued = [param for param in command.params if not getattr(param, "is_flag", False)]
+    ours = {param.name: param.default for param in valued}
+    theirs = {name: p.default for name, p in inspect.signature(extract).parameters.items()}
+    shared = ours.keys() & theirs.keys() - {"data", "out"}
+    assert {"batch_size", "dtype", "which", "workers", "on_bad_image"} <= shared
+    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
