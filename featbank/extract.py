@@ -313,7 +313,9 @@ class _Job:
     def features(self, batch: Batch) -> NDArray[np.float32]:
         """Return the features (B, D) of a batch, all of whose images must be readable."""
         for reason in batch.bad.values():
-            message = f"{reason}; mend it, or leave such images out with --on-bad-image skip --overwrite"
+            message = (
+                f"{reason}; mend it, or leave such images out with --on-bad-image skip --overwrite"
+            )
             raise InputError(message)
         with torch.inference_mode(), autocast(self.device, self.use_autocast):
             features = self.frozen.network(batch.images.to(self.device, non_blocking=True))

@@ -140,7 +140,7 @@ def spoiled(trained: Path, tmp_path: Path) -> dict[str, Any]:
 def test_an_image_that_cannot_be_read_stops_extraction_and_is_named(
     trained: Path, tmp_path: Path, spoiled: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError, match=r"^cannot read image .*c0_1.*--on-bad-image skip --overwrite$"):
+    with pytest.raises(InputError, match=r"^cannot read image .*c0_1.*skip --overwrite$"):
         bank_of(trained, tmp_path / "bank", batch_size=2, **spoiled)
 
     with pytest.raises((NotABankError, DamagedError)):
