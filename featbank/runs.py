@@ -19,6 +19,7 @@ from featbank.identity import flattened
 __all__ = [
     "CHANGEABLE",
     "CONFIG",
+    "EVENTS",
     "METRICS",
     "RUN",
     "clear_parts",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
+EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
 
 # Settings that may change between an interruption and --resume: they alter no result.
 CHANGEABLE = ("config.workers", "config.checkpoint_every")
@@ -88,7 +90,7 @@ def clear_run(run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
     for name in (LAST, BEST, METRICS, RUN, CONFIG):
         (run / name).unlink(missing_ok=True)
-    for file in run.glob("events.out.tfevents.*"):
+    for file in run.glob(f"{EVENTS}*"):
         file.unlink()
 
 
