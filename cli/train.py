@@ -85,6 +85,17 @@ def whole_numbers(
     "drawn with p_j proportional to n_j^q.",
 )  # fmt: skip
 @click.option(
+    "--loss", metavar="NAME[:KEY=VALUE,…]",
+    help="ce, focal:gamma=2, cb-ce:beta=0.9999, cb-focal, ldam:margin=0.5,scale=30, "
+    "balanced-softmax or logit-adjusted:tau=1.",
+)  # fmt: skip
+@click.option("--label-smoothing", type=float, help="Probability spread over all classes.")
+@click.option(
+    "--defer", metavar="NAME[:KEY=VALUE,…]",
+    help="Re-balance late: none, drw:start=0.8,beta=0.9999 (weights of the classes from that "
+    "share of the epochs on) or drs:start=0.8 (class-balanced sampling from there).",
+)  # fmt: skip
+@click.option(
     "--schedule", type=click.Choice(["step", "epoch", "milestones"]),
     help="Cosine moved each step or each epoch, or a factor at each of --milestones.",
 )  # fmt: skip
