@@ -147,14 +147,14 @@ def command(
     where there is a val split, and the best one is kept beside the last. Interrupted by Ctrl-C or
     SIGTERM it saves after the step under way; --resume goes on to the same bits on a CPU.
     """
-    from featbank.data import open_data
+    from featbank.data import located, open_data
     from featbank.train import train
 
     spec = parse_spec(data)
     images = open_data(spec.name, spec.params)
     summary = train(
         images,
-        {"name": spec.name, "params": spec.params},
+        {"name": spec.name, "params": located(spec.name, spec.params)},
         config_for(spec, settings, preset),
         out,
         device=device,
@@ -177,7 +177,7 @@ def config_for(data: Spec, settings: dict[str, Any], preset: str | None = None) 
     base = PRESETS.get(data.name, TrainConfig()) if preset is None else RECIPES[preset]
     given = {name: value for name, value in settings.items() if value is not None}
     if given.get("weights") is not None:
-        given["weights"] = str(given["weights"])
+        given["weights"] = str(given["weights"].absolute())  # run.yaml is read from anywhere
     return dataclasses.replace(base, **given)
 
 
