@@ -20,6 +20,7 @@ COMMANDS = {
     "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
     "evaluate": ("cli.evaluate", "Evaluate saved heads on a bank."),
     "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
+    "report": ("cli.report", "Build the page of saved results anew; nothing is fitted."),
 }
 
 
