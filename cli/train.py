@@ -85,6 +85,17 @@ def whole_numbers(
     "drawn with p_j proportional to n_j^q.",
 )  # fmt: skip
 @click.option(
+    "--loss", metavar="NAME[:KEY=VALUE,…]",
+    help="ce, focal:gamma=2, cb-ce:beta=0.9999, cb-focal, ldam:margin=0.5,scale=30, "
+    "balanced-softmax or logit-adjusted:tau=1.",
+)  # fmt: skip
+@click.option("--label-smoothing", type=float, help="Probability spread over all classes.")
+@click.option(
+    "--defer", metavar="NAME[:KEY=VALUE,…]",
+    help="Re-balance late: none, drw:start=0.8,beta=0.9999 (weights of the classes from that "
+    "share of the epochs on) or drs:start=0.8 (class-balanced sampling from there).",
+)  # fmt: skip
+@click.option(
     "--schedule", type=click.Choice(["step", "epoch", "milestones"]),
     help="Cosine moved each step or each epoch, or a factor at each of --milestones.",
 )  # fmt: skip
@@ -136,14 +147,14 @@ def command(
     where there is a val split, and the best one is kept beside the last. Interrupted by Ctrl-C or
     SIGTERM it saves after the step under way; --resume goes on to the same bits on a CPU.
     """
-    from featbank.data import open_data
+    from featbank.data import located, open_data
     from featbank.train import train
 
     spec = parse_spec(data)
     images = open_data(spec.name, spec.params)
     summary = train(
         images,
-        {"name": spec.name, "params": spec.params},
+        {"name": spec.name, "params": located(spec.name, spec.params)},
         config_for(spec, settings, preset),
         out,
         device=device,
@@ -166,7 +177,7 @@ def config_for(data: Spec, settings: dict[str, Any], preset: str | None = None) 
     base = PRESETS.get(data.name, TrainConfig()) if preset is None else RECIPES[preset]
     given = {name: value for name, value in settings.items() if value is not None}
     if given.get("weights") is not None:
-        given["weights"] = str(given["weights"])
+        given["weights"] = str(given["weights"].absolute())  # run.yaml is read from anywhere
     return dataclasses.replace(base, **given)
 
 

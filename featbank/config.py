@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from featbank.criterion import parse_defer, parse_loss
 from featbank.errors import InputError
 from featbank.names import require_known
 from featbank.sampling import check_strategy
@@ -77,6 +78,10 @@ class TrainConfig:
         with ``milestones`` the full rate, multiplied by `decay` at the epochs `milestones`.
     sampler
         See `featbank.sampling`.
+    loss, label_smoothing
+        ``name`` or ``name:key=value`` of `featbank.criterion.LOSSES`; epsilon of the smoothing.
+    defer
+        ``none``, ``drw`` or ``drs``: re-weighting or re-sampling that begins late.
     seed
         Of initialisation, order, augmentation and dropout.
     workers
@@ -106,6 +111,9 @@ class TrainConfig:
     milestones: tuple[int, ...] = (160, 180)
     decay: float = 0.01
     sampler: str = "instance"
+    loss: str = "ce"
+    label_smoothing: float = 0.0
+    defer: str = "none"
     seed: int = 0
     workers: int = 0
     amp: bool = True
@@ -124,6 +132,8 @@ class TrainConfig:
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("augmentation", self.augment, AUGMENTATIONS)
         check_strategy(self.sampler)
+        parse_loss(self.loss)
+        parse_defer(self.defer)
         SaveEvery.parse(self.checkpoint_every)
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 2, "at least 2, for batch normalisation")
@@ -133,6 +143,7 @@ class TrainConfig:
         self._require("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "less than epochs")
         self._require("milestones", min(self.milestones, default=1) >= 1, "epochs from 1")
         self._require("decay", 0 < self.decay <= 1, "in (0, 1]")
+        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
         self._require("workers", self.workers >= 0, "0 or more")
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("weights", not (self.weights and self.pretrained), "left out with pretrained")

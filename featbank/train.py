@@ -23,6 +23,7 @@ from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.device import device_name, one_thread, resolve_device
 from featbank.events import events
+from featbank.objective import make_objective
 from featbank.optim import make_optimizer, restore_optimizer
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, versions
@@ -180,4 +181,5 @@ def _start(
         reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
 
     record = {**identity, **begun}
-    return Session(data, config, spec, device, model, optimizer, record, save)
+    objective = make_objective(config, data, device)
+    return Session(data, config, spec, device, model, optimizer, objective, record, save)
