@@ -24,6 +24,7 @@ COMMANDS = {
         "Compare heads on banks: which checkpoint, which head, and is the difference real.",
     ),
     "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
+    "report": ("cli.report", "Build the page of saved results anew; nothing is fitted."),
 }
 
 
