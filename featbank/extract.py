@@ -214,6 +214,7 @@ def _provenance(images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
         "data": data_record(images),
         "dtype": dtype,
         "autocast": "bfloat16" if coarse else "none",
+        **({"recipe": dict(job.frozen.recipe)} if job.frozen.recipe else {}),
         "device": device_name(job.device),
         "versions": versions(),
     }

@@ -29,6 +29,11 @@ __all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
 
 Floats = NDArray[np.float32]
 
+# Of a training's choices, those that are about the machine, or a path on it.
+_HOW_IT_RAN = frozenset(
+    {"workers", "amp", "channels_last", "compile", "checkpoint_every", "weights"}
+)
+
 
 @dataclass(frozen=True)
 class Foundation:
@@ -68,7 +73,8 @@ class Frozen:
     """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
 
     `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `about` is what the summary says of where the network comes from.
+    one was; `recipe` is how the network was trained, where that is known; `about` is what the
+    summary says of where it comes from.
     """
 
     network: nn.Module
@@ -78,6 +84,7 @@ class Frozen:
     digest: str
     input: InputSpec
     classifier: tuple[Floats, Floats] | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -96,6 +103,7 @@ def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
         digest=tensors_digest(checkpoint.model),
         input=spec,
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
+        recipe={key: value for key, value in record["config"].items() if key not in _HOW_IT_RAN},
         about={"checkpoint": source, "epoch": record["epoch"]},
     )
 
