@@ -32,8 +32,9 @@ __all__ = [
 RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
 EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
 
-# Settings that may change between an interruption and --resume: they alter no result.
-CHANGEABLE = ("config.workers", "config.checkpoint_every")
+# Settings that may change between an interruption and --resume: they alter no result. (What --init
+# names is compared by its digest.)
+CHANGEABLE = ("config.workers", "config.checkpoint_every", "config.init")
 
 
 def open_run(
