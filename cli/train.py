@@ -173,7 +173,7 @@ def command(
     where there is a val split, and the best one is kept beside the last. Interrupted by Ctrl-C or
     SIGTERM it saves after the step under way; --resume goes on to the same bits on a CPU.
     """
-    from featbank.data import open_data
+    from featbank.data import located, open_data
     from featbank.train import train
 
     started = started_from(settings.get("init"))
@@ -181,7 +181,7 @@ def command(
     images = open_data(spec.name, spec.params)
     summary = train(
         images,
-        {"name": spec.name, "params": spec.params},
+        {"name": spec.name, "params": located(spec.name, spec.params)},
         config_for(spec, settings, preset, started),
         out,
         device=device,
@@ -235,8 +235,9 @@ def config_for(
     else:
         base = PRESETS.get(data.name, TrainConfig())
     given = {**(retraining() if started is not None else {}), **given}
-    if given.get("weights") is not None:
-        given["weights"] = str(given["weights"])
+    for name in ("weights", "init"):
+        if given.get(name) is not None:
+            given[name] = str(Path(given[name]).absolute())  # run.yaml is read from anywhere
     return dataclasses.replace(base, **given)
 
 

@@ -39,7 +39,8 @@ def _require_backbone(name: str) -> None:
     import timm  # a second to import; a network of ours need not wait
 
     if name not in NETWORKS and not timm.is_model(name):
-        require_known("backbone", name, [*NETWORKS, *timm.list_models()])
+        known = [*NETWORKS, *timm.list_models()]
+        require_known("backbone", name, known, "timm.list_models() lists timm's")
 
 
 def _timm_config(name: str) -> Any:

@@ -33,6 +33,7 @@ class RecipeParams:
             "weight_decay": self.weight_decay,
             "batch": self.batch,
             "epochs": self._default_epochs if self.epochs is None else self.epochs,
+            "q": getattr(self, "q", 0.0),
         }
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Recipe(momentum=self.momentum, per_class=self.per_class, **chosen)

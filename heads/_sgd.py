@@ -1,4 +1,4 @@
-"""The paper's stage-2 training, on cached features: SGD over class-aware batches.
+"""The paper's stage-2 training, on cached features: SGD over batches by class frequency.
 
 Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition"
 (ICLR 2020); the numbers are those of its code's `config/ImageNet_LT/cls_crt_*.yaml`.
@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from heads._arrays import one_thread_if_small
-from heads._sampling import class_aware_rows
+from heads._sampling import rows_by_q
 from heads.errors import HeadInputError
 
 __all__ = ["FLOOR_STEPS", "Plan", "Recipe", "descend", "plan_steps", "sampled_rows"]
@@ -34,6 +35,7 @@ class Recipe:
     batch: int = 512
     epochs: int = 10
     per_class: int = 4
+    q: float = 0.0
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch: half a cosine from `lr` towards zero."""
@@ -59,10 +61,10 @@ def plan_steps(n_rows: int, recipe: Recipe) -> Plan:
     return Plan(steps, steps * recipe.epochs, floored)
 
 
-def sampled_rows(y_idx: Tensor, recipe: Recipe, plan: Plan, rng: object) -> Tensor:
+def sampled_rows(y_idx: Tensor, recipe: Recipe, plan: Plan, rng: np.random.Generator) -> Tensor:
     """Draw every batch of the fit: row numbers (n_steps, batch) on the device of `y_idx`."""
     n_draws = plan.n_steps * recipe.batch
-    rows = class_aware_rows(y_idx.cpu().numpy(), n_draws, recipe.per_class, rng)  # type: ignore[arg-type]
+    rows = rows_by_q(y_idx.cpu().numpy(), recipe.q, n_draws, recipe.per_class, rng)
     return torch.from_numpy(rows).to(y_idx.device).view(plan.n_steps, recipe.batch)
 
 
