@@ -31,6 +31,9 @@ __all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
 
 Floats = NDArray[np.float32]
 
+# Settings of a training that tell a reader nothing about its result, and one that is a path.
+NO_RECIPE = frozenset({"workers", "checkpoint_every", "weights"})
+
 
 @dataclass(frozen=True)
 class Foundation:
@@ -70,7 +73,8 @@ class Frozen:
     """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
 
     `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `about` is what the summary says of where the network comes from.
+    one was; `about` is what the summary says of where the network comes from, `recipe` how it was
+    trained, where that is known.
     """
 
     network: nn.Module
@@ -81,6 +85,7 @@ class Frozen:
     input: InputSpec
     classifier: tuple[Floats, Floats] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
 
 
 def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
@@ -99,6 +104,7 @@ def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
         input=spec,
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
         about={"checkpoint": source, "epoch": record["epoch"]},
+        recipe={key: value for key, value in record["config"].items() if key not in NO_RECIPE},
     )
 
 
