@@ -214,9 +214,9 @@ def _provenance(images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
         "data": data_record(images),
         "dtype": dtype,
         "autocast": "bfloat16" if coarse else "none",
-        **({"recipe": dict(job.frozen.recipe)} if job.frozen.recipe else {}),
         "device": device_name(job.device),
         "versions": versions(),
+        **({} if job.frozen.recipe is None else {"recipe": dict(job.frozen.recipe)}),
     }
 
 

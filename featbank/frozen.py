@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from featbank.architecture import build_network
 from featbank.backbones import (
     build_model,
     classifier_names,
@@ -19,6 +20,7 @@ from featbank.backbones import (
     split_classifier,
 )
 from featbank.checkpoint import Checkpoint
+from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.errors import InputError
@@ -29,10 +31,8 @@ __all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
 
 Floats = NDArray[np.float32]
 
-# Of a training's choices, those that are about the machine, or a path on it.
-_HOW_IT_RAN = frozenset(
-    {"workers", "amp", "channels_last", "compile", "checkpoint_every", "weights"}
-)
+# Settings of a training that tell a reader nothing about its result, and one that is a path.
+NO_RECIPE = frozenset({"workers", "checkpoint_every", "weights"})
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Frozen:
     """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
 
     `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `recipe` is how the network was trained, where that is known; `about` is what the
-    summary says of where it comes from.
+    one was; `about` is what the summary says of where the network comes from, `recipe` how it was
+    trained, where that is known.
     """
 
     network: nn.Module
@@ -84,27 +84,27 @@ class Frozen:
     digest: str
     input: InputSpec
     classifier: tuple[Floats, Floats] | None = None
-    recipe: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
 
 
 def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
     """Return the network of one of our trainings without its classifier."""
     record = checkpoint.record
-    name, spec = record["config"]["backbone"], InputSpec.from_json(record["input"])
-    model = build_model(name, len(record["class_names"]), spec.size)
+    config, spec = TrainConfig.from_json(record["config"]), InputSpec.from_json(record["input"])
+    model = build_network(config, len(record["class_names"]), spec.size)
     load_weights(model, checkpoint.model, source)
     parts = split_classifier(model.eval().requires_grad_(False), spec.size)
     return Frozen(
         network=parts.backbone,
         dim=parts.classifier.in_features,
-        backbone=name,
+        backbone=config.backbone,
         layer=parts.layer,
         digest=tensors_digest(checkpoint.model),
         input=spec,
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
-        recipe={key: value for key, value in record["config"].items() if key not in _HOW_IT_RAN},
         about={"checkpoint": source, "epoch": record["epoch"]},
+        recipe={key: value for key, value in record["config"].items() if key not in NO_RECIPE},
     )
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 __all__ = ["INFORMATIVE", "differences", "feature_identity", "flattened"]
 
-# Recorded for a reader; a difference here does not make a bank another one. The recipe's effect is
-# in the checkpoint's digest.
+# Recorded for a reader; a difference here does not make a bank another one.
 INFORMATIVE = frozenset({"versions", "device", "files", "n_chunks", "recipe"})
 
 
