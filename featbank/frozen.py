@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from featbank.architecture import build_network
 from featbank.backbones import (
     build_model,
     classifier_names,
@@ -19,6 +20,7 @@ from featbank.backbones import (
     split_classifier,
 )
 from featbank.checkpoint import Checkpoint
+from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.errors import InputError
@@ -89,14 +91,14 @@ class Frozen:
 def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
     """Return the network of one of our trainings without its classifier."""
     record = checkpoint.record
-    name, spec = record["config"]["backbone"], InputSpec.from_json(record["input"])
-    model = build_model(name, len(record["class_names"]), spec.size)
+    config, spec = TrainConfig.from_json(record["config"]), InputSpec.from_json(record["input"])
+    model = build_network(config, len(record["class_names"]), spec.size)
     load_weights(model, checkpoint.model, source)
     parts = split_classifier(model.eval().requires_grad_(False), spec.size)
     return Frozen(
         network=parts.backbone,
         dim=parts.classifier.in_features,
-        backbone=name,
+        backbone=config.backbone,
         layer=parts.layer,
         digest=tensors_digest(checkpoint.model),
         input=spec,
