@@ -65,13 +65,13 @@ class BankArrays:
             self.linear = stored
         return self.linear
 
-    def score(self, head: Any, split: str) -> dict[str, Any]:
-        """Evaluate a fitted head on a split."""
+    def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
+        """Evaluate a fitted head on a split; `seed` is that of the intervals."""
         X, y = self[split]
         predicted, labels = as_numpy(head.predict(X)), as_numpy(y)
         return {
             "metrics": metrics.evaluate(labels, predicted, *self.groups),
-            "ci95": metrics.confidence_interval(labels, predicted, *self.groups),
+            "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),
         }
 
     @property
@@ -119,7 +119,7 @@ def fit_heads(
         head.save(out / f"{name}.head", metadata={**origin(bank), "spec": str(spec), **entry})
         candidates += [{"bank": str(bank.path), "head": spec.name, **point} for point in tried]
         for split in roles.report:
-            score = arrays.score(head, split)
+            score = arrays.score(head, split, seed)
             results.append({**entry, "split": split, **score, "fit_seconds": round(seconds, 4)})
     return {"schema": 1, "results": results, "candidates": candidates}
 
