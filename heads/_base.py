@@ -41,6 +41,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     """
 
     _fitted: tuple[str, ...]  # what `_fit` returns, by name
+    _sees_all = False  # whether `_fit` itself refuses what is not finite, at no cost of its own
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on features X (n, D) and labels y (n,).
@@ -55,14 +56,18 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _fit_by(self, X: Any, y: Any, how: Callable[[Tensor, Tensor, int], dict[str, Any]]) -> Self:
         self._check_params()
-        feats, labels = check_training(self, X, y)
+        feats, labels = check_training(self, X, y, finite=not self._sees_all)
         classes, coded = self._code(labels)
         with full_precision():
             fitted = how(feats, torch.from_numpy(coded).to(feats.device), len(classes))
         self.classes_ = classes
-        for name, value in fitted.items():
-            setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)
+        self._store(fitted, X)
         return self
+
+    def _store(self, fitted: Mapping[str, Any], like: Any) -> None:
+        """Set fitted attributes; tensors become arrays where `like` is none."""
+        for name, value in fitted.items():
+            setattr(self, name, to_kind(value, like) if isinstance(value, Tensor) else value)
 
     def decision_function(self, X: Any) -> Any:
         """Return scores (n, C), the larger the likelier; (n,) for 2 classes, above 0 the second."""
