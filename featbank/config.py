@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from featbank.combinations import check_recipe
 from featbank.errors import InputError
 from featbank.names import require_known
 from featbank.sampling import check_strategy
@@ -19,6 +20,7 @@ __all__ = [
     "SCHEDULES",
     "SaveEvery",
     "TrainConfig",
+    "retraining",
 ]
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -77,6 +79,18 @@ class TrainConfig:
         with ``milestones`` the full rate, multiplied by `decay` at the epochs `milestones`.
     sampler
         See `featbank.sampling`.
+    loss, label_smoothing
+        ``name`` or ``name:key=value`` of `featbank.criterion.LOSSES`; epsilon of the smoothing.
+    defer
+        ``none``, ``drw`` or ``drs``: re-weighting or re-sampling that begins late.
+    mixup
+        ``none``, ``input`` or ``manifold``, with parameters as `loss`: `featbank.mixup`.
+    method
+        ``plain``, or ``bbn`` with two branches: `featbank.bbn`.
+    init, retrain, backbone_lr_scale, shift_bn
+        Start from another training's backbone with a fresh classifier, and train one of
+        `featbank.partial.PARTS`; the rate of all but the classifier is multiplied; frozen batch
+        normalisation adapts.
     seed
         Of initialisation, order, augmentation and dropout.
     workers
@@ -106,6 +120,15 @@ class TrainConfig:
     milestones: tuple[int, ...] = (160, 180)
     decay: float = 0.01
     sampler: str = "instance"
+    loss: str = "ce"
+    label_smoothing: float = 0.0
+    defer: str = "none"
+    mixup: str = "none"
+    method: str = "plain"
+    init: str | None = None
+    retrain: str = "none"
+    backbone_lr_scale: float = 1.0
+    shift_bn: bool = False
     seed: int = 0
     workers: int = 0
     amp: bool = True
@@ -133,6 +156,7 @@ class TrainConfig:
         self._require("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "less than epochs")
         self._require("milestones", min(self.milestones, default=1) >= 1, "epochs from 1")
         self._require("decay", 0 < self.decay <= 1, "in (0, 1]")
+        self._require("label_smoothing", 0 <= self.label_smoothing < 1, "in [0, 1)")
         self._require("workers", self.workers >= 0, "0 or more")
         self._require("seed", self.seed >= 0, "0 or more")
         self._require("weights", not (self.weights and self.pretrained), "left out with pretrained")
@@ -141,6 +165,9 @@ class TrainConfig:
             self._require(name, value is None or len(value) == 3, "three numbers")
         self._require("std", self.std is None or min(self.std) > 0, "above 0")
         self._require("image_size", self.image_size is None or self.image_size >= 8, "at least 8")
+        scale = self.backbone_lr_scale
+        self._require("backbone_lr_scale", 0 < scale < math.inf, "a finite number above 0")
+        check_recipe(self)
 
     def _require(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -161,6 +188,16 @@ class TrainConfig:
             key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
         }
         return cls(**values)
+
+
+def retraining() -> dict[str, Any]:
+    """Return the settings of a retraining that are not those of the training it starts from.
+
+    Plain cross-entropy on class-balanced draws, as Kang et al. (ICLR 2020) retrain.
+    """
+    plain = TrainConfig()
+    names = ("loss", "label_smoothing", "defer", "mixup", "method", "pretrained", "weights")
+    return {**{name: getattr(plain, name) for name in names}, "sampler": "class"}
 
 
 # Settings that suit a data set too small for the defaults, by the data set's name.

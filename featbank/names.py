@@ -13,8 +13,11 @@ __all__ = ["require_known"]
 _LISTED = 12
 
 
-def require_known(kind: str, name: str, known: Iterable[str]) -> None:
-    """Raise `InputError` with the nearest names unless `name` is one of `known`."""
+def require_known(kind: str, name: str, known: Iterable[str], where: str = "") -> None:
+    """Raise `InputError` with the nearest names unless `name` is one of `known`.
+
+    `where` says where all of them are listed, if they are too many for a message.
+    """
     choices = sorted(known)
     if name in choices:
         return
@@ -22,5 +25,7 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> None:
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     if len(choices) <= _LISTED:
         hint += f" (known: {', '.join(choices)})"
+    elif where:
+        hint += f" ({where})"
     message = f"unknown {kind} {name!r}{hint}"
     raise InputError(message)

@@ -19,6 +19,7 @@ from featbank.identity import flattened
 __all__ = [
     "CHANGEABLE",
     "CONFIG",
+    "EVENTS",
     "METRICS",
     "RUN",
     "clear_parts",
@@ -29,9 +30,17 @@ __all__ = [
 ]
 
 RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
+EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
 
-# Settings that may change between an interruption and --resume: they alter no result.
-CHANGEABLE = ("config.workers", "config.checkpoint_every")
+# Settings that may change between an interruption and --resume: they alter no result. (Data that
+# moved is the same data: its lists and classes are compared by what they hold, and what --init
+# names by its tensors.)
+CHANGEABLE = (
+    "config.workers",
+    "config.checkpoint_every",
+    "config.init",
+    *(f"data_spec.params.{name}" for name in ("root", "train", "val", "test", "classes")),
+)
 
 
 def open_run(
@@ -64,7 +73,10 @@ def open_run(
 
 def _unfinished_start(run: Path, resume: bool) -> bool:
     """Whether a run ended before its first checkpoint, and is to be started again."""
-    return resume and (run / RUN).is_file()
+    begun = tuple(f".{name}." for name in (RUN, CONFIG))  # files that were being written
+    names = [path.name for path in run.iterdir()]
+    ours = all(name in (CONFIG, METRICS) or name.startswith((EVENTS, *begun)) for name in names)
+    return resume and (RUN in names or ours)
 
 
 def _require_same(run: Path, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -88,7 +100,7 @@ def clear_run(run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
     for name in (LAST, BEST, METRICS, RUN, CONFIG):
         (run / name).unlink(missing_ok=True)
-    for file in run.glob("events.out.tfevents.*"):
+    for file in run.glob(f"{EVENTS}*"):
         file.unlink()
 
 

@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from featbank.checkpoint import Checkpoint
 from featbank.config import SaveEvery, TrainConfig
-from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader, train_batches
+from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
 from featbank.data.transforms import InputSpec, eval_transform, train_transform
 from featbank.data.types import ImageData
 from featbank.device import autocast
 from featbank.errors import InputError
 from featbank.interruption import Interruption
+from featbank.objective import Objective, step_batches
 from featbank.optim import learning_rate, optimizer_tensors, set_rate
+from featbank.partial import set_training
 from featbank.progress import Reporter
 from featbank.rng import derive_seed, isolated_torch, reseed_torch
-from featbank.sampling import epoch_indices
 
 __all__ = ["Metrics", "Session"]
 
@@ -53,11 +53,13 @@ class Session:
         device: torch.device,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        objective: Objective,
         record: dict[str, Any],
         save: Callable[[Checkpoint], None],
     ) -> None:
         self.data, self.config, self.device = data, config, device
-        self.model, self.optimizer, self.record, self.save = model, optimizer, record, save
+        self.model, self.optimizer, self.objective = model, optimizer, objective
+        self.record, self.save = record, save
         self.forward: Any = torch.compile(model) if config.compile else model
         self.interruption = Interruption()
         self.every = SaveEvery.parse(config.checkpoint_every)
@@ -75,6 +77,17 @@ class Session:
             self.eval_loader = image_loader(
                 data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
             )
+
+    def about(self) -> str:
+        """Return one line about an epoch: its length is the same whatever draws the images."""
+        config, orders = self.config, self.objective.orders(0)
+        steps = len(step_batches(orders, 0, config.batch_size))
+        pairs = "pairs of images" if len(orders) == 2 else "images"
+        return (
+            f"{config.epochs} epochs of {len(orders[0])} {pairs} in {steps} steps; sampler "
+            f"{config.sampler}, loss {config.loss}, defer {config.defer}, mixup {config.mixup}, "
+            f"method {config.method}, retrain {config.retrain}"
+        )
 
     def checkpoint(self) -> Checkpoint:
         """Return the state to save."""
@@ -103,39 +116,40 @@ class Session:
 
     def train_epoch(self, epoch: int, reporter: Reporter) -> float:
         """Return the mean loss over one pass of the sampler, from the step where it stands."""
-        config, labels = self.config, self.data.splits["train"].labels
-        order = epoch_indices(labels, config.sampler, config.seed, epoch, epochs=config.epochs)
-        batches = train_batches(order, epoch, config.batch_size)
+        config, orders = self.config, self.objective.orders(epoch)
+        batches = step_batches(orders, epoch, config.batch_size)
         steps, first = len(batches), self.record["step"]
         self.plan.batches = batches[first:]
         total = torch.tensor(self.record["loss_sum"], dtype=torch.float64, device=self.device)
-        done = sum(len(batch) for batch in batches[:first])
+        in_step = len(orders)  # images that one draw of the sampler brings
+        done = sum(len(batch) for batch in batches[:first]) // in_step
         set_rate(self.optimizer, learning_rate(config, epoch * steps + max(first - 1, 0), steps))
-        self.model.train()
+        set_training(self.model, shift_bn=config.shift_bn)
         note = ""
-        label, left = f"epoch {epoch + 1}/{config.epochs}", len(order) - done
+        label, left = f"epoch {epoch + 1}/{config.epochs}", len(orders[0]) - done
         with reporter.track(label, left, "images") as advance:
             for step, batch in enumerate(self.loader, start=first):
                 rate = learning_rate(config, epoch * steps + step, steps)
                 set_rate(self.optimizer, rate)
                 reseed_torch(derive_seed(config.seed, "step", epoch, step), self.device)
-                total += self.train_step(batch) * len(batch.rows)
-                done += len(batch.rows)
+                drawn = len(batch.rows) // in_step
+                total += self.train_step(batch, epoch, step) * drawn
+                done += drawn
                 if (step + 1) % _STEPS_PER_CHECK == 0 or step + 1 == steps:
                     self.check_finite(total, epoch, step)
                     note = f"loss {float(total) / done:.4f}, lr {rate:.3g}"
-                advance(len(batch.rows), note)
+                advance(drawn, note)
                 self.save_if_due(total, epoch, step)
         self.record |= {"step": steps, "loss_sum": float(total)}
-        return float(total) / len(order)
+        return float(total) / len(orders[0])
 
-    def train_step(self, batch: Batch) -> Tensor:
+    def train_step(self, batch: Batch, epoch: int, step: int) -> Tensor:
         """Take one step of the optimiser; return the batch's mean loss."""
         _refuse_bad(batch)
         labels = torch.from_numpy(self.data.splits["train"].labels[batch.rows])
+        images, labels = self.to_device(batch.images), labels.to(self.device, non_blocking=True)
         with autocast(self.device, self.config.amp):
-            logits = self.forward(self.to_device(batch.images))
-            loss = cross_entropy(logits, labels.to(self.device, non_blocking=True))
+            loss = self.objective.loss(self.forward, images, labels, epoch, step)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()

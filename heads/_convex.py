@@ -21,15 +21,16 @@ from heads._linear import softmax_error
 __all__ = ["Basis", "Problem", "class_weights", "principal_basis", "solve"]
 
 
-def class_weights(counts: Tensor, q: float = 0.0) -> Tensor:
-    """Return the weight of a row of each class (C,), float64: n_c^(q-1) / sum of n^q.
+def class_weights(counts: Tensor, shares: Tensor | None = None) -> Tensor:
+    """Return the weight of a row of each class (C,), float64: its class's share over its rows.
 
-    q = 0 is class-balanced, q = 1 natural sampling; a class without rows has weight 0.
+    `shares` (C,) are the same for all classes that have rows where None are given; a class
+    without rows has weight 0.
     """
     n_c = counts.double()
-    present = n_c > 0
-    power = torch.where(present, n_c.clamp(min=1) ** q, 0.0)
-    return power / power.sum() / n_c.clamp(min=1)
+    present = (n_c > 0).double()
+    parts = present / present.sum() if shares is None else shares * present
+    return parts / n_c.clamp(min=1)
 
 
 @dataclass(frozen=True)

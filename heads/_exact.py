@@ -52,11 +52,12 @@ KEPT = 1 << 28
 class Goal:
     """What is minimised, apart from the weight decay.
 
-    q: sampling, p_j proportional to n_j^q. shift (C,): added to every row's scores in training.
+    shares: each class's part (C,) of the loss; None: the same for all that have rows.
+    shift (C,): added to every row's scores in training.
     anchor: the W (C, D) and b (C,) that the penalty is measured from; None is zero.
     """
 
-    q: float = 0.0
+    shares: Tensor | None = None
     shift: Tensor | None = None
     anchor: tuple[Tensor, Tensor] | None = None
 
@@ -177,12 +178,12 @@ def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
 
 
 def _basis(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, rank: int) -> Basis:
-    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.q)
+    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.shares)
     return principal_basis(feats, weights[y_idx], rank, 0.0)
 
 
 def _problem(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, basis: Basis) -> Problem:
-    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.q)
+    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.shares)
     base = _base(feats, goal, n_classes)
     return Problem(basis.coordinates(feats), y_idx, weights, basis.metric(), base)
 

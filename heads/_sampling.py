@@ -1,14 +1,19 @@
-"""Class-aware sampling for stage 2, as index arrays made in bulk.
+"""Which rows stage 2's batches hold, as index arrays made in bulk.
 
-Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition"
-(ICLR 2020), and `data/ClassAwareSampler.py` of its code: classes come from a shuffled cycle
-without replacement, and each class drawn gives `per_class` images in a row from a shuffled
-cycle of its own, which carries on where it stopped.
+Classes are drawn by p_j proportional to n_j^q: Kang et al., "Decoupling Representation and
+Classifier for Long-Tailed Recognition" (ICLR 2020), equation 1. q = 0 is the sampler of their
+code, `data/ClassAwareSampler.py`: classes come from a shuffled cycle without replacement, and each
+class drawn gives `per_class` images in a row from a shuffled cycle of its own, which carries on
+where it stopped. q = 1 is one shuffle of all rows after another. Any other q draws rows one by
+one: a class by its probability, then one of its rows.
 
-Every shuffle is a share of one sort. A key holds, from its high bits down, which shuffle it
-belongs to, random bits, and what is shuffled; sorted, the low bits are the shuffles one after
-another. Two equal random strings inside one shuffle stay in storage order; with the 24 bits that
-are left at the size of iNaturalist that moves any probability by less than 1e-7.
+Every sampler is the beginning of an endless stream: fewer draws from the same seed are the first
+of more. So fits that differ in their epochs alone share their batches.
+
+A shuffle is a share of one sort. A key holds, from its high bits down, which shuffle it belongs
+to, random bits, and what is shuffled; sorted, the low bits are the shuffles one after another.
+Two equal random strings inside one shuffle stay in storage order; with the 24 bits that are left
+at the size of iNaturalist that moves any probability by less than 1e-7.
 """
 
 from __future__ import annotations
@@ -16,16 +21,135 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["class_aware_rows"]
+__all__ = ["class_aware_rows", "class_probabilities", "rows_by_q"]
 
 _KEY_BITS = 63
+# Shuffles in one sort: a number that does not depend on how many there are, so that a shuffle's
+# random bits do not either.
+_SHUFFLE_BITS = 20
 
 
-def _bits(n_values: int) -> int:
-    return max(1, (n_values - 1).bit_length())
+def class_probabilities(counts: NDArray[np.int64], q: float) -> NDArray[np.float64]:
+    """Return p_j = n_j^q / sum_i n_i^q, (C,), of counts >= 0; 0 for an empty class."""
+    # In logarithms: n^q overflows where q is large, p does not.
+    level = np.where(counts > 0, q * np.log(np.where(counts > 0, counts, 1)), -np.inf)
+    power = np.exp(level - level.max())
+    return np.asarray(power / power.sum())
 
 
-def _shuffled(keys: NDArray[np.int64], low: int, high: int, rng: np.random.Generator) -> None:
+def rows_by_q(
+    y_idx: NDArray[np.int64], q: float, n_draws: int, per_class: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw row numbers with classes by p_j proportional to n_j^q.
+
+    Parameters
+    ----------
+    y_idx : ndarray of shape (n,), int64 >= 0
+    q : float
+        0 is class-balanced, 1 natural.
+    n_draws : int
+        How many row numbers to return.
+    per_class : int
+        Images in a row from each class drawn; used with q = 0 alone.
+    rng : numpy.random.Generator
+        The only source of chance.
+
+    Returns
+    -------
+    ndarray of shape (n_draws,), int64
+    """
+    if q == 0:
+        return class_aware_rows(y_idx, n_draws, per_class, rng)
+    if q == 1:
+        n_rows = np.array([len(y_idx)])
+        return _image_cycles(n_rows, n_draws, rng)[0]
+    return _independent_rows(y_idx, q, n_draws, rng)
+
+
+def class_aware_rows(
+    y_idx: NDArray[np.int64], n_draws: int, per_class: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw row numbers with every class equally often; classes without rows are not drawn."""
+    counts = np.bincount(y_idx)
+    counts = counts[counts > 0]
+    n_cycles = -(-n_draws // (per_class * len(counts)))
+    class_rng, image_rng = _two(rng)
+    classes = _class_cycles(n_cycles, len(counts), class_rng)
+    places = _image_cycles(counts, per_class * n_cycles, image_rng)
+    rows = _sorted_by_class(y_idx)[places].reshape(-1, per_class)
+    # A class is drawn once in each cycle, so cycle r takes the r-th handful of each class.
+    handfuls = classes * n_cycles + np.arange(n_cycles)[:, None]
+    return rows.take(handfuls.ravel(), axis=0).ravel()[:n_draws]
+
+
+def _independent_rows(
+    y_idx: NDArray[np.int64], q: float, n_draws: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    counts = np.bincount(y_idx)
+    begin = np.cumsum(counts) - counts
+    class_rng, row_rng = _two(rng)
+    edges = np.cumsum(class_probabilities(counts, q))
+    # Divided by its end, the last edge is 1 exactly, and no draw lies beyond it.
+    classes = np.searchsorted(edges / edges[-1], class_rng.random(n_draws), side="right")
+    within = (row_rng.random(n_draws) * counts[classes]).astype(np.int64)
+    return _sorted_by_class(y_idx)[begin[classes] + within]
+
+
+def _two(rng: np.random.Generator) -> tuple[np.random.Generator, np.random.Generator]:
+    """Return a generator for classes and one for rows: neither's length moves the other."""
+    first, second = rng.integers(1 << 63, size=2)
+    return np.random.default_rng(first), np.random.default_rng(second)
+
+
+def _class_cycles(n_cycles: int, n_classes: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return (n_cycles, n_classes): each row a permutation of the classes."""
+    keys = np.tile(np.arange(n_classes), (n_cycles, 1))
+    _shuffle(keys, _bits(n_classes), 0, rng)
+    return keys
+
+
+def _image_cycles(
+    counts: NDArray[np.int64], n_each: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return (C, n_each) places in a list of all images sorted by class: each class's cycle."""
+    n_shuffles = -(-n_each // counts)
+    lengths = np.repeat(counts, n_shuffles)
+    begin_of_class = np.repeat(np.cumsum(n_shuffles) - n_shuffles, n_shuffles)
+    already = (np.arange(len(lengths)) - begin_of_class) * lengths
+    # In the order in which draws reach them, so that more draws add shuffles at the end only.
+    order = np.argsort(already, kind="stable")
+    first_place = np.repeat(np.cumsum(counts) - counts, n_shuffles)
+    made = _shuffles(lengths[order], first_place[order], int(counts.sum()), rng)
+    begin = np.empty_like(lengths)
+    begin[order] = np.cumsum(lengths[order]) - lengths[order]
+    used = np.minimum(lengths, n_each - already)
+    source = np.repeat(begin - (np.cumsum(used) - used), used)
+    source += np.arange(len(source))
+    return made[source].reshape(len(counts), n_each)
+
+
+def _shuffles(
+    lengths: NDArray[np.int64], first: NDArray[np.int64], n_places: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return one shuffle after another, of `lengths` places that count up from `first`."""
+    parts = []
+    for start in range(0, len(lengths), 1 << _SHUFFLE_BITS):
+        some = slice(start, start + (1 << _SHUFFLE_BITS))
+        parts.append(_keyed(lengths[some], first[some]))
+        _shuffle(parts[-1], _bits(n_places), _SHUFFLE_BITS, rng)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _keyed(lengths: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return keys of (which shuffle, zeros, place), with places counting up from `first`."""
+    ends = np.cumsum(lengths)
+    tops = (np.arange(len(lengths)) << (_KEY_BITS - _SHUFFLE_BITS)) + first - (ends - lengths)
+    keys = np.repeat(tops, lengths)
+    keys += np.arange(len(keys))
+    return keys
+
+
+def _shuffle(keys: NDArray[np.int64], low: int, high: int, rng: np.random.Generator) -> None:
     """Replace keys (which shuffle, zeros, what) in place by the shuffled whats."""
     middle = (1 << (_KEY_BITS - high)) - (1 << low)
     # Over the whole range of the type numpy draws raw words, four times faster than in any other.
@@ -36,63 +160,11 @@ def _shuffled(keys: NDArray[np.int64], low: int, high: int, rng: np.random.Gener
     keys &= (1 << low) - 1
 
 
-def _class_cycles(n_cycles: int, n_classes: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return (n_cycles, n_classes): each row a permutation of the classes."""
-    keys = np.tile(np.arange(n_classes), (n_cycles, 1))
-    _shuffled(keys, _bits(n_classes), 0, rng)
-    return keys
-
-
-def _image_cycles(
-    counts: NDArray[np.int64], n_each: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return (C, n_each) places in a list of all images sorted by class: each class's cycle."""
-    n_shuffles = -(-n_each // counts)
-    lengths = np.repeat(counts, n_shuffles)
-    ends = np.cumsum(lengths)
-    first_place = np.repeat(np.cumsum(counts) - counts, n_shuffles)
-    low, high = _bits(int(counts.sum())), _bits(len(lengths))
-    heads = (np.arange(len(lengths)) << (_KEY_BITS - high)) + first_place - (ends - lengths)
-    keys = np.repeat(heads, lengths)
-    keys += np.arange(len(keys))
-    _shuffled(keys, low, high, rng)
-    n_made = counts * n_shuffles
-    begin = np.cumsum(n_made) - n_made
-    return keys[begin[:, None] + np.arange(n_each)]
+def _bits(n_values: int) -> int:
+    return max(1, (n_values - 1).bit_length())
 
 
 def _sorted_by_class(y_idx: NDArray[np.int64]) -> NDArray[np.int64]:
     # numpy's stable sort is a radix sort, six times faster, for 16-bit numbers only.
     narrow = y_idx.astype(np.uint16) if int(y_idx.max()) < 1 << 16 else y_idx
     return np.argsort(narrow, kind="stable")
-
-
-def class_aware_rows(
-    y_idx: NDArray[np.int64], n_draws: int, per_class: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Draw row numbers with every class equally often.
-
-    Parameters
-    ----------
-    y_idx : ndarray of shape (n,), int64 >= 0
-        Classes without rows are not drawn.
-    n_draws : int
-        How many row numbers to return.
-    per_class : int
-        Images in a row from each class drawn.
-    rng : numpy.random.Generator
-        The only source of chance.
-
-    Returns
-    -------
-    ndarray of shape (n_draws,), int64
-    """
-    counts = np.bincount(y_idx)
-    counts = counts[counts > 0]
-    n_cycles = -(-n_draws // (per_class * len(counts)))
-    classes = _class_cycles(n_cycles, len(counts), rng)
-    places = _image_cycles(counts, per_class * n_cycles, rng)
-    rows = _sorted_by_class(y_idx)[places].reshape(-1, per_class)
-    # A class is drawn once in each cycle, so cycle r takes the r-th handful of each class.
-    handfuls = classes * n_cycles + np.arange(n_cycles)[:, None]
-    return rows.take(handfuls.ravel(), axis=0).ravel()[:n_draws]

@@ -11,6 +11,7 @@ from heads._checks import check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Goal
 from heads._families import log_prior
+from heads._weighting import class_shares
 from heads.errors import HeadInputError
 
 __all__ = ["BalancedSoftmax"]
@@ -81,6 +82,9 @@ class BalancedSoftmax(ConvexHead):
         return self._fit_exactly(feats, y_idx, n_classes)
 
     def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
-        shift = log_prior(torch.bincount(y_idx, minlength=n_classes)).to(feats)
+        counts = torch.bincount(y_idx, minlength=n_classes)
+        shift = log_prior(counts).to(feats)
         anchor = self.anchor or ("zero" if self.weight is None else "stage1")
-        return Goal(1.0, shift, self._anchor_point(anchor, feats, y_idx, n_classes))
+        return Goal(
+            class_shares(counts, 1.0), shift, self._anchor_point(anchor, feats, y_idx, n_classes)
+        )

@@ -1,8 +1,10 @@
-"""Classifier re-training (cRT): a fresh linear classifier, class-balanced."""
+"""Classifier re-training (cRT): a fresh linear classifier, class-balanced unless told otherwise."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,24 +13,30 @@ from torch import Tensor
 from heads._checks import check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Fitted, Goal
-from heads._linear import linear_scores, softmax_error
+from heads._linear import softmax_error
 from heads._recipe import RecipeParams
-from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
+from heads._sgd import Schedule, descend_together, plan_steps
+from heads._streams import bundles
+from heads._weighting import WEIGHTINGS, class_shares, loss_factors
 from heads.errors import HeadInputError
 
 __all__ = ["ClassifierRetraining"]
 
 
 class ClassifierRetraining(RecipeParams, ConvexHead):
-    """A linear classifier trained from scratch with all classes weighing the same.
+    """A linear classifier trained from scratch, by default with all classes weighing the same.
 
-    With `solver="exact"` it minimises sum_c (1/C) mean over class c of the cross-entropy, plus
-    (weight_decay / 2) ||(W, b) - anchor||^2: class-balanced sampling in expectation. `fit` solves
-    one point, `fit_path` chooses the weight decay on a validation split.
+    With `solver="exact"` it minimises sum_c a_c mean over class c of the cross-entropy, plus
+    (weight_decay / 2) ||(W, b) - anchor||^2. a_c is what class c has of the loss in expectation:
+    its share p_c of what is sampled times the factor by which the loss weighs it, 1/C by default.
+    `fit` solves one point, `fit_path` chooses the weight decay on a validation split.
 
     With `solver="sgd"` it follows the paper's recipe: W and b start as `torch.nn.Linear` starts
     them; SGD with momentum 0.9 and weight decay 5e-4 on both; 10 epochs of int(n / 512)
     class-aware batches of 512.
+
+    `q=0` is re-sampling, `q=1, weighting="class-balanced"` re-weighting (the same objective, but
+    other batches), and `q=1` training as the data come.
 
     Parameters
     ----------
@@ -42,10 +50,19 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     epochs : int, default 10
         Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
     per_class : int, default 4
-        Rows in a row from each class drawn.
+        Rows in a row from each class drawn, with `q=0`.
     random_state : int, numpy.random.Generator or None, default 0
     anchor : {"zero", "stage1"}, default "zero"
         What the exact solver's penalty pulls towards.
+    q : float, default 0.0
+        Classes are sampled by p_c proportional to n_c^q: 0 class-balanced, 0.5 by the square root,
+        1 as they come, -1 reversed.
+    weighting : {"none", "class-balanced", "effective"}, default "none"
+        Factor of the loss of class c's rows: 1; 1 / n_c; 1 over the effective number of n_c rows.
+        Scaled to a mean of 1 over what is sampled, so that `lr` and `weight_decay` keep their
+        meaning.
+    beta : float, default 0.9999
+        Of the effective number (1 - beta^n) / (1 - beta), in [0, 1).
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier, for `anchor="stage1"`.
 
@@ -62,12 +79,13 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     References
     ----------
     Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition",
-    ICLR 2020, section 4.2.
+    ICLR 2020, section 4.2, and equation 1 for q.
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, equation 2.
     """
 
     _fitted = ("weight_", "bias_", "n_steps_", "floored_", "gradient_")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - an estimator's parameters are its constructor's
         self,
         solver: str = "exact",
         lr: float | None = None,
@@ -78,6 +96,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         per_class: int = 4,
         random_state: Any = 0,
         anchor: str = "zero",
+        q: float = 0.0,
+        weighting: str = "none",
+        beta: float = 0.9999,
         weight: Any = None,
         bias: Any = None,
     ) -> None:
@@ -90,6 +111,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         self.per_class = per_class
         self.random_state = random_state
         self.anchor = anchor
+        self.q = q
+        self.weighting = weighting
+        self.beta = beta
         self.weight = weight
         self.bias = bias
 
@@ -97,6 +121,15 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         super()._check_params()
         owner = type(self).__name__
         check_one_of(owner, "anchor", self.anchor, ANCHORS)
+        check_number(owner, "q", self.q, low=-1e6)
+        check_one_of(owner, "weighting", self.weighting, WEIGHTINGS)
+        check_number(owner, "beta", self.beta, low=0)
+        if self.beta >= 1:
+            message = (
+                f"The 'beta' parameter of {owner} must be below 1. Got {self.beta!r} instead: "
+                "its limit at 1 is weighting='class-balanced'"
+            )
+            raise HeadInputError(message)
         if self.solver == "exact" and self.weight_decay is not None:
             check_number(owner, "weight_decay", self.weight_decay, low=0, above=True)
         if self.solver == "sgd" and self.anchor != "zero":
@@ -104,7 +137,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             raise HeadInputError(message)
 
     def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
-        return Goal(0.0, None, self._anchor_point(self.anchor, feats, y_idx, n_classes))
+        counts = torch.bincount(y_idx, minlength=n_classes)
+        shares = class_shares(counts, self.q, self.weighting, self.beta)
+        return Goal(shares, None, self._anchor_point(self.anchor, feats, y_idx, n_classes))
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {**super()._solved(found), "floored_": False}
@@ -112,18 +147,37 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
         if self.solver == "exact":
             return self._fit_exactly(feats, y_idx, n_classes)
-        recipe, rng = self._recipe(), np.random.default_rng(self.random_state)
-        plan = plan_steps(len(feats), recipe)
-        W, b = fresh_linear(feats, n_classes, rng)
-        batches = sampled_rows(y_idx, recipe, plan, rng)
-        retrain(W, b, feats, y_idx, batches, recipe, plan)
-        return {
-            "weight_": W,
-            "bias_": b,
-            "n_steps_": plan.n_steps,
-            "floored_": plan.floored,
-            "gradient_": None,
-        }
+        return self._fit_together([self], feats, y_idx, n_classes)[0]
+
+    def _fit_together(
+        self, heads: Sequence[Self], feats: Tensor, y_idx: Tensor, n_classes: int
+    ) -> list[dict[str, Any]]:
+        recipes = [head._recipe() for head in heads]
+        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        states = [head.random_state for head in heads]
+        factors = self._factors(heads, y_idx, n_classes).to(feats.dtype)
+        fitted: list[dict[str, Any]] = [{} for _ in heads]
+        start = partial(fresh_linear, feats, n_classes)
+        for bundle in bundles(recipes, plans, states, y_idx, feats, start):
+            W, b = (
+                bundle.stacked(torch.stack(parts)) for parts in zip(*bundle.starts, strict=True)
+            )
+            retrain(W, b, feats, y_idx, factors[bundle.members], bundle.batches, bundle.plan)
+            for place, weight, bias in zip(
+                bundle.members.ravel(), W.flatten(0, 1), b.flatten(0, 1), strict=True
+            ):
+                fitted[place] = {"weight_": weight.clone(), "bias_": bias.clone()}
+        return [
+            {**values, "n_steps_": plan.n_steps, "floored_": plan.floored, "gradient_": None}
+            for values, plan in zip(fitted, plans, strict=True)
+        ]
+
+    @staticmethod
+    def _factors(heads: Sequence[ClassifierRetraining], y_idx: Tensor, n_classes: int) -> Tensor:
+        counts = torch.bincount(y_idx, minlength=n_classes)
+        return torch.stack(
+            [loss_factors(counts, head.q, head.weighting, head.beta) for head in heads]
+        )
 
 
 def fresh_linear(feats: Tensor, n_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -139,16 +193,27 @@ def retrain(
     b: Tensor,
     feats: Tensor,
     y_idx: Tensor,
+    factors: Tensor,
     batches: Tensor,
-    recipe: Recipe,
-    plan: Plan,
+    plan: Schedule,
 ) -> None:
-    """Train W (C, D) and b (C,) in place on batches of row numbers (n_steps, batch)."""
+    """Train a stack of classifiers in place, W (S, H, C, D) and b (S, H, C).
 
-    def gradient(rows: Tensor) -> tuple[Tensor, Tensor]:
-        block = feats[rows]
-        _, error = softmax_error(linear_scores(block, W, b), y_idx[rows])
-        error /= len(rows)
-        return error.T @ block, error.sum(dim=0)
+    The gradient is that of the mean over the batch of each class's factor (S, H, C) times the
+    loss; batches are row numbers (n_steps, S, batch).
+    """
 
-    descend([W, b], gradient, batches, recipe, plan)
+    def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        W, b = params
+        n_streams, n_heads, n_classes, width = W.shape
+        block = feats.index_select(0, rows.reshape(-1)).view(*rows.shape, width)
+        flat = W.view(n_streams, -1, width)
+        scores = torch.baddbmm(b.view(n_streams, 1, -1), block, flat.transpose(1, 2))
+        target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
+        _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
+        weight = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
+        error *= (weight.reshape(-1, 1)) / rows.shape[1]
+        error = error.view(scores.shape)
+        return torch.bmm(error.transpose(1, 2), block).view_as(W), error.sum(dim=1).view_as(b)
+
+    descend_together([W, b], gradient, batches, plan)

@@ -193,9 +193,7 @@ class NearestClassMean(Head):
         if not first:
             sums += match(self._sums, sums)
             counts += match(self._counts, counts)
-        self.classes_ = known
-        self._store(self._centroids_of(sums, counts, None, feats.dtype), X)
-        return self
+        return self._keep(self._centroids_of(sums, counts, None, feats.dtype), known, X)
 
     def _known(self, classes: Any) -> NDArray[Any]:
         """Return the classes of the first call, which may be this one."""

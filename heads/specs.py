@@ -10,6 +10,7 @@ from typing import Any
 from heads._base import Head
 from heads._convex_head import ANCHORS, DEFAULT_WEIGHT_DECAY, ConvexHead
 from heads._recipe import SOLVERS, RecipeParams
+from heads._weighting import WEIGHTINGS
 from heads.balanced_softmax import BalancedSoftmax
 from heads.crt import ClassifierRetraining
 from heads.errors import HeadInputError, HeadSpecError
@@ -102,7 +103,16 @@ _SPECS = {
     "tau": _Spec(TauNorm, {"tau": _NUMBER, "bias": _BIAS}, stage1=True),
     "logit-adjust": _Spec(LogitAdjustment, {"tau": _NUMBER}, stage1=True),
     "crt": _Spec(
-        ClassifierRetraining, {**_RECIPE, "anchor": _words(*ANCHORS)}, stage1=True, random=True
+        ClassifierRetraining,
+        {
+            **_RECIPE,
+            "anchor": _words(*ANCHORS),
+            "q": _NUMBER,
+            "weighting": _words(*WEIGHTINGS),
+            "beta": _NUMBER,
+        },
+        stage1=True,
+        random=True,
     ),
     "lws": _Spec(LearnableWeightScaling, _RECIPE, stage1=True, random=True),
 }
@@ -160,8 +170,7 @@ def needs_stage1(name: str, params: Mapping[str, Value] | None = None) -> bool:
 
 def has_path(head: Head) -> bool:
     """Tell whether a head's weight decay is left open and can be chosen along a path."""
-    exact = isinstance(head, ConvexHead) and getattr(head, "solver", "exact") == "exact"
-    return exact and getattr(head, "weight_decay", 0) is None
+    return isinstance(head, ConvexHead) and _is_exact(head) and head.weight_decay is None
 
 
 def describe(head: Head) -> dict[str, Any]:
@@ -174,26 +183,45 @@ def describe(head: Head) -> dict[str, Any]:
     if spec is None:
         message = f"{type(head).__name__} has no specification; known are {', '.join(SPEC_NAMES)}"
         raise HeadSpecError(message)
-    params = head.get_params(deep=False)
-    if isinstance(head, RecipeParams):
-        params |= vars(head._recipe())
-    if isinstance(head, ConvexHead) and getattr(head, "solver", "exact") == "exact":
-        decay = head.weight_decay
-        params["weight_decay"] = DEFAULT_WEIGHT_DECAY if decay is None else decay
-    described = {key: params[how.parameter or key] for key, how in spec.keys.items()}
-    if isinstance(head, RecipeParams) and head.solver == "exact":
-        for key in ("lr", "momentum", "batch", "epochs", "per_class"):
-            del described[key]
-    if isinstance(head, RecipeParams) and head.solver == "sgd":
-        described.pop("anchor", None)
-    if isinstance(head, BalancedSoftmax) and head.anchor is None:
-        described["anchor"] = "zero" if head.weight is None else "stage1"
+    params = head.get_params(deep=False) | _filled(head)
+    idle = _idle(head)
+    described = {
+        key: params[how.parameter or key] for key, how in spec.keys.items() if key not in idle
+    }
     if isinstance(head, TauNorm):
         described["bias"] = "keep" if head.keep_bias else "drop"
-    if isinstance(head, JointClassifier) and head.weight is not None:
-        del described["weight_decay"]  # stage 1's classifier as it is: nothing was fitted
     steps = {"n_steps": "n_steps_", "floored": "floored_", "gradient": "gradient_"}
     return described | {key: getattr(head, of) for key, of in steps.items() if hasattr(head, of)}
+
+
+def _filled(head: Head) -> dict[str, Any]:
+    """Return the values that a head's None stands for."""
+    filled: dict[str, Any] = {}
+    if isinstance(head, RecipeParams):
+        filled |= vars(head._recipe())
+    if _is_exact(head) and isinstance(head, ConvexHead):
+        decay = head.weight_decay
+        filled["weight_decay"] = DEFAULT_WEIGHT_DECAY if decay is None else decay
+    if isinstance(head, BalancedSoftmax) and head.anchor is None:
+        filled["anchor"] = "zero" if head.weight is None else "stage1"
+    return filled
+
+
+def _idle(head: Head) -> set[str]:
+    """Return the keys that mean nothing beside a head's other parameters."""
+    idle: set[str] = set()
+    if isinstance(head, RecipeParams):
+        sgd_only = {"lr", "momentum", "batch", "epochs", "per_class"}
+        idle |= sgd_only if _is_exact(head) else {"anchor"}
+    if isinstance(head, ClassifierRetraining) and head.weighting != "effective":
+        idle.add("beta")
+    if isinstance(head, JointClassifier) and head.weight is not None:
+        idle.add("weight_decay")  # stage 1's classifier as it is: nothing was fitted
+    return idle
+
+
+def _is_exact(head: Head) -> bool:
+    return getattr(head, "solver", "exact") == "exact"
 
 
 def _spec(name: str) -> _Spec:

@@ -147,3 +147,26 @@ def weighted_softmax(
         dW += weights[label] * np.outer(p, x)
         db += weights[label] * p
     return loss, dW, db
+
+
+def class_shares(counts: Sequence[int], q: float, weighting: str, beta: float) -> Array:
+    """Each class's part of the expected loss: p_j of the sampler times the loss's factor."""
+    drawn = [float(n) ** q if n else 0.0 for n in counts]
+    factors = {
+        "none": [1.0 for n in counts],
+        "class-balanced": [1 / n if n else 0.0 for n in counts],
+        "effective": [(1 - beta) / (1 - beta**n) if n else 0.0 for n in counts],
+    }[weighting]
+    parts = [p * f for p, f in zip(drawn, factors, strict=True)]
+    return np.array(parts) / sum(parts)
+
+
+def ece(confidence: Array, right: Array, bins: int) -> float:
+    """Guo et al. (2017), eq. 3, bin by bin; the first bin holds 0 too."""
+    total = 0.0
+    for m in range(1, bins + 1):
+        inside = (confidence > (m - 1) / bins) & (confidence <= m / bins)
+        inside |= (m == 1) & (confidence == 0)
+        if inside.any():
+            total += inside.sum() * abs(right[inside].mean() - confidence[inside].mean())
+    return total / len(confidence)

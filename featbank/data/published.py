@@ -20,10 +20,11 @@ class Published:
 
 
 _LISTS = "lists: github.com/facebookresearch/classifier-balancing, folder data"
-_INAT = "images and annotations: github.com/visipedia/inat_comp"
+_INAT = "images and annotations: github.com/visipedia/inat_comp, folder"
 
-# Liu et al. (CVPR 2019) for the first two; the challenges' own sizes for iNaturalist, whose val
-# images are what the literature tests on, so either split may hold them.
+# Liu et al. (CVPR 2019) for the first two. For iNaturalist the challenges' own tables, in
+# 2017/README.md and 2018/README.md of that repository; the literature tests on its val images, so
+# either split may hold them.
 PUBLISHED = {
     "imagenet-lt": Published(
         1000,
@@ -35,8 +36,12 @@ PUBLISHED = {
         {"train": 62_500, "val": 7_300, "test": 36_500},
         f"{_LISTS}; images: places2.csail.mit.edu (Places365-Standard)",
     ),
-    "inat2017": Published(5_089, {"train": 579_184, "val": 95_986, "test": 95_986}, _INAT),
-    "inat2018": Published(8_142, {"train": 437_513, "val": 24_426, "test": 24_426}, _INAT),
+    "inat2017": Published(
+        5_089, {"train": 579_184, "val": 95_986, "test": 95_986}, f"{_INAT} 2017"
+    ),
+    "inat2018": Published(
+        8_142, {"train": 437_513, "val": 24_426, "test": 24_426}, f"{_INAT} 2018"
+    ),
 }
 
 
@@ -44,7 +49,10 @@ def check_published(name: str, classes: int, sizes: Mapping[str, int]) -> None:
     """Raise `InputError` unless classes and split sizes are those of the published `name`."""
     known = PUBLISHED[name]
     if classes != known.classes:
-        message = f"{name} has {known.classes:,} classes; these lists have {classes:,}"
+        message = (
+            f"{name} has {known.classes:,} classes; these lists have {classes:,}. Get them again "
+            f"({known.source}), or leave name= out for lists of your own"
+        )
         raise InputError(message)
     for split, size in sizes.items():
         if size != known.sizes[split]:

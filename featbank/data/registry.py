@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from featbank.data.cifar import open_cifar10_lt, open_cifar100_lt
 from featbank.data.digits import open_digits_lt
@@ -14,16 +16,20 @@ from featbank.data.types import ImageData
 from featbank.errors import InputError
 from featbank.names import require_known
 
-__all__ = ["DATA_SETS", "DataSet", "open_data"]
+__all__ = ["DATA_SETS", "DataSet", "located", "open_data"]
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """How a data set is opened, and which parameters it must and may have."""
+    """How a data set is opened, and which parameters it must and may have.
+
+    `lists` are those that name files, looked up from the working directory and then from ``root``.
+    """
 
     open: Callable[[Params], ImageData]
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
 
 
 _CIFAR = ("imbalance", "profile", "seed", "val", "val_from", "verify", "many", "few")
@@ -34,6 +40,7 @@ DATA_SETS = {
         open_imagelist,
         required=("root", "train"),
         optional=("name", "val", "test", "classes", "many", "few"),
+        lists=("train", "val", "test", "classes"),
     ),
     "imagefolder": DataSet(
         open_imagefolder,
@@ -43,6 +50,16 @@ DATA_SETS = {
     "cifar10-lt": DataSet(open_cifar10_lt, required=("root",), optional=_CIFAR),
     "cifar100-lt": DataSet(open_cifar100_lt, required=("root",), optional=_CIFAR),
 }
+
+
+def located(name: str, params: Params) -> dict[str, Any]:
+    """Return the parameters of a data set, its paths the same from any working directory.
+
+    A list that is not found from here is one below `root`, and stays as it is.
+    """
+    listed = [key for key in DATA_SETS[name].lists if Path(str(params.get(key, ""))).is_file()]
+    paths = [key for key in ("root", *listed) if key in params]
+    return {**params, **{key: str(Path(str(params[key])).absolute()) for key in paths}}
 
 
 def open_data(name: str, params: Params) -> ImageData:

@@ -108,14 +108,12 @@ def test_lws_is_at_the_optimum_of_an_independent_solver(
     assert value(head.scale_.astype(float)) <= value(sgd.scale_)
 
 
-def test_weights_are_those_of_the_samplers() -> None:
+def test_weights_share_a_class_s_part_among_its_rows() -> None:
     counts = torch.tensor([8, 2, 0, 1])
-    n_c = counts.double()
+    n_c, shares = counts.double(), torch.tensor([0.5, 0.3, 0, 0.2]).double()
 
     torch.testing.assert_close(class_weights(counts) * n_c, torch.tensor([1, 1, 0, 1]).double() / 3)
-    torch.testing.assert_close(class_weights(counts, 1.0) * n_c, n_c / 11)
-    root = n_c.sqrt()
-    torch.testing.assert_close(class_weights(counts, 0.5) * n_c, root / root.sum())
+    torch.testing.assert_close(class_weights(counts, shares) * n_c, shares)
 
 
 @pytest.mark.parametrize("rank", [3, 20])

@@ -19,6 +19,11 @@ from heads.errors import HeadSpecError
             {"lr": 0.1, "epochs": 3, "batch": 64},
         ),
         ("lws", {"solver": "sgd", "momentum": "0"}, {"solver": "sgd", "momentum": 0.0}),
+        (
+            "crt",
+            {"q": "1", "weighting": "effective", "beta": "0.99"},
+            {"q": 1.0, "weighting": "effective", "beta": 0.99},
+        ),
     ],
 )
 def test_text_becomes_values(name: str, params: dict, want: dict) -> None:
@@ -68,6 +73,9 @@ def test_a_path_is_followed_only_where_the_weight_decay_is_open() -> None:
         ("crt", {"epochs": "inf"}, r"epochs must be a whole number\. Got 'inf'"),
         ("crt", {"solver": "sgd", "epochs": "0"}, r"'epochs' parameter .* at least 1"),
         ("crt", {"solver": "newton"}, r"solver must be one of: exact, sgd\. Got 'newton'"),
+        ("crt", {"beta": "1"}, r"'beta' parameter .* must be below 1. Got 1.0 .*class-balanced"),
+        ("crt", {"weighting": "inverse"}, r"weighting must be one of: none, class-balanced, eff"),
+        ("lws", {"q": "1"}, r"head 'lws' has no parameter 'q'"),
         ("ncm", {"keep_bias": True}, r"has no parameter 'keep_bias'"),
     ],
 )  # fmt: skip
@@ -84,7 +92,8 @@ def test_description_fills_in_the_recipe() -> None:
 
     assert specs.describe(crt) == {
         "solver": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "batch": 2,
-        "epochs": 10, "per_class": 4, "n_steps": 200, "floored": True, "gradient": None,
+        "epochs": 10, "per_class": 4, "q": 0.0, "weighting": "none", "n_steps": 200,
+        "floored": True, "gradient": None,
     }  # fmt: skip
     assert specs.describe(specs.build("lws", {"solver": "sgd"}))["epochs"] == 5
     assert specs.describe(specs.build("tau", {"bias": "keep"})) == {"tau": 1.0, "bias": "keep"}

@@ -1,5 +1,7 @@
 """Trainings that are killed or told to stop, at any step, go on to the same bits."""
 
+import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -14,9 +16,9 @@ import pytest
 
 from featbank.checkpoint import BEST, LAST, read_checkpoint
 from featbank.config import SaveEvery, TrainConfig
-from featbank.errors import InputError
+from featbank.errors import InputError, OutputExistsError
 from featbank.interruption import Interruption
-from featbank.runs import METRICS
+from featbank.runs import METRICS, RUN
 from featbank.session import Session
 from tests.test_stage1.test_train import run, some_digits
 
@@ -49,11 +51,11 @@ def trap(how: str, step: int) -> None:
     sent = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
     original, seen = Session.train_step, [0]
 
-    def train_step(self: Session, batch: Any) -> Any:
+    def train_step(self: Session, *args: Any) -> Any:
         if seen[0] == step:
             os.kill(os.getpid(), sent[how])
         seen[0] += 1
-        return original(self, batch)
+        return original(self, *args)
 
     Session.train_step = train_step  # type: ignore[method-assign]
 
@@ -169,6 +171,49 @@ def test_a_signal_in_any_phase_saves_and_leaves_and_resuming_gives_the_same_bits
     run(digits, CONFIG, tmp_path / "run", resume=True)
 
     require_same(whole, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("phase", "at"),
+    [
+        *(("train.open_run", 0), ("train.build_model", 0), ("train.clear_run", 0)),
+        *(("runs.replace_text", 0), ("runs.replace_text", 1), ("train.events", 0)),
+        *(("runs.write_checkpoint", 1), ("train._summary", 0)),
+    ],
+)
+def test_a_signal_outside_the_steps_leaves_a_run_that_resumes_to_the_same_bits(
+    whole: Path,
+    tmp_path: Path,
+    digits: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: str,
+    at: int,
+) -> None:
+    module, name = phase.split(".")
+    target = importlib.import_module(f"featbank.{module}")
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(target, name, Stop(signal.SIGINT, at)(getattr(target, name)))
+        with contextlib.suppress(KeyboardInterrupt):
+            run(digits, CONFIG, out, resume=True)
+
+    run(digits, CONFIG, out, resume=True)
+
+    require_same(whole, out)
+    assert not list(out.glob(".*partial"))
+
+
+def test_a_start_that_was_killed_while_it_wrote_its_first_file_is_begun_again(
+    whole: Path, tmp_path: Path, digits: Any
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.run.json.17.partial").write_text("{")
+    run(digits, CONFIG, tmp_path / "run", resume=True)
+    require_same(whole, tmp_path / "run")
+    (tmp_path / "run" / LAST).unlink()
+    (tmp_path / "run" / RUN).unlink()
+    with pytest.raises(OutputExistsError, match="add --overwrite or --resume"):
+        run(digits, CONFIG, tmp_path / "run", resume=True)  # a best one is not thrown away
 
 
 def test_a_second_signal_does_not_wait() -> None:

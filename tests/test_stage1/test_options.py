@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -22,6 +23,7 @@ from featbank.events import scalars
 from featbank.optim import learning_rate
 from featbank.provenance import git
 from featbank.runs import spec_text
+from tests.test_stage1.images import write_data
 
 
 def featbank(*args: Any) -> Result:
@@ -166,6 +168,54 @@ def test_tensorboard_gets_the_numbers_of_every_epoch_where_it_is_installed(
     ]
     assert sorted(lines) == sorted(want)
     assert any(" val/all " in line for line in lines)
+
+
+def test_tensorboard_itself_reads_what_a_run_writes(tmp_path: Path) -> None:
+    """Interrupted and resumed: what it shows of each epoch is what the history says."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    start = ("train", "--data", "digits-lt", "--epochs", 3, "--device", "cpu", "--resume")
+    for _ in range(2):
+        assert featbank(*start, "--out", tmp_path / "run").exit_code == 0
+
+    events = reader.EventAccumulator(str(tmp_path / "run")).Reload()
+
+    history = read_checkpoint(tmp_path / "run" / LAST).record["history"]
+    assert set(events.Tags()["scalars"]) == set(scalars(history[0]))
+    for name in scalars(history[0]):
+        shown = [(event.step, event.value) for event in events.Scalars(name)]
+        want = [(entry["epoch"], scalars(entry)[name]) for entry in history]
+        assert [step for step, _ in shown] == [step for step, _ in want]
+        np.testing.assert_allclose([v for _, v in shown], [v for _, v in want], rtol=1e-6)
+
+
+def test_a_run_is_resumed_extracted_and_run_again_from_another_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_data(tmp_path / "a/images", {"train": [4, 3, 2], "val": [1, 1, 1]})
+    (tmp_path / "a/images/train.txt").rename(tmp_path / "a/mine.txt")
+    monkeypatch.chdir(tmp_path / "a")
+    spec = "imagelist:root=images,train=mine.txt,val=val.txt"
+    start = ("train", "--backbone", "tiny-cnn", "--image-size", 16, "--batch-size", 4)
+    start = (*start, "--epochs", 1, "--device", "cpu")
+    assert featbank(*start, "--data", spec, "--out", "run").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+
+    moved = f"imagelist:root={tmp_path}/a/images,train=a/mine.txt,val=val.txt"
+    lines = (
+        ("extract", "a/run", "--device", "cpu", "--out", "bank"),
+        (*start, "--data", moved, "--out", "a/run", "--resume"),
+        ("train", "--config", "a/run/run.yaml", "--device", "cpu", "--out", "again"),
+    )
+    for line in lines:
+        done = featbank(*line)
+        assert done.exit_code == 0, done.output
+    one, two = (read_checkpoint(Path(run) / LAST) for run in ("a/run", "again"))
+    assert one.record["data_spec"] == two.record["data_spec"]
+    assert one.record["data_spec"]["params"] == {
+        "root": str(tmp_path / "a/images"),
+        "train": str(tmp_path / "a/mine.txt"),
+        "val": "val.txt",
+    }
 
 
 def test_progress_shows_loss_and_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

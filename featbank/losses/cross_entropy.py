@@ -1,0 +1,25 @@
+"""Cross-entropy of the softmax, with label smoothing."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["cross_entropy"]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return -sum_c q_c log p_c of every row, (N,), with p the softmax.
+
+    Parameters
+    ----------
+    logits, labels
+        (N, C) floats and (N,) ints in 0..C-1.
+    smoothing
+        epsilon: q = (1 - epsilon) [c = y] + epsilon / C.
+
+    References
+    ----------
+    Smoothing: Szegedy et al., "Rethinking the Inception Architecture" (CVPR 2016).
+    """
+    return functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)

@@ -1,0 +1,31 @@
+"""Weights by the effective number of samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["effective_number_weights"]
+
+
+def effective_number_weights(counts: NDArray[np.int64], beta: float) -> NDArray[np.float64]:
+    """Return (1 - beta) / (1 - beta^n_c), scaled so that they sum to C; (C,).
+
+    1 everywhere at beta = 0, and 1/n_c (scaled) as beta goes to 1, which beta = 1 stands for.
+
+    Parameters
+    ----------
+    counts
+        Training rows of each class, (C,), at least 1 each.
+    beta
+        (n - 1) / n of the paper, in [0, 1].
+
+    References
+    ----------
+    Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019).
+    """
+    n = counts.astype(np.float64)
+    # 1 - beta^n by expm1: near beta = 1 the difference would lose all its digits.
+    effective = n if beta == 1 else -np.expm1(n * np.log(beta)) / (1 - beta) if beta else n**0
+    weights = 1 / effective
+    return np.asarray(weights * len(n) / weights.sum())
