@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heads._arrays import as_numpy, is_finite, match, row_blocks
+from heads._arrays import is_finite, match, row_blocks
 from heads._base import Head, Scorer
 from heads._checks import (
     check_finite,
@@ -47,6 +47,14 @@ class _NotAMethod:
 
     def __set__(self, head: Any, value: object) -> None:
         vars(head)[self.name] = value
+
+
+class _Running(NamedTuple):
+    """What `partial_fit` goes on from: sums (C, D) float64 and counts (C,) of transformed rows."""
+
+    sums: Tensor
+    counts: Tensor
+    transform: str
 
 
 class NearestClassMean(Head):
@@ -158,8 +166,8 @@ class NearestClassMean(Head):
         means = class_means(sums, counts)
         means = unit_rows(means) if self.centroids == "unit" else means
         centroids = refuse_overflow(means.to(dtype))
-        kept = {"_sums": sums, "_counts": counts, "_summed": self._transform}
-        return {"centroids_": centroids, "mean_": mean, **kept}
+        running = _Running(sums, counts, self._transform)
+        return {"centroids_": centroids, "mean_": mean, "_running": running}
 
     @property
     def partial_fit(self) -> Callable[..., Self]:
@@ -191,16 +199,17 @@ class NearestClassMean(Head):
         sums = self._sums_of(feats, y_idx, len(known))
         counts = torch.bincount(y_idx, minlength=len(known))
         if not first:
-            sums += match(self._sums, sums)
-            counts += match(self._counts, counts)
+            sums += match(self._running.sums, sums)
+            counts += match(self._running.counts, counts)
         return self._keep(self._centroids_of(sums, counts, None, feats.dtype), known, X)
 
     def _known(self, classes: Any) -> NDArray[Any]:
         """Return the classes of the first call, which may be this one."""
         first, message = not hasattr(self, "classes_"), ""
+        running = getattr(self, "_running", None)
         if first and classes is None:
             message = "classes must be passed on the first call to partial_fit."
-        elif not first and getattr(self, "_summed", None) != self._transform:
+        elif not first and (running is None or running.transform != self._transform):
             message = "partial_fit: this head was loaded, or fitted with another transform, and "
             message += "has no sums to go on from; fit it anew"
         elif not first and classes is not None and set(classes) != set(self.classes_):
@@ -211,10 +220,11 @@ class NearestClassMean(Head):
 
     def _checked(self, X: Any) -> Tensor:
         feats = super()._checked(X)
-        empty = np.flatnonzero(as_numpy(getattr(self, "_counts", np.ones(1))) == 0)
-        if empty.size:
+        running = getattr(self, "_running", None)
+        empty = [] if running is None else (running.counts == 0).nonzero().squeeze(1).tolist()
+        if empty:
             message = (
-                f"class {self.classes_[empty[0]]} has no rows yet ({empty.size} of "
+                f"class {self.classes_[empty[0]]} has no rows yet ({len(empty)} of "
                 f"{len(self.classes_)} classes): give some to partial_fit before predicting"
             )
             raise HeadInputError(message)
