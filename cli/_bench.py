@@ -39,6 +39,7 @@ class Settings:
     draws: int = 1000
     baseline: str | None = None
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    by_recipe: bool = False
     device: str = "cpu"
 
 
@@ -59,13 +60,20 @@ class Entry:
 
 @dataclass
 class Bench:
-    """One bank on which cells are made; its arrays are read when the first is."""
+    """One bank on which cells are made; its arrays are read when the first is.
+
+    After `fill`, `about` is the bank's record, `cells` are its cells' records by key, and `made`
+    counts those that had to be fitted.
+    """
 
     entry: Entry
     out: Path
     settings: Settings
     reporter: Reporter
     overwrite: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made: int = 0
     _arrays: BankArrays | None = None
 
     @property
@@ -84,24 +92,22 @@ class Bench:
             self._arrays = BankArrays(self.entry.bank, device)
         return self._arrays
 
-    def fill(
-        self, wanted: Sequence[Spec], keys: Sequence[str], cells: dict[str, dict[str, Any]]
-    ) -> dict[str, Any]:
-        """Read the bank's cells into `cells`, making those that are missing; return its record."""
+    def fill(self, wanted: Sequence[Spec], keys: Sequence[str]) -> None:
+        """Read the bank's cells and record, making what is missing."""
         missing = []
         for spec, key in zip(wanted, keys, strict=True):
             found = self.kept(spec, key)
             if found is None:
                 missing.append((spec, key))
             else:
-                cells[key] = found
-        about = self.about(sorted({spec.name for spec in wanted} & {"tau", "logit-adjust"}))
+                self.cells[key] = found
+        self.about = self.record(sorted({spec.name for spec in wanted} & {"tau", "logit-adjust"}))
         if missing:
             with self.reporter.track(self.entry.name, len(missing), "heads") as advance:
                 for spec, key in missing:
-                    cells[key] = self.make(spec, key)
+                    self.cells[key] = self.make(spec, key)
+                    self.made += 1
                     advance(1, str(spec))
-        return about
 
     def kept(self, spec: Spec, key: str) -> dict[str, Any] | None:
         """Return a cell's record where it is there and whole."""
@@ -127,7 +133,7 @@ class Bench:
         write_cell(folder, {**record, "samples": samples_of(self.entry)}, files)
         return read_record(folder / "cell.json") or {}
 
-    def about(self, curves: Sequence[str]) -> dict[str, Any]:
+    def record(self, curves: Sequence[str]) -> dict[str, Any]:
         """Return the bank's record, made again where it is damaged or of something else."""
         key = digest_of([
             self.entry.name, str(self.entry.bank.path), self.entry.bank.digest,
@@ -138,10 +144,10 @@ class Bench:
             return before
         if complaint:
             self.reporter.say(f"{complaint}: it is made again")
-        self.write_about(key, curves)
+        self.write_record(key, curves)
         return read_record(self.folder / BANK) or {}
 
-    def write_about(self, key: str, curves: Sequence[str]) -> None:
+    def write_record(self, key: str, curves: Sequence[str]) -> None:
         """Write what the report shows of a bank."""
         from cli._cell_fit import curve_arrays, view_arrays
 
@@ -161,6 +167,7 @@ def description(entry: Entry) -> dict[str, Any]:
     recipe = provenance.get("recipe") or {}
     return {
         "name": entry.name,
+        "slug": entry.slug,
         "path": str(bank.path),
         "digest": bank.digest,
         "provenance": provenance,

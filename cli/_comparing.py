@@ -20,6 +20,7 @@ from cli._cells import (
     write_record,
 )
 from cli._combine import combine, recorded
+from cli._groups import by_recipe, named_groups
 from cli._splits import Roles, roles
 from cli.specs import Spec
 from featbank import Bank
@@ -46,26 +47,43 @@ def compare(
     """
     entries = named(paths, settings)
     check(entries, wanted, settings)
-    prepare(out)
+    groups = groups_of(entries, settings)
     keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
-    cells: dict[str, dict[str, Any]] = {}
-    about = {
-        entry.name: Bench(entry, out, settings, reporter, overwrite).fill(wanted, row, cells)
-        for entry, row in zip(entries, keys, strict=True)
-    }
-    made_from = {
-        "cells": [key for row in keys for key in row],
-        "banks": [[entry.name, str(entry.bank.path), entry.bank.digest] for entry in entries],
-        "settings": recorded(settings),
-        "groups": {name: list(banks) for name, banks in settings.groups.items()},
-    }
+    if not all((out / "cells" / key).is_dir() for row in keys for key in row):
+        check_heads(wanted)
+    prepare(out)
+    benches = [Bench(entry, out, settings, reporter, overwrite) for entry in entries]
+    for bench, row in zip(benches, keys, strict=True):
+        bench.fill(wanted, row)
+    made_from = digest_of([
+        keys, [bench.about["key"] for bench in benches], recorded(settings), groups
+    ])  # fmt: skip
     before = read_record(out / COMPARISON)
-    if before is not None and before.get("made_from") == digest_of(made_from):
+    if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
         return before
-    result = combine(entries, wanted, keys, out, settings, cells, about)
-    result["made_from"] = digest_of(made_from)
+    result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
     write_record(out / COMPARISON, result)
     return result
+
+
+def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[str]]:
+    """Return the groups of seeds that were named, and those that the recipes tell."""
+    groups = named_groups(settings.groups, entries)
+    if settings.by_recipe:
+        found = by_recipe(entries)
+        if not found:
+            message = "--group-seeds: no two banks say that they differ in their seed only"
+            raise click.UsageError(message)
+        groups |= {name: banks for name, banks in found.items() if name not in groups}
+    return groups
+
+
+def check_heads(wanted: Sequence[Spec]) -> None:
+    """Refuse a head that is none before the first is fitted."""
+    from heads import specs
+
+    for spec in wanted:
+        specs.build(spec.name, spec.params)
 
 
 def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:

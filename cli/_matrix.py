@@ -19,6 +19,8 @@ TITLES = {
     "few": "accuracy on few-shot classes, in %",
     "error": "top-1 error, in %",
 }
+# The level at which a difference is called clear.
+LEVEL = 0.05
 # The comparisons that are shown unless all are asked for.
 MOST_COMPARISONS = 10
 
@@ -133,9 +135,10 @@ def comparison_lines(result: Mapping[str, Any], *, everything: bool = False) -> 
     )
     if not found:
         return
+    clear = sum(each["p_adjusted"] < LEVEL for each in found)
     yield (
-        f"differences of `all` in points, p corrected for {len(found)} comparisons (Holm); "
-        "mid-p: McNemar"
+        f"differences of `all` in points: {clear} of {len(found)} clear at {LEVEL:.0%}\n"
+        "(p and McNemar's mid-p are corrected for their number, by Holm)"
     )
     shown = found if everything else found[:MOST_COMPARISONS]
     for each in shown:
@@ -146,7 +149,7 @@ def comparison_lines(result: Mapping[str, Any], *, everything: bool = False) -> 
             f"{100 * each['difference']:+5.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
             f"p={each['p_adjusted']:.3f} " + ("unpaired" if mid is None else f"mid-p={mid:.3f}")
         )
-        yield f"  {clip(words, 36):36} {numbers}"
+        yield f"  {clip(words, 34):34} {numbers}"
     if len(shown) < len(found):
         yield f"  and {len(found) - len(shown)} with larger p; --tests shows them"
     yield ""

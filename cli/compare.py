@@ -31,6 +31,10 @@ DEFAULT_HEADS = ("joint", "ncm", "tau", "crt", "lws")
     help="Banks that differ in their seed only: mean and standard deviation over them.",
 )  # fmt: skip
 @click.option(
+    "--group-seeds", is_flag=True,
+    help="Group the banks whose recorded recipes differ in their seed only.",
+)  # fmt: skip
+@click.option(
     "--baseline", metavar="NAME", help="A head or a bank: only comparisons with it are made."
 )
 @click.option(
@@ -56,6 +60,7 @@ def command(
     error: bool,
     tests: bool,
     seeds: tuple[str, ...],
+    group_seeds: bool,
     baseline: str | None,
     draws: int,
     markdown_to: Path | None,
@@ -79,7 +84,7 @@ def command(
         banks,
         [parse_spec(text) for text in heads or DEFAULT_HEADS],
         out,
-        Settings(select, report, seed, draws, baseline, seed_groups(seeds), device),
+        Settings(select, report, seed, draws, baseline, seed_groups(seeds), group_seeds, device),
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )

@@ -83,7 +83,8 @@ def fit_temperature(scores: Any, y_idx: Any) -> float:
     Returns
     -------
     float
-        In [1e-4, 1e4]: at an end where every row is right, or where scores tell nothing.
+        In [1e-4, 1e4]: small where every row is right and the slope vanishes, 1e4 where scores
+        tell nothing.
     """
     z = _shifted(as_tensor(scores))
     own = z.gather(1, as_tensor(y_idx).to(z.device).unsqueeze(1)).squeeze(1)
