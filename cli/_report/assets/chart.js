@@ -41,7 +41,7 @@ class Chart {
     const [xs, ys] = [ticksOf(x, (width - 70) / 64), ticksOf(y, (bottom - top) / 44)];
     const longest = Math.max(...ys.map((v) => (y.format ?? brief)(v).length));
     this.inner = [Math.max(44, 31 + 7 * longest), width - MARGIN.right, bottom, top];
-    const [left, right, bottom, top] = this.inner;
+    const [left, right] = this.inner;
     this.X = (x.log ? logarithmic : linear)(x.domain, [left, right]);
     this.Y = (y.log ? logarithmic : linear)(y.domain, [bottom, top]);
     this.svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
