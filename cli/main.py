@@ -19,7 +19,12 @@ COMMANDS = {
     "export": ("cli.export", "Write a bank's features, labels and ids into an .npz."),
     "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
     "evaluate": ("cli.evaluate", "Evaluate saved heads on a bank."),
+    "compare": (
+        "cli.compare",
+        "Compare heads on banks: which checkpoint, which head, and is the difference real.",
+    ),
     "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
+    "report": ("cli.report", "Build the page of saved results anew; nothing is fitted."),
 }
 
 

@@ -67,9 +67,10 @@ json_to = click.option(
 )  # fmt: skip
 quiet = click.option("--quiet", is_flag=True, help="No progress, only the result.")
 data = click.option(
-    "--data", required=True, metavar="SPEC",
+    "--data", metavar="SPEC",
     help="Data set: digits-lt, cifar10-lt:root=DIR, cifar100-lt:root=DIR, imagefolder:root=DIR, "
-    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md has their keys.",
+    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md has their keys.  "
+    "[required; with --init, else its own]",
 )  # fmt: skip
 workers = click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +97,31 @@ def whole_numbers(
     "share of the epochs on) or drs:start=0.8 (class-balanced sampling from there).",
 )  # fmt: skip
 @click.option(
+    "--mixup", metavar="NAME[:KEY=VALUE,…]",
+    help="none, input:alpha=0.2 or manifold:alpha=2 (hidden states too); partner=class draws the "
+    "second image by that sampler, else it is one of the batch.",
+)  # fmt: skip
+@click.option(
+    "--method", type=click.Choice(["plain", "bbn"]),
+    help="bbn: two branches, for images drawn uniformly and reversed.",
+)  # fmt: skip
+@click.option(
+    "--init", metavar="RUN",
+    help="Retrain from another training's best checkpoint, with a fresh classifier; all options "
+    "that are left out are that training's, but --sampler is class and the loss plain.",
+)  # fmt: skip
+@click.option(
+    "--retrain", type=click.Choice(["none", "classifier", "last-block", "all"]),
+    help="What learns, with --init: last-block is with the classifier.",
+)  # fmt: skip
+@click.option(
+    "--backbone-lr-scale", type=float, help="Factor of the rate of all but the classifier."
+)
+@click.option(
+    "--shift-bn/--no-shift-bn", default=None,
+    help="Let batch normalisation of frozen layers adapt, as in the code of Kang et al.",
+)  # fmt: skip
+@click.option(
     "--schedule", type=click.Choice(["step", "epoch", "milestones"]),
     help="Cosine moved each step or each epoch, or a factor at each of --milestones.",
 )  # fmt: skip
@@ -130,7 +156,7 @@ def whole_numbers(
 @options.json_to
 @options.quiet
 def command(
-    data: str,
+    data: str | None,
     preset: str | None,
     out: Path,
     device: str,
@@ -150,12 +176,13 @@ def command(
     from featbank.data import located, open_data
     from featbank.train import train
 
-    spec = parse_spec(data)
+    started = started_from(settings.get("init"))
+    spec = data_of(data, started)
     images = open_data(spec.name, spec.params)
     summary = train(
         images,
         {"name": spec.name, "params": located(spec.name, spec.params)},
-        config_for(spec, settings, preset),
+        config_for(spec, settings, preset, started),
         out,
         device=device,
         metrics=shot_metrics(images.shots),
@@ -167,17 +194,50 @@ def command(
         click.echo(line(summary))
 
 
-def config_for(data: Spec, settings: dict[str, Any], preset: str | None = None) -> TrainConfig:
-    """Return the recipe that is named, or the data set's, with the settings that were given."""
-    from featbank.config import PRESETS, RECIPES, TrainConfig
+def started_from(init: str | None) -> Mapping[str, Any] | None:
+    """Return the record of the training that --init names."""
+    if init is None:
+        return None
+    from featbank.partial import read_init
+
+    return read_init(init).record
+
+
+def data_of(data: str | None, started: Mapping[str, Any] | None) -> Spec:
+    """Return the data set that is named, or else that of the training to start from."""
+    if data is not None:
+        return parse_spec(data)
+    if started is None or "name" not in started["data_spec"]:
+        message = "Missing option '--data'."
+        raise click.UsageError(message)
+    return Spec(started["data_spec"]["name"], started["data_spec"]["params"])
+
+
+def config_for(
+    data: Spec,
+    settings: dict[str, Any],
+    preset: str | None = None,
+    started: Mapping[str, Any] | None = None,
+) -> TrainConfig:
+    """Return the recipe that is named, or the data set's, with the settings that were given.
+
+    A retraining begins with the settings of the training that it starts from.
+    """
+    from featbank.config import PRESETS, RECIPES, TrainConfig, retraining
     from featbank.names import require_known
 
+    given = {name: value for name, value in settings.items() if value is not None}
     if preset is not None:
         require_known("preset", preset, RECIPES)
-    base = PRESETS.get(data.name, TrainConfig()) if preset is None else RECIPES[preset]
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given.get("weights") is not None:
-        given["weights"] = str(given["weights"].absolute())  # run.yaml is read from anywhere
+        base = RECIPES[preset]
+    elif started is not None:
+        base = TrainConfig.from_json(started["config"])
+    else:
+        base = PRESETS.get(data.name, TrainConfig())
+    given = {**(retraining() if started is not None else {}), **given}
+    for name in ("weights", "init"):
+        if given.get(name) is not None:
+            given[name] = str(Path(given[name]).absolute())  # run.yaml is read from anywhere
     return dataclasses.replace(base, **given)
 
 

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from featbank.data.transforms import InputSpec
 from featbank.errors import InputError
 from featbank.hub import require_fetchable
+from featbank.losses import NormalizedLinear
 from featbank.names import require_known
 from featbank.networks import NETWORKS, TinyCNN
 from featbank.rng import derive_seed, isolated_torch, torch_generator
@@ -155,8 +157,13 @@ class Split:
 
     @property
     def weight(self) -> Tensor:
-        """Weight (C, D), float32, on the CPU."""
-        return self.classifier.weight.detach().float().cpu()
+        """Weight (C, D), float32, on the CPU.
+
+        Of a normalised classifier its unit rows: their products with the features choose the
+        class that its cosines do.
+        """
+        weight = self.classifier.weight.detach().float().cpu()
+        return normalize(weight) if isinstance(self.classifier, NormalizedLinear) else weight
 
     @property
     def bias(self) -> Tensor:

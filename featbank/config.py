@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from featbank.criterion import parse_defer, parse_loss
+from featbank.combinations import check_recipe
 from featbank.errors import InputError
 from featbank.names import require_known
 from featbank.sampling import check_strategy
@@ -20,6 +20,7 @@ __all__ = [
     "SCHEDULES",
     "SaveEvery",
     "TrainConfig",
+    "retraining",
 ]
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -82,6 +83,14 @@ class TrainConfig:
         ``name`` or ``name:key=value`` of `featbank.criterion.LOSSES`; epsilon of the smoothing.
     defer
         ``none``, ``drw`` or ``drs``: re-weighting or re-sampling that begins late.
+    mixup
+        ``none``, ``input`` or ``manifold``, with parameters as `loss`: `featbank.mixup`.
+    method
+        ``plain``, or ``bbn`` with two branches: `featbank.bbn`.
+    init, retrain, backbone_lr_scale, shift_bn
+        Start from another training's backbone with a fresh classifier, and train one of
+        `featbank.partial.PARTS`; the rate of all but the classifier is multiplied; frozen batch
+        normalisation adapts.
     seed
         Of initialisation, order, augmentation and dropout.
     workers
@@ -114,6 +123,12 @@ class TrainConfig:
     loss: str = "ce"
     label_smoothing: float = 0.0
     defer: str = "none"
+    mixup: str = "none"
+    method: str = "plain"
+    init: str | None = None
+    retrain: str = "none"
+    backbone_lr_scale: float = 1.0
+    shift_bn: bool = False
     seed: int = 0
     workers: int = 0
     amp: bool = True
@@ -132,8 +147,6 @@ class TrainConfig:
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("augmentation", self.augment, AUGMENTATIONS)
         check_strategy(self.sampler)
-        parse_loss(self.loss)
-        parse_defer(self.defer)
         SaveEvery.parse(self.checkpoint_every)
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 2, "at least 2, for batch normalisation")
@@ -152,6 +165,9 @@ class TrainConfig:
             self._require(name, value is None or len(value) == 3, "three numbers")
         self._require("std", self.std is None or min(self.std) > 0, "above 0")
         self._require("image_size", self.image_size is None or self.image_size >= 8, "at least 8")
+        scale = self.backbone_lr_scale
+        self._require("backbone_lr_scale", 0 < scale < math.inf, "a finite number above 0")
+        check_recipe(self)
 
     def _require(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -172,6 +188,16 @@ class TrainConfig:
             key: tuple(value) if isinstance(value, list) else value for key, value in record.items()
         }
         return cls(**values)
+
+
+def retraining() -> dict[str, Any]:
+    """Return the settings of a retraining that are not those of the training it starts from.
+
+    Plain cross-entropy on class-balanced draws, as Kang et al. (ICLR 2020) retrain.
+    """
+    plain = TrainConfig()
+    names = ("loss", "label_smoothing", "defer", "mixup", "method", "pretrained", "weights")
+    return {**{name: getattr(plain, name) for name in names}, "sampler": "class"}
 
 
 # Settings that suit a data set too small for the defaults, by the data set's name.

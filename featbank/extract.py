@@ -254,4 +254,5 @@ def _provenance(images: ImageData, job: Extraction, dtype: str) -> dict[str, Any
         "autocast": "bfloat16" if coarse else "none",
         "device": device_name(job.device),
         "versions": versions(),
+        **({} if job.frozen.recipe is None else {"recipe": dict(job.frozen.recipe)}),
     }

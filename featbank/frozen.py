@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from featbank.architecture import build_network
 from featbank.backbones import (
     build_model,
     classifier_names,
@@ -19,6 +20,7 @@ from featbank.backbones import (
     split_classifier,
 )
 from featbank.checkpoint import Checkpoint
+from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.errors import InputError
@@ -28,6 +30,9 @@ from featbank.weights import WeightsFile, load_file, load_weights, read_weights
 __all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
 
 Floats = NDArray[np.float32]
+
+# Settings of a training that tell a reader nothing about its result, and one that is a path.
+NO_RECIPE = frozenset({"workers", "checkpoint_every", "weights"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Frozen:
     """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
 
     `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `about` is what the summary says of where the network comes from.
+    one was; `about` is what the summary says of where the network comes from, `recipe` how it was
+    trained, where that is known.
     """
 
     network: nn.Module
@@ -79,24 +85,26 @@ class Frozen:
     input: InputSpec
     classifier: tuple[Floats, Floats] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
 
 
 def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
     """Return the network of one of our trainings without its classifier."""
     record = checkpoint.record
-    name, spec = record["config"]["backbone"], InputSpec.from_json(record["input"])
-    model = build_model(name, len(record["class_names"]), spec.size)
+    config, spec = TrainConfig.from_json(record["config"]), InputSpec.from_json(record["input"])
+    model = build_network(config, len(record["class_names"]), spec.size)
     load_weights(model, checkpoint.model, source)
     parts = split_classifier(model.eval().requires_grad_(False), spec.size)
     return Frozen(
         network=parts.backbone,
         dim=parts.classifier.in_features,
-        backbone=name,
+        backbone=config.backbone,
         layer=parts.layer,
         digest=tensors_digest(checkpoint.model),
         input=spec,
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
         about={"checkpoint": source, "epoch": record["epoch"]},
+        recipe={key: value for key, value in record["config"].items() if key not in NO_RECIPE},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["INFORMATIVE", "differences", "feature_identity", "flattened"]
 
 # Recorded for a reader; a difference here does not make a bank another one.
-INFORMATIVE = frozenset({"versions", "device", "files", "n_chunks"})
+INFORMATIVE = frozenset({"versions", "device", "files", "n_chunks", "recipe"})
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

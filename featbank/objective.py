@@ -10,12 +10,15 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from featbank.bbn import Bilateral
 from featbank.config import TrainConfig
 from featbank.criterion import Criterion, deferred_start, make_criterion, parse_defer, parse_loss
 from featbank.data.loader import Key, train_batches
 from featbank.data.types import ImageData
+from featbank.mixup import INPUT, Mixup, mixing_places, parse_mixup
+from featbank.rng import derive_seed
 from featbank.sampling import epoch_indices
 
 __all__ = ["Draws", "Objective", "Plain", "make_objective", "step_batches"]
@@ -86,15 +89,30 @@ class Plain:
         return self.criterion(forward(images), labels, epoch)
 
 
-def make_objective(config: TrainConfig, data: ImageData, device: torch.device) -> Objective:
-    """Return the objective that the configuration names."""
+def make_objective(
+    config: TrainConfig, data: ImageData, model: nn.Module, device: torch.device
+) -> Objective:
+    """Return the objective that the configuration names for a network."""
     labels, defer = data.splits["train"].labels, parse_defer(config.defer)
     balanced_from = deferred_start(defer, config.epochs) if defer.name == "drs" else None
     criterion = make_criterion(
         parse_loss(config.loss), defer, config.label_smoothing, data.counts, config.epochs, device
     )
     draws = Draws(labels, config.sampler, config.seed, config.epochs, balanced_from)
-    return Plain(draws, criterion)
+    mixup = parse_mixup(config.mixup)
+    if config.method == "bbn":
+        return Bilateral(draws, _second(draws, "reversed"), criterion)
+    if mixup.name == "none":
+        return Plain(draws, criterion)
+    partner = None if mixup["partner"] == "batch" else _second(draws, mixup["partner"])
+    places = mixing_places(model) if mixup.name == "manifold" else [INPUT]
+    return Mixup(draws, criterion, model, mixup["alpha"], places, partner)
+
+
+def _second(draws: Draws, sampler: str) -> Draws:
+    """Return the draws of the other image of a pair, which do not follow the first one's."""
+    seed = derive_seed(draws.seed, "second sampler")
+    return Draws(draws.labels, sampler, seed, draws.epochs)
 
 
 def step_batches(orders: tuple[_Ints, ...], epoch: int, batch_size: int) -> list[list[Key]]:

@@ -14,19 +14,39 @@ from featbank.errors import DamagedError
 
 __all__ = ["learning_rate", "make_optimizer", "optimizer_tensors", "restore_optimizer", "set_rate"]
 
+_SCALE = "lr_scale"  # as timm calls a group's factor
 
-def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimiser that the configuration names, over all parameters."""
-    parameters = list(model.parameters())
+
+def make_optimizer(model: nn.Module, config: TrainConfig, layer: str = "") -> torch.optim.Optimizer:
+    """Return the optimiser that the configuration names, over all parameters that learn.
+
+    Those outside `layer`, the classifier, have their rate multiplied by ``backbone_lr_scale``.
+    """
+    groups: list[dict[str, Any]] = []
+    for scale, parameters in _by_scale(model, layer, config.backbone_lr_scale):
+        if config.optimizer == "sgd":
+            groups.append({"params": parameters, _SCALE: scale})
+            continue
+        # Norms and biases have no scale to shrink (as in DeiT's and timm's recipes).
+        decayed = [each for each in parameters if each.ndim > 1]
+        plain = [each for each in parameters if each.ndim <= 1]
+        groups.append({"params": decayed, _SCALE: scale})
+        groups.append({"params": plain, _SCALE: scale, "weight_decay": 0.0})
     if config.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+            groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
-    # Norms and biases have no scale to shrink (as in DeiT's and timm's recipes).
-    decayed = [each for each in parameters if each.ndim > 1]
-    plain = [each for each in parameters if each.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
+
+
+def _by_scale(model: nn.Module, layer: str, scale: float) -> list[tuple[float, list[nn.Parameter]]]:
+    """Return the parameters that learn by the factor of their rate, the classifier's first."""
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    if scale == 1:
+        return [(1.0, [each for _, each in named])]
+    classifier = [each for name, each in named if name.startswith(f"{layer}.")]
+    backbone = [each for name, each in named if not name.startswith(f"{layer}.")]
+    return [(1.0, classifier), (scale, backbone)]
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
@@ -51,7 +71,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Make the optimiser's next step use `rate`."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group[_SCALE]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # seconds to load, and orders and probabilities of classes need none of it
+    import torch
 
 __all__ = ["derive_seed", "isolated_torch", "numpy_generator", "reseed_torch", "torch_generator"]
 
@@ -28,6 +31,8 @@ def numpy_generator(seed: int, *path: int | str) -> np.random.Generator:
 
 def torch_generator(seed: int, *path: int | str) -> torch.Generator:
     """Return the torch generator (CPU) of the draw that `path` names."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, *path))
 
 
@@ -37,6 +42,8 @@ def isolated_torch(seed: int, device: torch.device | None = None) -> Iterator[No
 
     Inside, they start from `seed`; afterwards they stand where they stood.
     """
+    import torch
+
     cuda = [device] if device is not None and device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         reseed_torch(seed, device)
@@ -45,6 +52,8 @@ def isolated_torch(seed: int, device: torch.device | None = None) -> Iterator[No
 
 def reseed_torch(seed: int, device: torch.device | None = None) -> None:
     """Start torch's own generators again, inside `isolated_torch`."""
+    import torch
+
     # Not torch.manual_seed, which would also move the CUDA generators that are not forked.
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":

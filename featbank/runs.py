@@ -33,10 +33,12 @@ RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
 EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
 
 # Settings that may change between an interruption and --resume: they alter no result. (Data that
-# moved is the same data: its lists and classes are compared by what they hold.)
+# moved is the same data: its lists and classes are compared by what they hold, and what --init
+# names by its tensors.)
 CHANGEABLE = (
     "config.workers",
     "config.checkpoint_every",
+    "config.init",
     *(f"data_spec.params.{name}" for name in ("root", "train", "val", "test", "classes")),
 )
 

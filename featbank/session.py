@@ -21,6 +21,7 @@ from featbank.errors import InputError
 from featbank.interruption import Interruption
 from featbank.objective import Objective, step_batches
 from featbank.optim import learning_rate, optimizer_tensors, set_rate
+from featbank.partial import set_training
 from featbank.progress import Reporter
 from featbank.rng import derive_seed, isolated_torch, reseed_torch
 
@@ -77,6 +78,17 @@ class Session:
                 data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
             )
 
+    def about(self) -> str:
+        """Return one line about an epoch: its length is the same whatever draws the images."""
+        config, orders = self.config, self.objective.orders(0)
+        steps = len(step_batches(orders, 0, config.batch_size))
+        pairs = "pairs of images" if len(orders) == 2 else "images"
+        return (
+            f"{config.epochs} epochs of {len(orders[0])} {pairs} in {steps} steps; sampler "
+            f"{config.sampler}, loss {config.loss}, defer {config.defer}, mixup {config.mixup}, "
+            f"method {config.method}, retrain {config.retrain}"
+        )
+
     def checkpoint(self) -> Checkpoint:
         """Return the state to save."""
         tensors = self.model.state_dict()
@@ -112,7 +124,7 @@ class Session:
         in_step = len(orders)  # images that one draw of the sampler brings
         done = sum(len(batch) for batch in batches[:first]) // in_step
         set_rate(self.optimizer, learning_rate(config, epoch * steps + max(first - 1, 0), steps))
-        self.model.train()
+        set_training(self.model, shift_bn=config.shift_bn)
         note = ""
         label, left = f"epoch {epoch + 1}/{config.epochs}", len(orders[0]) - done
         with reporter.track(label, left, "images") as advance:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from featbank.errors import InputError
 
 __all__ = ["Shots"]
@@ -32,3 +35,8 @@ class Shots:
     def to_json(self) -> dict[str, Any]:
         """Return the two numbers by name."""
         return asdict(self)
+
+    def groups(self, counts: ArrayLike) -> NDArray[np.uint8]:
+        """Return 0 for many, 1 for medium and 2 for few, by train counts (C,)."""
+        n_c = np.asarray(counts)
+        return (1 - (n_c > self.many_above) + (n_c < self.few_below)).astype(np.uint8)

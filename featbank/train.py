@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from featbank.architecture import finish_network
 from featbank.backbones import (
     TINY_CNN,
     build_model,
@@ -25,8 +27,9 @@ from featbank.device import device_name, one_thread, resolve_device
 from featbank.events import events
 from featbank.objective import make_objective
 from featbank.optim import make_optimizer, restore_optimizer
+from featbank.partial import freeze, load_backbone, read_init
 from featbank.progress import SILENT, Reporter
-from featbank.provenance import data_record, git, versions
+from featbank.provenance import data_record, git, tensors_digest, versions
 from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
 from featbank.session import Metrics, Session
 from featbank.weights import load_file, load_weights, read_weights
@@ -90,9 +93,11 @@ def train(
     spec = input_spec(
         config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
     )
-    identity = _identity(data, data_spec, config, spec)
+    init = None if config.init is None else read_init(config.init)
+    identity = _identity(data, data_spec, config, spec, init)
     previous = open_run(run, identity, resume=resume, overwrite=overwrite)
-    session = _start(data, config, spec, identity, where, previous, run, reporter)
+    model, layer = _network(data, config, spec, previous, init, reporter)
+    session = _start(data, config, spec, identity, where, previous, run, reporter, model, layer)
     if previous is None:
         clear_run(run)
     else:
@@ -100,6 +105,7 @@ def train(
     clear_parts(run)
     settings = {**identity, "device": device_name(where), "versions": versions(), "git": git()}
     save_settings(run, settings)
+    reporter.say(session.about())
     with one_thread(config.backbone == TINY_CNN), session.interruption, events(run) as event:
         for epoch in range(session.record["epoch"], config.epochs):
             is_best = session.run_epoch(epoch, metrics, reporter)
@@ -115,10 +121,15 @@ def _place(record: Mapping[str, Any]) -> str:
 
 
 def _identity(
-    data: ImageData, data_spec: Mapping[str, Any], config: TrainConfig, spec: InputSpec
+    data: ImageData,
+    data_spec: Mapping[str, Any],
+    config: TrainConfig,
+    spec: InputSpec,
+    init: Checkpoint | None,
 ) -> dict[str, Any]:
     """Return everything that decides a training's result, as JSON."""
     return {
+        **({} if init is None else {"init": {"tensors": tensors_digest(init.model)}}),
         "config": config.to_json(),
         "input": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(spec).items()},
         "data": data_record(data),
@@ -141,6 +152,31 @@ def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, 
     }
 
 
+def _network(
+    data: ImageData,
+    config: TrainConfig,
+    spec: InputSpec,
+    previous: Checkpoint | None,
+    init: Checkpoint | None,
+    reporter: Reporter,
+) -> tuple[nn.Module, str]:
+    """Build the network, new or as a checkpoint left it; return it and its classifier's name."""
+    fresh = config.pretrained and previous is None
+    n_classes = len(data.class_names)
+    model = build_model(config.backbone, n_classes, spec.size, seed=config.seed, pretrained=fresh)
+    if config.weights is not None and previous is None:
+        weights, heads = read_weights(config.weights), classifier_names(config.backbone)
+        reporter.say(str(load_file(model, weights, config.backbone, heads)))
+    model = finish_network(model, config, spec.size)
+    layer = find_classifier(model, spec.size)
+    if previous is not None:
+        load_weights(model, previous.model, "the checkpoint")
+    elif init is not None:
+        load_backbone(model, layer, init.model, str(config.init))
+    freeze(model, layer, config.retrain)
+    return model, layer
+
+
 def _start(
     data: ImageData,
     config: TrainConfig,
@@ -150,28 +186,22 @@ def _start(
     previous: Checkpoint | None,
     run: Path,
     reporter: Reporter,
+    model: nn.Module,
+    layer: str,
 ) -> Session:
-    """Build the network and its optimiser, new or as a checkpoint left them."""
-    fresh = config.pretrained and previous is None
-    n_classes = len(data.class_names)
-    model = build_model(config.backbone, n_classes, spec.size, seed=config.seed, pretrained=fresh)
-    if config.weights is not None and previous is None:
-        weights, heads = read_weights(config.weights), classifier_names(config.backbone)
-        reporter.say(str(load_file(model, weights, config.backbone, heads)))
+    """Put the network on its device and build its optimiser, new or as a checkpoint left it."""
     begun = {
-        "layer": find_classifier(model, spec.size),
+        "layer": layer,
         "epoch": 0,
         "step": 0,
         "loss_sum": 0.0,
         "history": [],
         "best": None,
     }
-    if previous is not None:
-        load_weights(model, previous.model, "the checkpoint")
     model = model.to(device)
     if config.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config)
+    optimizer = make_optimizer(model, config, layer)
     if previous is not None:
         restore_optimizer(optimizer, previous.optimizer)
         begun = {name: previous.record.get(name, value) for name, value in begun.items()}
@@ -181,5 +211,5 @@ def _start(
         reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
 
     record = {**identity, **begun}
-    objective = make_objective(config, data, device)
+    objective = make_objective(config, data, model, device)
     return Session(data, config, spec, device, model, optimizer, objective, record, save)

@@ -10,6 +10,7 @@ from heads.crt import ClassifierRetraining
 from heads.joint import JointClassifier
 from heads.logit_adjust import LogitAdjustment
 from heads.lws import LearnableWeightScaling
+from heads.many import fit_many
 from heads.ncm import NearestClassMean
 from heads.tau_norm import TauNorm
 
@@ -21,6 +22,7 @@ __all__ = [
     "LogitAdjustment",
     "NearestClassMean",
     "TauNorm",
+    "fit_many",
     "load",
     "read_metadata",
     "save",

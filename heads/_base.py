@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -41,6 +41,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     """
 
     _fitted: tuple[str, ...]  # what `_fit` returns, by name
+    _sees_all = False  # whether `_fit` itself refuses what is not finite, at no cost of its own
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on features X (n, D) and labels y (n,).
@@ -55,10 +56,19 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _fit_by(self, X: Any, y: Any, how: Callable[[Tensor, Tensor, int], dict[str, Any]]) -> Self:
         self._check_params()
-        feats, labels = check_training(self, X, y)
-        classes, coded = self._code(labels)
+        feats, y_idx, classes = self._training(X, y)
         with full_precision():
-            fitted = how(feats, torch.from_numpy(coded).to(feats.device), len(classes))
+            fitted = how(feats, y_idx, len(classes))
+        return self._keep(fitted, classes, X)
+
+    def _training(self, X: Any, y: Any) -> tuple[Tensor, Tensor, NDArray[Any]]:
+        """Return checked features (n, D), each label's place (n,) among the classes, and those."""
+        feats, labels = check_training(self, X, y, finite=not self._sees_all)
+        classes, coded = self._code(labels)
+        return feats, torch.from_numpy(coded).to(feats.device), classes
+
+    def _keep(self, fitted: dict[str, Any], classes: NDArray[Any], X: Any) -> Self:
+        """Store what a fit returned, tensors as the kind of X."""
         self.classes_ = classes
         for name, value in fitted.items():
             setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)
@@ -105,6 +115,16 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _check_params(self) -> None:
         """Refuse a parameter outside its range."""
+
+    def _company(self) -> Hashable | None:
+        """Name the heads that can be fitted together with this one; None: it is fitted alone."""
+        return None
+
+    def _fit_together(
+        self, heads: Sequence[Any], feats: Tensor, y_idx: Tensor, n_classes: int
+    ) -> list[dict[str, Any]]:
+        """Return what `_fit` returns of each of some heads that name the same company."""
+        raise NotImplementedError
 
     @abstractmethod
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 from heads._checks import check_number, check_one_of
@@ -24,6 +25,8 @@ class RecipeParams:
     epochs: int | None
     per_class: int
     random_state: Any
+    weight: Any
+    bias: Any
 
     _default_epochs = 10
 
@@ -37,6 +40,11 @@ class RecipeParams:
         }
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Recipe(momentum=self.momentum, per_class=self.per_class, **chosen)
+
+    def _company(self) -> Hashable | None:
+        if self.solver != "sgd":
+            return None
+        return type(self), self._recipe().batch, id(self.weight), id(self.bias)
 
     def _check_params(self) -> None:
         owner, recipe = type(self).__name__, self._recipe()

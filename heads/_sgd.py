@@ -1,5 +1,9 @@
 """The paper's stage-2 training, on cached features: SGD over batches by class frequency.
 
+Any number of fits go together. Fits that draw the same rows share a *stream* of batches; a stack
+of parameters is (S, H, …), H fits on each of S streams, and one step moves them all: one gather,
+one product. A fit alone is a stack of one, so it computes what it computes in company.
+
 Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition"
 (ICLR 2020); the numbers are those of its code's `config/ImageNet_LT/cls_crt_*.yaml`.
 """
@@ -7,7 +11,7 @@ Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed R
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +22,25 @@ from heads._arrays import one_thread_if_small
 from heads._sampling import rows_by_q
 from heads.errors import HeadInputError
 
-__all__ = ["FLOOR_STEPS", "Plan", "Recipe", "descend", "plan_steps", "sampled_rows"]
+__all__ = [
+    "FLOOR_STEPS",
+    "Plan",
+    "Recipe",
+    "Schedule",
+    "descend",
+    "descend_together",
+    "plan_steps",
+    "sampled_rows",
+    "schedule",
+]
 
 # int(N / batch) steps an epoch are 0 on a small data set, and a handful trains next to nothing.
 # Below this many batches of data a fit takes at least this many steps in all.
 SMALL_BATCHES, FLOOR_STEPS = 10, 200
+# Steps before a CUDA graph is captured: libraries choose their kernels in the first ones.
+WARM_STEPS = 3
+
+Slopes = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,6 +69,20 @@ class Plan:
     floored: bool
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """What the fits of a stack do at each step, besides their gradients.
+
+    rates (n_steps, S, H); decays and momenta (S, H); stops (H,), decreasing: the steps that fit h
+    of every stream takes. Past its stop a fit's rate is 0 and never used.
+    """
+
+    rates: Tensor
+    decays: Tensor
+    momenta: Tensor
+    stops: tuple[int, ...]
+
+
 def plan_steps(n_rows: int, recipe: Recipe) -> Plan:
     """Return int(N / batch) steps an epoch, or what reaches the floor where N is small."""
     steps = n_rows // recipe.batch
@@ -61,6 +93,20 @@ def plan_steps(n_rows: int, recipe: Recipe) -> Plan:
     return Plan(steps, steps * recipe.epochs, floored)
 
 
+def schedule(fits: Sequence[Sequence[tuple[Recipe, Plan]]], like: Tensor) -> Schedule:
+    """Return the schedule of a stack, given by stream and fit, in the dtype of `like`."""
+    stops = tuple(plan.n_steps for _, plan in fits[0])
+    rates = np.zeros((stops[0], len(fits), len(stops)))
+    for s, stream in enumerate(fits):
+        for h, (recipe, plan) in enumerate(stream):
+            by_epoch = [recipe.rate(epoch) for epoch in range(recipe.epochs)]
+            rates[: plan.n_steps, s, h] = np.repeat(by_epoch, plan.steps_per_epoch)
+    decays = np.array([[recipe.weight_decay for recipe, _ in stream] for stream in fits])
+    momenta = np.array([[recipe.momentum for recipe, _ in stream] for stream in fits])
+    rate, decay, momentum = (torch.from_numpy(part).to(like) for part in (rates, decays, momenta))
+    return Schedule(rate, decay, momentum, stops)
+
+
 def sampled_rows(y_idx: Tensor, recipe: Recipe, plan: Plan, rng: np.random.Generator) -> Tensor:
     """Draw every batch of the fit: row numbers (n_steps, batch) on the device of `y_idx`."""
     n_draws = plan.n_steps * recipe.batch
@@ -68,35 +114,129 @@ def sampled_rows(y_idx: Tensor, recipe: Recipe, plan: Plan, rng: np.random.Gener
     return torch.from_numpy(rows).to(y_idx.device).view(plan.n_steps, recipe.batch)
 
 
-def descend(
+def descend_together(
     params: Sequence[Tensor],
-    gradient: Callable[[Tensor], Sequence[Tensor]],
+    gradient: Callable[[Sequence[Tensor], Tensor], Slopes],
     batches: Tensor,
-    recipe: Recipe,
-    plan: Plan,
+    plan: Schedule,
 ) -> None:
-    """Move `params` in place by SGD with momentum and weight decay, as `torch.optim.SGD` does.
+    """Move stacks of parameters in place by SGD with momentum and weight decay.
+
+    Each fit goes as `torch.optim.SGD` would take it alone.
 
     Parameters
     ----------
-    params : sequence of tensors
+    params : sequence of tensors (S, H, …), contiguous
     gradient : callable
-        From the rows of a batch to the gradient of its mean loss in each of `params`.
-    batches : Tensor of shape (n_steps, batch), int64
-    recipe, plan : Recipe, Plan
+        From the parameters of the first h fits of each stream, (S, h, …), and the rows (S, batch)
+        of a step to the gradients of their mean losses.
+    batches : Tensor of shape (n_steps, S, batch), int64
+    plan : Schedule
 
     Raises
     ------
     HeadInputError
-        The parameters are not finite at the end.
+        Parameters are not finite at the end.
     """
     velocity = [torch.zeros_like(param) for param in params]
-    with one_thread_if_small(batches.shape[1] * sum(param.numel() for param in params)):
-        for step, rows in enumerate(batches):
-            rate = recipe.rate(step // plan.steps_per_epoch)
-            for param, speed, slope in zip(params, velocity, gradient(rows), strict=True):
-                speed.mul_(recipe.momentum).add_(slope).add_(param, alpha=recipe.weight_decay)
-                param.sub_(speed, alpha=rate)
-    if not all(bool(torch.isfinite(param).all()) for param in params):
-        message = f"training diverged at lr={recipe.lr:g}: lower lr, or scale the features down"
+    products = batches.shape[2] * sum(param.numel() for param in params)
+    with one_thread_if_small(products):
+        for steps, n_active in _stretches(plan.stops):
+            moving = [param[:, :n_active].contiguous() for param in params]
+            speeds = [speed[:, :n_active].contiguous() for speed in velocity]
+            step = _step(moving, speeds, gradient, plan, n_active)
+            _run(step, batches[steps], plan.rates[steps, :, :n_active])
+            for whole, part in zip((*params, *velocity), (*moving, *speeds), strict=True):
+                whole[:, :n_active] = part  # a copy, unless all are moving
+    _refuse_divergence(params, plan)
+
+
+def descend(
+    params: Sequence[Tensor],
+    gradient: Callable[[Tensor], Slopes],
+    batches: Tensor,
+    recipe: Recipe,
+    plan: Plan,
+) -> None:
+    """Move the parameters of one fit in place; `gradient` is of the rows (batch,) of a step."""
+    stack = [param[None, None] for param in params]
+    together = schedule([[(recipe, plan)]], params[0])
+    descend_together(
+        stack,
+        lambda _, rows: [slope[None, None] for slope in gradient(rows[0])],
+        batches.unsqueeze(1),
+        together,
+    )
+
+
+def _stretches(stops: Sequence[int]) -> Iterator[tuple[slice, int]]:
+    """Yield steps between which no fit ends, and how many fits are still going."""
+    begin = 0
+    for n_active in range(len(stops), 0, -1):
+        if stops[n_active - 1] > begin:
+            yield slice(begin, stops[n_active - 1]), n_active
+            begin = stops[n_active - 1]
+
+
+def _step(
+    params: Sequence[Tensor],
+    speeds: Sequence[Tensor],
+    gradient: Callable[[Sequence[Tensor], Tensor], Slopes],
+    plan: Schedule,
+    n_active: int,
+) -> Callable[[Tensor, Tensor], None]:
+    """Return the function that takes one step, of its rows (S, batch) and rates (S, h)."""
+    momenta, decays = plan.momenta[:, :n_active], plan.decays[:, :n_active]
+
+    def step(rows: Tensor, rates: Tensor) -> None:
+        for param, speed, slope in zip(params, speeds, gradient(params, rows), strict=True):
+            momentum, decay, rate = (
+                factor.reshape(*factor.shape, *(1,) * (param.ndim - 2))
+                for factor in (momenta, decays, rates)
+            )
+            torch.addcmul(slope, speed, momentum, out=speed)
+            speed.addcmul_(param, decay)
+            param.addcmul_(speed, rate, value=-1)
+
+    return step
+
+
+def _run(step: Callable[[Tensor, Tensor], None], batches: Tensor, rates: Tensor) -> None:
+    """Take one step after another; on CUDA as replays of one captured graph.
+
+    A step is some thirty kernels, most of them short: launched one by one they cost more than the
+    product. The graph finds its rows and rates by a counter on the device, so that a replay needs
+    nothing from the host.
+    """
+    n_eager = len(batches) if not batches.is_cuda else min(WARM_STEPS, len(batches))
+    if not batches.is_cuda:
+        for rows, rate in zip(batches, rates, strict=True):
+            step(rows, rate)
+        return
+    place = torch.zeros(1, dtype=torch.int64, device=batches.device)
+
+    def next_step() -> None:
+        step(batches.index_select(0, place)[0], rates.index_select(0, place)[0])
+        place.add_(1)
+
+    here, side = torch.cuda.current_stream(), torch.cuda.Stream(batches.device)  # type: ignore[no-untyped-call]
+    side.wait_stream(here)
+    with torch.cuda.stream(side):
+        for _ in range(n_eager):
+            next_step()
+    here.wait_stream(side)
+    if n_eager == len(batches):
+        return
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side):
+        next_step()
+    for _ in range(len(batches) - n_eager):
+        graph.replay()
+
+
+def _refuse_divergence(params: Sequence[Tensor], plan: Schedule) -> None:
+    finite = torch.stack([torch.isfinite(param).flatten(2).all(dim=2) for param in params]).all(0)
+    if not bool(finite.all()):
+        lr = float(plan.rates[0][~finite].min())
+        message = f"training diverged at lr={lr:g}: lower lr, or scale the features down"
         raise HeadInputError(message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -11,9 +13,10 @@ from torch import Tensor
 from heads._checks import check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Fitted, Goal
-from heads._linear import linear_scores, softmax_error
+from heads._linear import softmax_error
 from heads._recipe import RecipeParams
-from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
+from heads._sgd import Schedule, descend_together, plan_steps
+from heads._streams import bundles
 from heads._weighting import WEIGHTINGS, class_shares, loss_factors
 from heads.errors import HeadInputError
 
@@ -144,20 +147,37 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
         if self.solver == "exact":
             return self._fit_exactly(feats, y_idx, n_classes)
-        recipe, rng = self._recipe(), np.random.default_rng(self.random_state)
-        plan = plan_steps(len(feats), recipe)
-        W, b = fresh_linear(feats, n_classes, rng)
-        batches = sampled_rows(y_idx, recipe, plan, rng)
+        return self._fit_together([self], feats, y_idx, n_classes)[0]
+
+    def _fit_together(
+        self, heads: Sequence[Self], feats: Tensor, y_idx: Tensor, n_classes: int
+    ) -> list[dict[str, Any]]:
+        recipes = [head._recipe() for head in heads]
+        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        states = [head.random_state for head in heads]
+        factors = self._factors(heads, y_idx, n_classes).to(feats.dtype)
+        fitted: list[dict[str, Any]] = [{} for _ in heads]
+        start = partial(fresh_linear, feats, n_classes)
+        for bundle in bundles(recipes, plans, states, y_idx, feats, start):
+            W, b = (
+                bundle.stacked(torch.stack(parts)) for parts in zip(*bundle.starts, strict=True)
+            )
+            retrain(W, b, feats, y_idx, factors[bundle.members], bundle.batches, bundle.plan)
+            for place, weight, bias in zip(
+                bundle.members.ravel(), W.flatten(0, 1), b.flatten(0, 1), strict=True
+            ):
+                fitted[place] = {"weight_": weight.clone(), "bias_": bias.clone()}
+        return [
+            {**values, "n_steps_": plan.n_steps, "floored_": plan.floored, "gradient_": None}
+            for values, plan in zip(fitted, plans, strict=True)
+        ]
+
+    @staticmethod
+    def _factors(heads: Sequence[ClassifierRetraining], y_idx: Tensor, n_classes: int) -> Tensor:
         counts = torch.bincount(y_idx, minlength=n_classes)
-        factors = loss_factors(counts, self.q, self.weighting, self.beta).to(feats.dtype)
-        retrain(W, b, feats, y_idx, factors[y_idx], batches, recipe, plan)
-        return {
-            "weight_": W,
-            "bias_": b,
-            "n_steps_": plan.n_steps,
-            "floored_": plan.floored,
-            "gradient_": None,
-        }
+        return torch.stack(
+            [loss_factors(counts, head.q, head.weighting, head.beta) for head in heads]
+        )
 
 
 def fresh_linear(feats: Tensor, n_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -173,20 +193,27 @@ def retrain(
     b: Tensor,
     feats: Tensor,
     y_idx: Tensor,
-    row_weight: Tensor,
+    factors: Tensor,
     batches: Tensor,
-    recipe: Recipe,
-    plan: Plan,
+    plan: Schedule,
 ) -> None:
-    """Train W (C, D) and b (C,) in place on batches of row numbers (n_steps, batch).
+    """Train a stack of classifiers in place, W (S, H, C, D) and b (S, H, C).
 
-    The gradient is that of the mean over the batch of `row_weight` (n,) times the loss.
+    The gradient is that of the mean over the batch of each class's factor (S, H, C) times the
+    loss; batches are row numbers (n_steps, S, batch).
     """
 
-    def gradient(rows: Tensor) -> tuple[Tensor, Tensor]:
-        block = feats[rows]
-        _, error = softmax_error(linear_scores(block, W, b), y_idx[rows])
-        error *= (row_weight[rows] / len(rows)).unsqueeze(1)
-        return error.T @ block, error.sum(dim=0)
+    def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+        W, b = params
+        n_streams, n_heads, n_classes, width = W.shape
+        block = feats.index_select(0, rows.reshape(-1)).view(*rows.shape, width)
+        flat = W.view(n_streams, -1, width)
+        scores = torch.baddbmm(b.view(n_streams, 1, -1), block, flat.transpose(1, 2))
+        target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
+        _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
+        weight = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
+        error *= (weight.reshape(-1, 1)) / rows.shape[1]
+        error = error.view(scores.shape)
+        return torch.bmm(error.transpose(1, 2), block).view_as(W), error.sum(dim=1).view_as(b)
 
-    descend([W, b], gradient, batches, recipe, plan)
+    descend_together([W, b], gradient, batches, plan)

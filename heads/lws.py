@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
-import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -17,7 +16,8 @@ from heads._exact import KEPT, ROWS_PER_CLASS, few_rows
 from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
-from heads._sgd import Plan, Recipe, descend, plan_steps, sampled_rows
+from heads._sgd import Schedule, descend_together, plan_steps
+from heads._streams import bundles
 
 __all__ = ["LearnableWeightScaling"]
 
@@ -96,10 +96,9 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         self.bias = bias
 
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes)
-        recipe = self._recipe()
         if self.solver == "exact":
-            found = best_scale(feats, y_idx, W, b, recipe.weight_decay)
+            W, b = self._stage1(feats, y_idx, n_classes)
+            found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay)
             return {
                 "weight_": W,
                 "bias_": b,
@@ -108,18 +107,33 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
                 "floored_": False,
                 "gradient_": float(found.gradient.abs().max()),
             }
-        plan = plan_steps(len(feats), recipe)
-        batches = sampled_rows(y_idx, recipe, plan, np.random.default_rng(self.random_state))
-        scale = feats.new_ones(n_classes)
-        learn_scale(scale, _scores_of_rows(feats, W, b), y_idx, batches, recipe, plan)
-        return {
-            "weight_": W,
-            "bias_": b,
-            "scale_": scale,
-            "n_steps_": plan.n_steps,
-            "floored_": plan.floored,
-            "gradient_": None,
-        }
+        return self._fit_together([self], feats, y_idx, n_classes)[0]
+
+    def _fit_together(
+        self, heads: Sequence[Self], feats: Tensor, y_idx: Tensor, n_classes: int
+    ) -> list[dict[str, Any]]:
+        W, b = self._stage1(feats, y_idx, n_classes)
+        scores_of = _scores_of_rows(feats, W, b)
+        recipes = [head._recipe() for head in heads]
+        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        states = [head.random_state for head in heads]
+        scales: list[Tensor] = [b] * len(heads)
+        for bundle in bundles(recipes, plans, states, y_idx, feats, lambda rng: None):
+            scale = feats.new_ones(*bundle.members.shape, n_classes)
+            learn_scale(scale, scores_of, y_idx, bundle.batches, bundle.plan)
+            for place, found in zip(bundle.members.ravel(), scale.flatten(0, 1), strict=True):
+                scales[place] = found.clone()
+        return [
+            {
+                "weight_": W.clone(),
+                "bias_": b.clone(),
+                "scale_": scale,
+                "n_steps_": plan.n_steps,
+                "floored_": plan.floored,
+                "gradient_": None,
+            }
+            for scale, plan in zip(scales, plans, strict=True)
+        ]
 
     def _scorer(self, feats: Tensor) -> Scorer:
         W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
@@ -215,14 +229,17 @@ def learn_scale(
     scores_of: Callable[[Tensor], Tensor],
     y_idx: Tensor,
     batches: Tensor,
-    recipe: Recipe,
-    plan: Plan,
+    plan: Schedule,
 ) -> None:
-    """Train the factors (C,) in place on the frozen scores of batches of rows (n_steps, batch)."""
+    """Train a stack of factors (S, H, C) in place; batches are rows (n_steps, S, batch)."""
 
-    def gradient(rows: Tensor) -> tuple[Tensor]:
-        frozen = scores_of(rows)
-        _, error = softmax_error(frozen * scale, y_idx[rows])
-        return ((error * frozen).mean(dim=0),)
+    def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor]:
+        (scale,) = params
+        n_heads, n_classes = scale.shape[1:]
+        frozen = scores_of(rows.reshape(-1)).view(*rows.shape, 1, n_classes)
+        target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
+        scores = frozen * scale.unsqueeze(1)
+        _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
+        return ((error.view(scores.shape) * frozen).mean(dim=1),)
 
-    descend([scale], gradient, batches, recipe, plan)
+    descend_together([scale], gradient, batches, plan)

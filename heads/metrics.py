@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heads import bootstrap
 from heads._arrays import as_numpy
 from heads.errors import HeadInputError
 
@@ -111,12 +112,11 @@ def confidence_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, list[float] | None]:
-    """Return percentile bootstrap intervals of `all`, `many`, `medium` and `few`.
+    """Return percentile bootstrap intervals of `all`, `many`, `medium`, `few` and `micro`.
 
-    Rows are resampled within each class. The number of hits among the n_c resampled rows of a
-    class with accuracy a_c is Binomial(n_c, a_c), so those numbers are drawn directly: exact, and
-    without resampling a row. The interval is about which rows were evaluated, given the fitted
-    head; a class that is all right or all wrong does not vary in it.
+    Rows are resampled within each class, as `heads.bootstrap` describes. The interval is about
+    which rows were evaluated, given the fitted head; a class that is all right or all wrong does
+    not vary in it.
 
     Returns
     -------
@@ -125,20 +125,12 @@ def confidence_interval(
     """
     n_c = np.asarray(counts)
     true, predicted = _checked(y_true, y_pred, len(n_c))
-    hits, total = _hits(true, predicted, len(n_c))
-    present = total > 0
-    rng = np.random.default_rng(seed)
-    share = hits[present] / total[present]
-    drawn = rng.binomial(total[present], share, size=(draws, int(present.sum()))) / total[present]
-    groups = shot_groups(n_c, many_above, few_below)[present]
-    tail = 100 * (1 - level) / 2
-    chosen = {"all": np.full(len(groups), True)}
-    chosen |= {name: groups == group for group, name in enumerate(GROUPS)}
+    groups = shot_groups(n_c, many_above, few_below)
+    right = (true == predicted)[:, None]
+    drawn = bootstrap.resample(right, true, groups, draws=draws, seed=seed)
     return {
-        name: np.percentile(drawn[:, mask].mean(axis=1), [tail, 100 - tail]).tolist()
-        if mask.any()
-        else None
-        for name, mask in chosen.items()
+        name: bootstrap.interval(drawn[name][:, 0], level) if name in drawn else None
+        for name in bootstrap.METRICS
     }
 
 

@@ -159,3 +159,14 @@ def class_shares(counts: Sequence[int], q: float, weighting: str, beta: float) -
     }[weighting]
     parts = [p * f for p, f in zip(drawn, factors, strict=True)]
     return np.array(parts) / sum(parts)
+
+
+def ece(confidence: Array, right: Array, bins: int) -> float:
+    """Guo et al. (2017), eq. 3, bin by bin; the first bin holds 0 too."""
+    total = 0.0
+    for m in range(1, bins + 1):
+        inside = (confidence > (m - 1) / bins) & (confidence <= m / bins)
+        inside |= (m == 1) & (confidence == 0)
+        if inside.any():
+            total += inside.sum() * abs(right[inside].mean() - confidence[inside].mean())
+    return total / len(confidence)

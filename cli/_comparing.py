@@ -1,0 +1,142 @@
+"""Heads x banks into a folder: what is there and whole is kept, the rest is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli._bench import Bench, Entry, Settings
+from cli._cells import (
+    COMPARISON,
+    cell_key,
+    digest_of,
+    installed_version,
+    prepare,
+    read_record,
+    slugs,
+    write_record,
+)
+from cli._combine import combine, recorded
+from cli._groups import by_recipe, named_groups
+from cli._splits import Roles, roles
+from cli.specs import Spec
+from featbank import Bank
+from featbank.progress import SILENT, Reporter
+
+__all__ = ["Settings", "compare"]
+
+
+def compare(
+    paths: Sequence[Path],
+    wanted: Sequence[Spec],
+    out: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> dict[str, Any]:
+    """Fit what is missing, compare, and return what `compare.json` holds.
+
+    Raises
+    ------
+    OutputExistsError
+        `out` holds something else.
+    """
+    entries = named(paths, settings)
+    check(entries, wanted, settings)
+    groups = groups_of(entries, settings)
+    keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
+    if not all((out / "cells" / key).is_dir() for row in keys for key in row):
+        check_heads(wanted)
+    prepare(out)
+    benches = [Bench(entry, out, settings, reporter, overwrite) for entry in entries]
+    for bench, row in zip(benches, keys, strict=True):
+        bench.fill(wanted, row)
+    made_from = digest_of([
+        keys, [bench.about["key"] for bench in benches], recorded(settings), groups
+    ])  # fmt: skip
+    before = read_record(out / COMPARISON)
+    if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
+        return before
+    result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
+    write_record(out / COMPARISON, result)
+    return result
+
+
+def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[str]]:
+    """Return the groups of seeds that were named, and those that the recipes tell."""
+    groups = named_groups(settings.groups, entries)
+    if settings.by_recipe:
+        found = by_recipe(entries)
+        if not found:
+            message = "--group-seeds: no two banks say that they differ in their seed only"
+            raise click.UsageError(message)
+        groups |= {name: banks for name, banks in found.items() if name not in groups}
+    return groups
+
+
+def check_heads(wanted: Sequence[Spec]) -> None:
+    """Refuse a head that is none before the first is fitted."""
+    from heads import specs
+
+    for spec in wanted:
+        specs.build(spec.name, spec.params)
+
+
+def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:
+    """Open the banks and name each by its file, numbered where a name comes again."""
+    banks = [Bank.open(path) for path in paths]
+    seen: dict[str, str] = {}
+    for bank in banks:
+        if bank.digest in seen:
+            message = f"{bank.path} and {seen[bank.digest]} are the same bank; name it once"
+            raise click.UsageError(message)
+        seen[bank.digest] = str(bank.path)
+    names: list[str] = []
+    for bank in banks:
+        stem = bank.path.resolve().name.removesuffix(".zarr")
+        same = sum(name == stem or name.startswith(f"{stem}-") for name in names)
+        names.append(f"{stem}-{same + 1}" if stem in names else stem)
+    return [
+        Entry(bank, name, slug, roles_of(bank, settings))
+        for bank, name, slug in zip(banks, names, slugs(names), strict=True)
+    ]
+
+
+def roles_of(bank: Bank, settings: Settings) -> Roles:
+    """Return the splits' roles; one split is reported, test where there are several."""
+    parts = roles(bank, settings.select, settings.report)
+    if len(parts.report) > 1 and "test" not in parts.report:
+        message = f"{bank.path} has {', '.join(parts.report)}; name the one to --report"
+        raise click.UsageError(message)
+    return parts if len(parts.report) == 1 else Roles(parts.select, ("test",))
+
+
+def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) -> None:
+    """Refuse names that are not among the banks and heads, and a head that is named twice."""
+    heads, banks = [str(spec) for spec in wanted], [entry.name for entry in entries]
+    message = ""
+    if len(set(heads)) < len(heads):
+        message = f"--head {next(h for h in heads if heads.count(h) > 1)} is given twice"
+    elif settings.baseline not in (None, *heads, *banks):
+        known = ", ".join((*heads, *banks))
+        message = f"--baseline {settings.baseline} is neither head nor bank; there are {known}"
+    if message:
+        raise click.UsageError(message)
+
+
+def key_of(entry: Entry, spec: Spec, settings: Settings) -> str:
+    """Return the name of a cell: of everything that changes what is in it."""
+    return cell_key(
+        bank=entry.bank.digest,
+        head=spec.name,
+        params={key: str(value) for key, value in spec.params.items()},
+        seed=settings.seed,
+        select=entry.parts.select,
+        report=entry.split,
+        version=installed_version(),
+        format=1,
+    )

@@ -1,0 +1,126 @@
+"""What `featbank compare` left in a folder, read and checked; docs/compare.md has the format."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featbank.errors import DamagedError, MissingFileError
+
+__all__ = ["Arrays", "Results"]
+
+Arrays = dict[str, NDArray[Any]]
+
+# Folder names come out of a file; none may lead elsewhere.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=+-]*")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of results."""
+
+    folder: Path
+
+    @cached_property
+    def compare(self) -> dict[str, Any]:
+        """The comparison's own object."""
+        path = self.folder / "compare.json"
+        if not path.is_file():
+            message = f"{self.folder} holds no compare.json; featbank compare writes one to --out"
+            raise MissingFileError(message)
+        found = read_object(path)
+        if found.get("schema") != 1:
+            message = f"{path}: schema {found.get('schema')!r} is not 1, which this version reads"
+            raise DamagedError(message)
+        require(found, path, "settings", "banks", "heads", "results")
+        return found
+
+    @cached_property
+    def banks(self) -> list[dict[str, Any]]:
+        """What is known of each bank, in the order of the comparison."""
+        return [self.bank(str(entry.get("slug"))) for entry in self.compare["banks"]]
+
+    def bank(self, slug: str) -> dict[str, Any]:
+        """Read one bank's record; `slug` is put in."""
+        path = self.bank_folder(slug) / "bank.json"
+        record = read_object(path)
+        require(record, path, "name", "class_names", "class_counts", "shots")
+        if len(record["class_names"]) != len(record["class_counts"]):
+            message = f"{path}: class_names and class_counts differ in length; {AGAIN}"
+            raise DamagedError(message)
+        return record | {"slug": slug}
+
+    def bank_folder(self, slug: str) -> Path:
+        """Return where a bank's files are."""
+        return self.folder / "banks" / plain_name(slug)
+
+    def view(self, slug: str) -> Arrays:
+        """Return the sample of a bank's reported split, in the plane of its first two axes."""
+        names = ("features2d", "labels", "rows")
+        return read_arrays(self.bank_folder(slug) / "view.npz", names)
+
+    def curves(self, slug: str) -> Iterator[tuple[str, Arrays]]:
+        """Yield the heads that have an exact curve on a bank, each with its arrays."""
+        for path in sorted(self.bank_folder(slug).glob("curve-*.npz")):
+            yield path.stem.removeprefix("curve-"), read_arrays(path, ("parameter",))
+
+    def evaluation(self, key: str) -> Arrays:
+        """Return what a head predicted on the reported split, and what its plane looks like."""
+        names = ("labels", "predicted", "confidence", "weight_norms", "plane_grid", "plane_extent")
+        return read_arrays(self.folder / "cells" / plain_name(key) / "evaluation.npz", names)
+
+
+AGAIN = "run featbank compare again, which makes damaged results anew"
+
+
+def plain_name(name: str) -> str:
+    """Return a folder's name, refused where it could lead out of the results."""
+    if not _PLAIN_NAME.fullmatch(name):
+        message = f"compare.json names a folder {name!r}, which no comparison writes; {AGAIN}"
+        raise DamagedError(message)
+    return name
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    if not path.is_file():
+        message = f"{path} is missing; {AGAIN}"
+        raise DamagedError(message)
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        message = f"{path} is no JSON ({error}); {AGAIN}"
+        raise DamagedError(message) from error
+    if not isinstance(found, dict):
+        message = f"{path} is no JSON object; {AGAIN}"
+        raise DamagedError(message)
+    return found
+
+
+def require(found: dict[str, Any], path: Path, *names: str) -> None:
+    """Refuse an object that lacks one of `names`."""
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        message = f"{path} lacks {', '.join(lacking)}; {AGAIN}"
+        raise DamagedError(message)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
+    """Read an .npz that must hold `names`; nothing in it is executed."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        message = f"{path} cannot be read ({error}); {AGAIN}"
+        raise DamagedError(message) from error
+    require(arrays, path, *names)
+    return arrays

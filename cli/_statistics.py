@@ -1,0 +1,144 @@
+"""What the cells of a comparison say together: intervals, differences, groups of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from heads import bootstrap, mcnemar, multiplicity
+from heads.metrics import shot_groups
+
+__all__ = ["Place", "Statistics", "grouped", "statistics"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One cell of the table: bank and head by name, its samples' digest, classes and arrays."""
+
+    bank: str
+    head: str
+    samples: str
+    counts: Sequence[int]
+    many_above: int
+    few_below: int
+    labels: Any
+    right: Any
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Intervals by place, and comparisons."""
+
+    intervals: list[dict[str, list[float] | None]]
+    comparisons: list[dict[str, Any]]
+
+
+def statistics(
+    places: Sequence[Place], *, draws: int, seed: int, baseline: str | None = None
+) -> Statistics:
+    """Resample the evaluation rows once for all places that share them; compare pairs of places.
+
+    Pairs are two heads on one bank, and two banks under one head; with a baseline, a head's or a
+    bank's name, only the pairs that it is in.
+    """
+    drawn = resampled(places, draws, seed)
+    intervals = [
+        {name: bootstrap.interval(of[name]) if name in of else None for name in bootstrap.METRICS}
+        for of in drawn
+    ]
+    compared = [
+        compare(places[i], places[j], drawn[i]["all"], drawn[j]["all"])
+        for i, j in pairs(places, baseline)
+    ]
+    for name in ("p_bootstrap", "p_mcnemar"):
+        known = [each for each in compared if each[name] is not None]
+        adjusted = multiplicity.holm([each[name] for each in known])
+        for each, p in zip(known, adjusted, strict=True):
+            each["p_adjusted" if name == "p_bootstrap" else "p_mcnemar_adjusted"] = float(p)
+    return Statistics(intervals, compared)
+
+
+def resampled(places: Sequence[Place], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Return each place's resampled metrics, (draws,) by name."""
+    out: list[dict[str, Any]] = [{} for _ in places]
+    for members in shared(places).values():
+        first = places[members[0]]
+        groups = shot_groups(first.counts, first.many_above, first.few_below)
+        right = np.stack([places[i].right for i in members], axis=1)
+        drawn = bootstrap.resample(right, first.labels, groups, draws=draws, seed=seed)
+        for column, i in enumerate(members):
+            out[i] = {name: values[:, column] for name, values in drawn.items()}
+    return out
+
+
+def shared(places: Sequence[Place]) -> dict[Any, list[int]]:
+    """Return the places by what they share: rows, and shot groups."""
+    found: dict[Any, list[int]] = {}
+    for index, at in enumerate(places):
+        key = (at.samples, tuple(at.counts), at.many_above, at.few_below)
+        found.setdefault(key, []).append(index)
+    return found
+
+
+def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of places that are compared, the later minus the earlier."""
+    for j, i in combinations(range(len(places)), 2):
+        one, other = places[i], places[j]
+        same_bank, same_head = one.bank == other.bank, one.head == other.head
+        if same_bank == same_head:
+            continue
+        if same_bank and baseline not in (None, one.head, other.head):
+            continue
+        if same_head and baseline not in (None, one.bank, other.bank):
+            continue
+        swapped = baseline is not None and baseline in (one.head if same_bank else one.bank,)
+        yield (j, i) if swapped else (i, j)
+
+
+def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:
+    """Return the difference of `all` of two places, its interval, and tests."""
+    paired = one.samples == other.samples
+    value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
+    ends, p = bootstrap.difference(value, drawn_one, drawn_other, paired=paired)
+    counts = mcnemar.discordant(one.right, other.right) if paired else None
+    return {
+        "a": {"bank": one.bank, "head": one.head},
+        "b": {"bank": other.bank, "head": other.head},
+        "metric": "all",
+        "difference": value,
+        "ci95": ends,
+        "p_bootstrap": p,
+        "p_mcnemar": None if counts is None else mcnemar.mcnemar(*counts),
+        "p_adjusted": p,
+        "p_mcnemar_adjusted": None,
+        "paired": paired,
+    }
+
+
+def grouped(places: Sequence[Place], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Return mean and standard deviation over the banks of a group, by head and metric."""
+    out = []
+    for name, banks in groups.items():
+        for head in dict.fromkeys(place.head for place in places):
+            members = [place for place in places if place.bank in banks and place.head == head]
+            for metric in bootstrap.METRICS:
+                values = [at.metrics[metric] for at in members]
+                out.append({
+                    "name": name, "banks": list(banks), "head": head, "metric": metric,
+                    **moments(values),
+                })  # fmt: skip
+    return out
+
+
+def moments(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return mean, standard deviation (n - 1; None for one value) and number."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return {"mean": None, "std": None, "n": len(values)}
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return {"mean": float(np.mean(known)), "std": std, "n": len(known)}

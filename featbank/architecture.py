@@ -1,0 +1,54 @@
+"""The network that a training's settings describe."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import cast
+
+from torch import nn
+
+from featbank.backbones import build_model, find_classifier
+from featbank.bbn import BilateralNetwork
+from featbank.blocks import last_block
+from featbank.config import TrainConfig
+from featbank.criterion import parse_loss
+from featbank.losses import NormalizedLinear
+from featbank.rng import derive_seed, isolated_torch
+
+__all__ = ["build_network", "finish_network"]
+
+
+def build_network(config: TrainConfig, n_classes: int, image_size: int) -> nn.Module:
+    """Return a training's network for `n_classes` classes, on the CPU, as loaded weights fit it."""
+    model = build_model(config.backbone, n_classes, image_size, seed=config.seed)
+    return finish_network(model, config, image_size)
+
+
+def finish_network(model: nn.Module, config: TrainConfig, image_size: int) -> nn.Module:
+    """Return a backbone's network with what the recipe changes in it, *in place* where it can.
+
+    BBN doubles the last block. LDAM has a normalised classifier (Cao et al., 2019). A sum of
+    sigmoids starts at bias -log(C - 1): every class with probability 1 / C (Cui et al., 2019).
+    """
+    loss = parse_loss(config.loss)
+    with isolated_torch(derive_seed(config.seed, "recipe")):
+        if config.method == "bbn":
+            return BilateralNetwork(model, _second_block(model, config, image_size), image_size)
+        layer = find_classifier(model, image_size)
+        classifier = cast(nn.Linear, model.get_submodule(layer))
+        if loss.name == "ldam":
+            cosines = NormalizedLinear(classifier.in_features, classifier.out_features)
+            model.set_submodule(layer, cosines)
+        elif loss.params.get("form") == "sigmoid" and classifier.bias is not None:
+            nn.init.constant_(classifier.bias, -math.log(classifier.out_features - 1))
+    return model
+
+
+def _second_block(model: nn.Module, config: TrainConfig, image_size: int) -> nn.Module:
+    """Return the re-balancing branch's block: drawn anew, or of the weights that were loaded."""
+    block = last_block(model)
+    if config.pretrained or config.weights is not None:
+        return copy.deepcopy(model.get_submodule(block))
+    seed = derive_seed(config.seed, "re-balancing branch")
+    return build_model(config.backbone, 2, image_size, seed=seed).get_submodule(block)

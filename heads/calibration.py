@@ -1,0 +1,119 @@
+"""Calibration: whether a classifier that says 90 % gets 90 % right.
+
+Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from heads._arrays import as_tensor
+from heads.errors import HeadInputError
+
+__all__ = ["BINS", "confidence_and_nll", "expected_calibration_error", "fit_temperature"]
+
+BINS = 15  # of the paper's tables
+
+# Temperatures that are looked for; scores that tell nothing have none.
+_LOWEST, _HIGHEST = 1e-4, 1e4
+_STEPS = 60
+
+
+def confidence_and_nll(
+    scores: Any, y_idx: Any, temperature: float = 1.0
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the greatest softmax probability of each row, and minus the log of the true class's.
+
+    Parameters
+    ----------
+    scores : array of shape (n, C)
+        Logits, or any scores that are taken for logits.
+    y_idx : array of shape (n,), whole numbers in [0, C)
+    temperature : float
+        Scores are divided by it.
+
+    Returns
+    -------
+    confidence, nll : ndarrays of shape (n,), float32
+        Computed in float64 from the differences to each row's greatest score.
+    """
+    z = _shifted(as_tensor(scores)).double() / temperature
+    log_sum = z.exp().sum(dim=1).log()
+    own = z.gather(1, as_tensor(y_idx).to(z.device).unsqueeze(1)).squeeze(1)
+    confidence, nll = (-log_sum).exp(), log_sum - own
+    return confidence.float().cpu().numpy(), nll.float().cpu().numpy()
+
+
+def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:
+    """Return sum over bins of (rows in it / n) |accuracy - mean confidence|, eq. 3.
+
+    Parameters
+    ----------
+    confidence : array of shape (n,)
+        In [0, 1]; bins are ((m - 1) / bins, m / bins].
+    right : array of shape (n,), bool
+    bins : int
+    """
+    sure, hit = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    if sure.shape != hit.shape or sure.ndim != 1 or not len(sure):
+        message = f"confidence {sure.shape} and right {hit.shape} must be (n,) with n >= 1"
+        raise HeadInputError(message)
+    place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(place, hit - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / len(sure))
+
+
+def fit_temperature(scores: Any, y_idx: Any) -> float:
+    """Return the temperature that minimises the mean negative log likelihood (section 4.2).
+
+    In b = 1/T the objective mean(log sum_c exp(b z_c) - b z_y) is convex: its slope is sought by
+    Newton's steps, kept within a shrinking bracket, in float64 sums.
+
+    Parameters
+    ----------
+    scores : array of shape (n, C)
+        On the split that chooses, never on the one that is reported.
+    y_idx : array of shape (n,), whole numbers in [0, C)
+
+    Returns
+    -------
+    float
+        In [1e-4, 1e4]: small where every row is right and the slope vanishes, 1e4 where scores
+        tell nothing.
+    """
+    z = _shifted(as_tensor(scores))
+    own = z.gather(1, as_tensor(y_idx).to(z.device).unsqueeze(1)).squeeze(1)
+    target = float(own.double().mean())
+    low, high = 1 / _HIGHEST, 1 / _LOWEST
+    b = min(max(1 / max(float(-z.double().mean()), 1e-12), low), high)
+    for _ in range(_STEPS):
+        slope, curvature = _moments(z, b)
+        slope -= target
+        low, high = (low, b) if slope > 0 else (b, high)
+        step = b - slope / curvature if curvature > 0 else 0.0
+        after = step if low < step < high else (low * high) ** 0.5
+        if abs(after - b) <= 1e-9 * b:
+            break
+        b = after
+    return 1 / b
+
+
+def _shifted(scores: Tensor) -> Tensor:
+    """Return scores with 0 as each row's greatest; one column of a pair becomes two."""
+    if scores.ndim == 1:
+        scores = torch.stack([torch.zeros_like(scores), scores], dim=1)
+    return scores - scores.max(dim=1, keepdim=True).values
+
+
+def _moments(z: Tensor, b: float) -> tuple[float, float]:
+    """Return the means over rows of the mean and the variance of z under softmax(b z)."""
+    p = (z.double() * b).exp_()
+    total = p.sum(dim=1)
+    first = (p * z).sum(dim=1) / total
+    second = (p * z * z).sum(dim=1) / total
+    return float(first.mean()), float((second - first.square()).mean())

@@ -1,0 +1,319 @@
+"""`featbank compare` as a user runs it: the table, the folder, and what is not done again."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from cli.main import main
+from featbank.rows import SplitRows
+from heads.mcnemar import mcnemar
+from heads.multiplicity import holm
+from tests.banks import splits, write_bank
+
+HEADS = ("joint", "ncm", "tau")
+WANTED = [word for head in HEADS for word in ("--head", head)]
+
+
+def featbank(*args: Any) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
+
+
+@pytest.fixture(scope="module")
+def banks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("compare")
+    return [
+        write_bank(folder / f"{name}.zarr", provenance={"checkpoint": name}).path for name in "ab"
+    ]
+
+
+@pytest.fixture(scope="module")
+def compared(banks: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, str]:
+    out = tmp_path_factory.mktemp("compared") / "out"
+    done = featbank("compare", *banks, *WANTED, "--out", out, "--device", "cpu", "--quiet")
+    assert done.exit_code == 0
+    return out, json.loads((out / "compare.json").read_text()), done.stdout
+
+
+def test_compare_gives_what_fit_gives(
+    banks: list[Path], compared: tuple[Path, Any, str], tmp_path: Path
+) -> None:
+    fitted = featbank("fit", banks[1], *WANTED, "--out", tmp_path / "h", "--json", "-")
+    ours = [entry for entry in compared[1]["results"] if entry["bank_name"] == "b"]
+    for want, got in zip(json.loads(fitted.stdout)["results"], ours, strict=True):
+        for name in ("bank", "head", "params", "selected_on", "selection", "split", "metrics"):
+            assert got[name] == want[name]
+
+
+def test_every_file_of_the_format_is_there(compared: tuple[Path, Any, str]) -> None:
+    out, found, _ = compared
+    for entry in found["results"]:
+        cell = out / "cells" / entry["cell"]
+        with np.load(cell / "evaluation.npz") as file:
+            arrays = dict(file)
+        right = arrays["labels"] == arrays["predicted"]
+        assert right.mean() == pytest.approx(entry["metrics"]["micro"])
+        assert arrays["plane_grid"].shape == (64, 64)
+        assert arrays["weight_norms"].shape == (5,)
+        assert np.isnan(arrays["weight_norms"]).all() == (entry["head"] == "ncm")
+        assert (cell / "head.head").is_file()
+        assert json.loads((cell / "cell.json").read_text())["metrics"] == entry["metrics"]
+        assert entry["calibration"]["nll_scaled"] == pytest.approx(arrays["nll"].mean(), rel=1e-6)
+    for bank in found["banks"]:
+        folder = out / "banks" / bank["slug"]
+        assert json.loads((folder / "bank.json").read_text())["class_counts"][0] == 120
+        with np.load(folder / "view.npz") as file:
+            assert file["features2d"].shape == (200, 2)
+        with np.load(folder / "curve-tau.npz") as file:
+            assert file["parameter"].shape == file["test_all"].shape == (201,)
+
+
+def again(banks: list[Path], out: Path, *more: Any) -> Result:
+    """Compare into a folder that was compared into before."""
+    done = featbank("compare", *banks, *WANTED, "--out", out, "--device", "cpu", *more)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def stamps(out: Path) -> dict[str, int]:
+    """Return when each cell's record was written."""
+    return {file.parent.name: file.stat().st_mtime_ns for file in out.glob("cells/*/cell.json")}
+
+
+@pytest.fixture
+def copy(compared: tuple[Path, Any, str], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(compared[0], tmp_path / "out"))
+
+
+def test_what_is_done_is_not_done_again_and_a_bank_more_costs_one_bank(
+    banks: list[Path], compared: tuple[Path, Any, str], copy: Path, tmp_path: Path
+) -> None:
+    before = stamps(copy)
+    assert again(banks, copy).stdout.replace(str(copy), "") == compared[2].replace(
+        str(compared[0]), ""
+    )
+    assert stamps(copy) == before
+    third = write_bank(tmp_path / "c.zarr", provenance={"checkpoint": "c"}).path
+    again([*banks, third], copy)
+    after = stamps(copy)
+    assert {key: after[key] for key in before} == before
+    assert len(after) == len(before) + 3
+    found = json.loads((copy / "compare.json").read_text())
+    assert found["results"][:6] == compared[1]["results"]  # a neighbour changes no number
+    again(banks, copy, "--seed", "1")
+    assert len(stamps(copy)) == len(after) + 6
+    again(banks, copy, "--overwrite")
+    assert all(stamps(copy)[key] > after[key] for key in before)
+
+
+def test_a_second_run_loads_nothing_heavy(banks: list[Path], copy: Path) -> None:
+    code = (
+        "import sys; from cli.main import main\n"
+        f"try: main({['compare', *map(str, banks), *WANTED, '--out', str(copy)]})\n"
+        "except SystemExit as e: print(e.code, sorted({'torch', 'sklearn', 'scipy', 'heads'}"
+        " & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
+
+
+@pytest.mark.parametrize("name", ["evaluation.npz", "head.head", "cell.json"])
+def test_a_damaged_cell_is_fitted_again_and_said_so(
+    banks: list[Path], compared: tuple[Path, Any, str], copy: Path, name: str
+) -> None:
+    cell = copy / "cells" / compared[1]["results"][4]["cell"]
+    raw = bytearray((cell / name).read_bytes())
+    raw[len(raw) // 2] ^= 4
+    (cell / name).write_bytes(raw)
+    before = stamps(copy)
+    done = again(banks, copy)
+    assert f"{cell / name} is damaged or missing: ncm on b is fitted again" in done.stderr
+    changed = {key for key, when in stamps(copy).items() if before[key] != when}
+    assert changed == {cell.name}
+    if name != "cell.json":
+        assert (cell / name).read_bytes() == (compared[0] / "cells" / cell.name / name).read_bytes()
+    assert "fitted again" not in again(banks, copy).stderr
+
+
+def test_a_damaged_bank_record_and_table_are_made_again(
+    banks: list[Path], compared: tuple[Path, Any, str], copy: Path
+) -> None:
+    (copy / "banks" / "a" / "view.npz").unlink()
+    (copy / "compare.json").write_text("{}")
+    before = stamps(copy)
+    assert "view.npz is damaged or missing: it is made again" in again(banks, copy).stderr
+    assert stamps(copy) == before
+    assert json.loads((copy / "compare.json").read_text()) == compared[1]
+
+
+def test_the_table_fits_80_columns_and_stars_the_best_of_each_row(tmp_path: Path) -> None:
+    names = ["a-rather-long-name-of-a-checkpoint-that-somebody-chose.zarr", "b.zarr"]
+    banks = [write_bank(tmp_path / n, provenance={"checkpoint": n}).path for n in names]
+    heads = ["joint", "ncm", "ncm:transform=un,metric=cosine", "tau", "logit-adjust", "tau:tau=0.7"]
+    wanted = [word for head in heads for word in ("--head", head)]
+    done = featbank(
+        "compare", *banks, *wanted, "--out", tmp_path / "o", "--groups", "--error", "--json",
+        tmp_path / "o.json", "--markdown", tmp_path / "o.md",
+    )  # fmt: skip
+    assert done.exit_code == 0
+    *lines, where = done.stdout.splitlines()
+    assert where.startswith("everything is in")
+    assert max(len(line) for line in lines) <= 80
+    assert {line for line in lines if line.startswith(("accuracy", "top-1"))} == {
+        "accuracy, mean over classes (`all`), in %",
+        *(f"accuracy on {group}-shot classes, in %" for group in ("many", "medium", "few")),
+        "top-1 error, in %",
+    }
+    found = json.loads((tmp_path / "o.json").read_text())
+    for bank in found["banks"]:
+        mine = [e for e in found["results"] if e["bank_name"] == bank["name"]]
+        best = f"{100 * max(e['metrics']['all'] for e in mine):.1f}"
+        assert f"{best}*" in done.stdout
+        row = next(
+            line
+            for line in (tmp_path / "o.md").read_text().splitlines()
+            if line.startswith(f"| {bank['name']} ") and f"**{best}**" in line
+        )
+        assert row.count("|") == len(heads) + 2
+        low, high = mine[0]["ci95"]["all"]
+        assert f"({100 * low:.1f} to {100 * high:.1f})" in row
+
+
+def test_hostile_names_reach_neither_terminal_nor_markdown_raw(tmp_path: Path) -> None:
+    name = "\x1b[31mred|<b>*x*\x9b1m\u202e\n.zarr"
+    bank = write_bank(tmp_path / name).path
+    out, page = tmp_path / "o", tmp_path / "o.md"
+    done = featbank(
+        "compare", bank, "--head", "joint", "--head", "ncm", "--out", out, "--markdown", page,
+        "--group", f"s|={bank}", "--quiet",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    for text in (done.stdout, page.read_text()):
+        assert not {"\x1b", "\x9b", "\u202e"} & set(text)
+        assert "\\x1b" in text
+    (row,) = (line for line in page.read_text().splitlines() if "red" in line)
+    assert "\\|" in row
+    assert "<b>" not in row.replace("\\<", "")
+    assert row.replace("\\|", "").count("|") == 4
+    (slug,) = (path.name for path in (out / "banks").iterdir())
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", slug)
+
+
+def test_other_samples_are_compared_unpaired_and_said_so(banks: list[Path], tmp_path: Path) -> None:
+    rows = {
+        split: SplitRows([f"other/{row}" for row in range(len(y))], y)
+        for split, (_, y) in splits().items()
+    }
+    other = write_bank(tmp_path / "other.zarr", rows=rows).path
+    featbank("compare", banks[0], other, *WANTED, "--out", tmp_path / "o", "--quiet")
+    found = json.loads((tmp_path / "o" / "compare.json").read_text())
+    for each in found["comparisons"]:
+        across = each["a"]["bank"] != each["b"]["bank"]
+        assert each["paired"] == (not across)
+        assert (each["p_mcnemar"] is None) == (each["p_mcnemar_adjusted"] is None) == across
+    assert "different reported samples are compared unpaired" in found["notes"][0]
+    assert "the same samples have: a; other" in found["notes"][0]
+
+
+def test_comparisons_agree_with_the_predictions_and_are_corrected(
+    compared: tuple[Path, Any, str],
+) -> None:
+    out, found, _ = compared
+    by_name = {(e["bank_name"], e["spec"]): e for e in found["results"]}
+    assert len(found["comparisons"]) == 2 * 3 + 3
+    for each in found["comparisons"]:
+        a, b = (by_name[each[side]["bank"], each[side]["head"]] for side in "ab")
+        assert each["difference"] == pytest.approx(a["metrics"]["all"] - b["metrics"]["all"])
+        right = []
+        for entry in (a, b):
+            with np.load(out / "cells" / entry["cell"] / "evaluation.npz") as file:
+                right.append(file["labels"] == file["predicted"])
+        counts = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
+        assert each["p_mcnemar"] == pytest.approx(mcnemar(*counts))
+        assert each["ci95"][0] <= each["difference"] <= each["ci95"][1]
+    raw, corrected = (
+        [each[name] for each in found["comparisons"]] for name in ("p_bootstrap", "p_adjusted")
+    )
+    np.testing.assert_allclose(corrected, holm(raw))
+
+
+def test_a_baseline_makes_fewer_comparisons(banks: list[Path], copy: Path) -> None:
+    again(banks, copy, "--baseline", "joint")
+    found = json.loads((copy / "compare.json").read_text())["comparisons"]
+    named = [(each["a"], each["b"]) for each in found]
+    assert {b["head"] for a, b in named if a["bank"] == b["bank"]} == {"joint"}
+    again(banks, copy, "--baseline", "a")
+    found = json.loads((copy / "compare.json").read_text())["comparisons"]
+    assert {each["b"]["bank"] for each in found} == {"a"}
+    assert len(found) == 3
+    done = featbank("compare", *banks, *WANTED, "--out", copy, "--baseline", "nobody")
+    assert done.exit_code == 2
+    assert "--baseline nobody is neither head nor bank; there are joint, ncm, tau, a, b" in (
+        done.stderr
+    )
+
+
+def test_seeds_are_grouped_by_name_and_by_recipe(tmp_path: Path) -> None:
+    banks = [
+        write_bank(
+            tmp_path / f"{sampler}{seed}.zarr",
+            provenance={"checkpoint": sampler, "recipe": {"sampler": sampler, "seed": seed}},
+        ).path
+        for sampler in ("instance", "class")
+        for seed in (0, 1)
+    ]  # fmt: skip
+    group = f"mine={banks[0]},instance1"
+    done = featbank(
+        "compare", *banks, "--head", "joint", "--out", tmp_path / "o", "--group", group,
+        "--group-seeds",
+    )  # fmt: skip
+    assert "mine" in done.stdout
+    found = json.loads((tmp_path / "o" / "compare.json").read_text())
+    groups = {each["name"]: each for each in found["groups"] if each["metric"] == "all"}
+    assert {name: each["banks"] for name, each in groups.items()} == {
+        "mine": ["instance0", "instance1"],
+        "sampler=instance": ["instance0", "instance1"],
+        "sampler=class": ["class0", "class1"],
+    }
+    values = [
+        e["metrics"]["all"] for e in found["results"] if e["bank_name"].startswith("instance")
+    ]
+    assert groups["mine"]["mean"] == pytest.approx(np.mean(values))
+    assert groups["mine"]["std"] == pytest.approx(np.std(values, ddof=1))
+
+
+def test_bad_words_are_one_line(banks: list[Path], tmp_path: Path) -> None:
+    def refused(code: int, *args: Any) -> str:
+        done = featbank("compare", *args, "--out", tmp_path / "o")
+        assert done.exit_code == code, done.output
+        assert not (tmp_path / "o").exists()
+        return done.stderr.strip().splitlines()[-1]
+
+    assert "unknown head 'crtt'" in refused(3, *banks, "--head", "tau", "--head", "crtt")
+    assert "are the same bank" in refused(2, banks[0], banks[0])
+    assert "--head tau is given twice" in refused(2, *banks, "--head", "tau", "--head", "tau")
+    assert "has only train, val, test" in refused(2, *banks, "--report", "dev")
+    assert "names c, which is not compared; there are a, b" in refused(2, *banks, "--group", "x=c")
+    assert "wants NAME=A.zarr" in refused(2, *banks, "--group", "x")
+    assert "no two banks say" in refused(2, *banks, "--group-seeds")
+    assert "no bank at" in refused(3, tmp_path / "nothing")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    done = featbank("compare", *banks, "--out", tmp_path / "full")
+    assert done.exit_code == 3
+    assert "holds thesis.tex and is no comparison's folder" in done.stderr
+
+
+def test_choosing_on_the_reported_split_is_marked(banks: list[Path], tmp_path: Path) -> None:
+    both = ["--select", "test", "--report", "test"]
+    done = featbank("compare", banks[0], "--head", "tau", "--out", tmp_path / "o", *both)
+    assert "note: parameters of a were chosen on the REPORTED split" in done.stdout
+    (entry,) = json.loads((tmp_path / "o" / "compare.json").read_text())["results"]
+    assert entry["calibration"]["temperature"] is None
