@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -106,7 +107,7 @@ def command(
         click.echo(f"everything is in {plain(str(out))}; to look at it, open {plain(str(page))}")
 
 
-def show(result: dict[str, object], metrics: list[str], *, everything: bool = False) -> None:
+def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:
     """Print the tables of a comparison."""
     from cli._matrix import comparison_lines, group_lines, matrix_lines
 
@@ -115,7 +116,7 @@ def show(result: dict[str, object], metrics: list[str], *, everything: bool = Fa
             click.echo(line)
     for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
         click.echo(line)
-    for note in result["notes"]:  # type: ignore[attr-defined]
+    for note in result["notes"]:
         click.echo(plain(f"note: {note}"))
 
 
