@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featbank.checkpoint import Checkpoint
 from featbank.config import SaveEvery, TrainConfig
 from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
-from featbank.data.transforms import InputSpec, eval_transform, train_transform
+from featbank.data.transforms import InputSpec, augmentation, eval_transform
 from featbank.data.types import ImageData
 from featbank.device import autocast
 from featbank.errors import InputError
@@ -70,7 +70,7 @@ class Session:
             "workers": config.workers,
             "pin": device.type == "cuda",
         }
-        transform = train_transform(spec, data.photographs, pad_crop=_pad_crop(config, data, spec))
+        transform = augmentation(spec, config.augment, data.photographs, data.native_size)
         self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
         if "val" in data.splits:
             self.eval_plan.batches = eval_batches(len(data.splits["val"]), config.batch_size)
@@ -209,12 +209,6 @@ class Session:
         """Save with all steps of the epoch taken, so that it is validated again; then leave."""
         self.save(self.checkpoint())
         self.interruption.pass_on()
-
-
-def _pad_crop(config: TrainConfig, data: ImageData, spec: InputSpec) -> bool:
-    """Whether training images are cropped out of a padded border."""
-    small = data.photographs and data.native_size == spec.size
-    return config.augment == "pad-crop" or (config.augment == "auto" and small)
 
 
 def _refuse_bad(batch: Batch) -> None:
