@@ -19,7 +19,7 @@ REPRESENTATIONS = {
     "rs": {"sampler": "class"},
 }
 CLASSIFIERS = {"ce": "q=1", "rw": "q=1,weighting=class-balanced", "rs": "q=0"}
-# Stage 1's own batch and rate: with the recipe's batch of 512, more than there are images, both ways
+# Stage 1's own batch and rate: with the recipe's 512, more than there are images, both ways
 # of balancing come to the same classifier here.
 SOLVERS = {"sgd": "solver=sgd,batch=32,lr=0.05,epochs=20", "exact": "solver=exact"}
 FOLDERS = {"ce": "ce", "rw": "rw", "rs": "sampler class"}  # two of them are recipes.py's
