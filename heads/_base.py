@@ -41,6 +41,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     """
 
     _fitted: tuple[str, ...]  # what `_fit` returns, by name
+    _sees_all = False  # whether `_fit` itself refuses what is not finite, at no cost of its own
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit on features X (n, D) and labels y (n,).
@@ -62,7 +63,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def _training(self, X: Any, y: Any) -> tuple[Tensor, Tensor, NDArray[Any]]:
         """Return checked features (n, D), each label's place (n,) among the classes, and those."""
-        feats, labels = check_training(self, X, y)
+        feats, labels = check_training(self, X, y, finite=not self._sees_all)
         classes, coded = self._code(labels)
         return feats, torch.from_numpy(coded).to(feats.device), classes
 

@@ -19,11 +19,13 @@ from heads.errors import HeadInputError
 
 __all__ = [
     "check_features",
+    "check_finite",
     "check_flag",
     "check_number",
     "check_one_of",
     "check_stage1",
     "check_training",
+    "code_known",
     "code_labels",
     "code_row_numbers",
     "refuse_overflow",
@@ -88,7 +90,11 @@ def _check_tensor(owner: str, X: Tensor) -> Tensor:
                 f"while a minimum of 1 is required by {owner}."
             )
             raise ValueError(message)
-    feats = X.detach().to(compute_dtype(X))
+    return X.detach().to(compute_dtype(X))
+
+
+def check_finite(feats: Tensor) -> Tensor:
+    """Return features (n, D), or refuse NaN and infinity in scikit-learn's words."""
     if not is_finite(feats):
         kind = f"infinity or a value too large for dtype('{str(feats.dtype).split('.')[-1]}')"
         message = f"Input X contains {'NaN' if bool(feats.isnan().any()) else kind}."
@@ -99,18 +105,25 @@ def _check_tensor(owner: str, X: Tensor) -> Tensor:
 def check_features(head: Any, X: Any) -> Tensor:
     """Return the features as a tensor (n, D) of floats, or say what a fitted head cannot take."""
     if isinstance(X, Tensor):
-        feats = _check_tensor(type(head).__name__, X)
+        feats = check_finite(_check_tensor(type(head).__name__, X))
         validate_data(head, X, reset=False, skip_check_array=True)
         return feats
     return as_tensor(validate_data(head, X, reset=False, dtype=_float_type(X)))
 
 
-def check_training(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
-    """Return features (n, D) and labels (n,) to fit on; note the width in `n_features_in_`."""
+def check_training(
+    head: Any, X: Any, y: Any, *, reset: bool = True, finite: bool = True
+) -> tuple[Tensor, NDArray[Any]]:
+    """Return features (n, D) and labels (n,) to fit on.
+
+    `reset` notes the width in `n_features_in_`, else it is compared. Without `finite` the caller
+    looks for NaN and infinity.
+    """
     labels = as_numpy(y) if isinstance(y, Tensor) else y
     if isinstance(X, Tensor):
         feats = _check_tensor(type(head).__name__, X)
-        validate_data(head, X, labels, skip_check_array=True)
+        feats = check_finite(feats) if finite else feats
+        validate_data(head, X, labels, reset=reset, skip_check_array=True)
         labels = column_or_1d(labels, warn=True)
         assert_all_finite(labels, input_name="y")
         if len(labels) != len(feats):
@@ -118,7 +131,9 @@ def check_training(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
             message = f"Found input variables with inconsistent numbers of samples: {sizes}"
             raise ValueError(message)
     else:
-        checked, labels = validate_data(head, X, labels, dtype=_float_type(X))
+        checked, labels = validate_data(
+            head, X, labels, reset=reset, dtype=_float_type(X), ensure_all_finite=finite
+        )
         feats = as_tensor(checked)
     check_classification_targets(labels)
     return feats, labels
@@ -131,6 +146,19 @@ def code_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         message = f"a head needs at least 2 classes; got 1 class, {classes[0]}"
         raise HeadInputError(message)
     return classes, y_idx.astype(np.int64, copy=False)
+
+
+def code_known(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return each label's place among sorted classes (C,), or name one that is not there."""
+    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    wrong = np.flatnonzero(classes[places] != labels)
+    if wrong.size:
+        message = (
+            f"label {labels[wrong[0]]} (row {wrong[0]}) is not among the {len(classes)} classes "
+            "of the first call"
+        )
+        raise HeadInputError(message)
+    return places.astype(np.int64, copy=False)
 
 
 def code_row_numbers(

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from heads._arrays import match, row_blocks
+from heads._arrays import is_finite, match, row_blocks
 from heads._base import Head, Scorer
-from heads._checks import check_one_of, refuse_overflow
+from heads._checks import (
+    check_finite,
+    check_one_of,
+    check_training,
+    code_known,
+    code_labels,
+    refuse_overflow,
+)
 from heads._faiss import faiss_searcher
 from heads._nearest import Searcher, best_centroid, centroid_scores, torch_searcher
-from heads._stats import class_means, class_sums, unit_rows
+from heads._stats import class_means, class_sums, column_sums, unit_rows
 from heads.errors import HeadInputError
 
 __all__ = ["NearestClassMean"]
@@ -40,6 +49,14 @@ class _NotAMethod:
         vars(head)[self.name] = value
 
 
+class _Running(NamedTuple):
+    """What `partial_fit` goes on from: sums (C, D) float64 and counts (C,) of transformed rows."""
+
+    sums: Tensor
+    counts: Tensor
+    transform: str
+
+
 class NearestClassMean(Head):
     """Label a row by the class whose mean feature is nearest.
 
@@ -54,14 +71,14 @@ class NearestClassMean(Head):
     centroids : {"mean", "unit"}, default "mean"
         Class means of the transformed rows, as they are or divided by their norms.
     engine : {"auto", "faiss", "torch"}, default "auto"
-        What searches in `predict`. faiss holds float32 only, so "auto" means faiss for float32 on
-        the CPU and torch otherwise: for float64, and on a GPU, where one product and a maximum
-        are several times faster (faiss issues 3045 and 2312).
+        What searches in `predict`. "auto" is torch, one product and a maximum, which is several
+        times faster on the CPU (the BLAS in faiss's wheel does not know newer processors) and on
+        a GPU (faiss issues 3045 and 2312). faiss holds float32 only.
 
     Attributes
     ----------
     centroids_ : array of shape (C, D)
-        Summed in float64 over the rows of each class.
+        Sums of up to 16 rows are taken in the precision of X, and added in float64.
     mean_ : array of shape (D,) or None
         Mean of all training rows, for "cl2n".
     classes_ : ndarray of shape (C,)
@@ -73,6 +90,11 @@ class NearestClassMean(Head):
     and among classes that are equal in float64 takes the first. So both engines give the same
     labels, those of exact arithmetic. `decision_function` replaces the same rows' scores, so its
     largest entry is the predicted class unless two classes round to one float32.
+
+    `partial_fit` continues from the sums and counts that the head keeps until it is saved. With
+    "un" and "l2n" a row counts the same whenever it comes, so the result is that of one `fit` on
+    all rows, to the rounding of the sums. "cl2n" has no `partial_fit`: every row is centred by
+    the mean of all, and what is divided by a norm cannot be centred anew.
 
     References
     ----------
@@ -90,6 +112,7 @@ class NearestClassMean(Head):
 
     transform = _NotAMethod()
     _fitted = ("centroids_", "mean_")
+    _sees_all = True
 
     def __init__(
         self,
@@ -119,15 +142,93 @@ class NearestClassMean(Head):
         check_one_of(owner, "engine", self.engine, ENGINES)
 
     def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        counts = torch.bincount(y_idx, minlength=n_classes)
         mean = None
         if self._transform == "cl2n":
-            total = class_sums(feats, torch.zeros_like(y_idx), 1, torch.clone)
-            mean = (total[0] / len(feats)).to(feats.dtype)
-        sums = class_sums(feats, y_idx, n_classes, row_transform(self._transform, mean))
+            mean = (column_sums(feats) / len(feats)).to(feats.dtype)
+        sums = self._sums_of(feats, y_idx, n_classes, mean)
+        return self._centroids_of(
+            sums, torch.bincount(y_idx, minlength=n_classes), mean, feats.dtype
+        )
+
+    def _sums_of(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, mean: Tensor | None = None
+    ) -> Tensor:
+        unit = self._transform != "un"
+        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit)
+        if not is_finite(sums):
+            check_finite(feats)
+            refuse_overflow(sums)
+        return sums
+
+    def _centroids_of(
+        self, sums: Tensor, counts: Tensor, mean: Tensor | None, dtype: torch.dtype
+    ) -> dict[str, Any]:
         means = class_means(sums, counts)
         means = unit_rows(means) if self.centroids == "unit" else means
-        return {"centroids_": refuse_overflow(means.to(feats.dtype)), "mean_": mean}
+        centroids = refuse_overflow(means.to(dtype))
+        running = _Running(sums, counts, self._transform)
+        return {"centroids_": centroids, "mean_": mean, "_running": running}
+
+    @property
+    def partial_fit(self) -> Callable[..., Self]:
+        """Go on fitting: `partial_fit(X, y, classes=None)`.
+
+        X (n, D) and y (n,) are more rows; `classes` (C,), needed in the first call, names all
+        that will come. Predictions are refused while one of them has no row.
+
+        Raises
+        ------
+        AttributeError
+            With `transform="cl2n"`, which needs all rows at once.
+        ValueError
+            As `fit`; no classes in the first call, or a label that is not among them.
+        """
+        if self._transform == "cl2n":
+            message = (
+                "partial_fit: transform='cl2n' centres every row by the mean of all rows, so it "
+                "needs them at once: use fit, or transform='l2n' or 'un'"
+            )
+            raise AttributeError(message)
+        return self._partial_fit
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        self._check_params()
+        first, known = not hasattr(self, "classes_"), self._known(classes)
+        feats, labels = check_training(self, X, y, reset=first, finite=False)
+        y_idx = torch.from_numpy(code_known(labels, known)).to(feats.device)
+        sums = self._sums_of(feats, y_idx, len(known))
+        counts = torch.bincount(y_idx, minlength=len(known))
+        if not first:
+            sums += match(self._running.sums, sums)
+            counts += match(self._running.counts, counts)
+        return self._keep(self._centroids_of(sums, counts, None, feats.dtype), known, X)
+
+    def _known(self, classes: Any) -> NDArray[Any]:
+        """Return the classes of the first call, which may be this one."""
+        first, message = not hasattr(self, "classes_"), ""
+        running = getattr(self, "_running", None)
+        if first and classes is None:
+            message = "classes must be passed on the first call to partial_fit."
+        elif not first and (running is None or running.transform != self._transform):
+            message = "partial_fit: this head was loaded, or fitted with another transform, and "
+            message += "has no sums to go on from; fit it anew"
+        elif not first and classes is not None and set(classes) != set(self.classes_):
+            message = f"`classes={classes}` is not the same as on last call to partial_fit"
+        if message:
+            raise HeadInputError(message)
+        return code_labels(np.asarray(classes))[0] if first else self.classes_
+
+    def _checked(self, X: Any) -> Tensor:
+        feats = super()._checked(X)
+        running = getattr(self, "_running", None)
+        empty = [] if running is None else (running.counts == 0).nonzero().squeeze(1).tolist()
+        if empty:
+            message = (
+                f"class {self.classes_[empty[0]]} has no rows yet ({len(empty)} of "
+                f"{len(self.classes_)} classes): give some to partial_fit before predicting"
+            )
+            raise HeadInputError(message)
+        return feats
 
     def _prepared(self, feats: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Return what is done to a query, and the centroids, so that two metrics remain."""
@@ -157,8 +258,7 @@ class NearestClassMean(Head):
         if self.engine == "faiss" and feats.dtype == torch.float64:
             message = "faiss holds float32 only: pass float32 features, or engine='auto' or 'torch'"
             raise HeadInputError(message)
-        by_faiss = self.engine == "faiss" or (self.engine == "auto" and not feats.is_cuda)
-        return faiss_searcher if by_faiss else torch_searcher
+        return faiss_searcher if self.engine == "faiss" else torch_searcher
 
 
 def row_transform(name: str, mean: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli._show import plain
-from featbank.identity import INFORMATIVE, flattened
+from featbank.identity import flattened
 
 __all__ = ["provenance_rows"]
 
@@ -16,10 +16,7 @@ _LONGEST = 400
 
 
 def provenance_rows(banks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each field: name, value in each bank, and whether they differ.
-
-    `informs` marks fields that do not make a bank another one (versions, device).
-    """
+    """Return one row for each field: name, value in each bank, and whether they differ."""
     records = [facts(bank) for bank in banks]
     fields = list(dict.fromkeys(field for record in records for field in record))
     return [row(field, [record.get(field, "") for record in records]) for field in fields]
@@ -44,7 +41,6 @@ def row(field: str, values: list[str]) -> dict[str, Any]:
         "field": field,
         "values": values,
         "differs": len(set(values)) > 1,
-        "informs": not INFORMATIVE.isdisjoint(field.split(".")),
     }
 
 

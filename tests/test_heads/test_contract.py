@@ -11,6 +11,8 @@ import heads
 ESTIMATORS = [getattr(heads, name) for name in heads.__all__ if name[0].isupper()]
 
 
-@parametrize_with_checks([estimator() for estimator in ESTIMATORS])
+@parametrize_with_checks(
+    [*(estimator() for estimator in ESTIMATORS), heads.NearestClassMean(transform="l2n")]
+)
 def test_sklearn_contract(estimator: BaseEstimator, check: Callable[[Any], None]) -> None:
     check(estimator)

@@ -52,7 +52,8 @@ def test_round_trip_keeps_every_bit(name: str, labels: str, data: Cloud, tmp_pat
 
     assert type(loaded) is type(head)
     assert loaded.get_params() == head.get_params()
-    assert vars(loaded).keys() == vars(head).keys()
+    # What a head could go on fitting from is not part of its file.
+    assert vars(loaded).keys() == vars(head).keys() - {"_running"}
     assert loaded.classes_.dtype == head.classes_.dtype
     np.testing.assert_array_equal(loaded.classes_, head.classes_)
     np.testing.assert_array_equal(loaded.predict(data.X_test), head.predict(data.X_test))

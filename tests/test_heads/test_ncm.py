@@ -1,10 +1,12 @@
 import itertools
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import heads
 from heads import NearestClassMean
 from tests import reference
 from tests.test_heads.data import cloud
@@ -111,13 +113,105 @@ def test_prediction_is_the_largest_score(rng: np.random.Generator, dtype: type) 
     )
 
 
-def test_class_means_are_summed_in_float64() -> None:
-    # In float32, 2^24 + 1 is 2^24: a float32 sum of these would lose every one.
+def test_class_means_are_summed_in_float64_after_sixteen_rows() -> None:
+    # In float32, 2^24 + 1 is 2^24: a float32 sum of these would lose every one; 15 may go here.
     X = np.ones((3000, 1), dtype=np.float32)
     X[0] = 2**24
     head = NearestClassMean("un").fit(np.vstack([X, -X]), np.repeat([0, 1], 3000))
 
-    assert head.centroids_[0, 0] == np.float32((2**24 + 2999) / 3000)
+    assert head.centroids_[0, 0] == pytest.approx((2**24 + 2999) / 3000, abs=15.001 / 3000)
+
+
+@pytest.mark.parametrize("transform", ["un", "l2n", "cl2n"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_centroids_are_those_of_a_loop_over_classes_however_the_rows_are_cut(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, transform: str, dtype: type
+) -> None:
+    monkeypatch.setattr("heads._stats.PIECE", 48 * 7)  # pieces of three bags: classes are split
+    monkeypatch.setattr("heads._stats.PLAIN_PIECE", 32 * 7)
+    X = (rng.normal(size=(900, 7)) * rng.lognormal(size=(900, 1)) + 3).astype(dtype)
+    X[5] = 0
+    y = rng.permutation(np.concatenate([np.arange(20), rng.integers(0, 4, 880)]))
+    rows = reference.ncm_transform(X, transform, X.astype(np.float64).mean(axis=0))
+    want = np.stack([rows[y == c].mean(axis=0) for c in range(20)])
+
+    got = NearestClassMean(transform).fit(X, y).centroids_
+
+    # 16 rows in the dtype, and a few roundings of each before; centring rounds at the size of X,
+    # which counts the more the shorter the row that is left.
+    centre = X.mean(axis=0) if transform == "cl2n" else 0
+    norms = np.linalg.norm(X - centre, axis=1)
+    size = np.abs(X).max() / (1 if transform == "un" else norms[norms > 0].min())
+    np.testing.assert_allclose(got, want, rtol=0, atol=24 * size * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e25])
+def test_norms_whose_squares_leave_float32_are_right(
+    rng: np.random.Generator, scale: float
+) -> None:
+    X, y = rng.normal(size=(60, 9)), np.repeat([0, 1, 2], 20)
+    want = NearestClassMean("l2n").fit(X, y).centroids_
+
+    got = NearestClassMean("l2n").fit((scale * X).astype(np.float32), y).centroids_
+
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("transform", ["un", "l2n", "cl2n"])
+def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(
+    rng: np.random.Generator, bad: float, kind: type, transform: str
+) -> None:
+    X, y = rng.normal(size=(400, 5)).astype(np.float32), np.repeat([0, 1], 200)
+    X[317, 2] = bad
+
+    with pytest.raises(ValueError, match="Input X contains (NaN|infinity)"):
+        NearestClassMean(transform).fit(kind(X), y)
+
+
+@pytest.mark.parametrize("transform", ["un", "l2n"])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_partial_fits_amount_to_one_fit(
+    rng: np.random.Generator, seed: int, transform: str, kind: type
+) -> None:
+    data = cloud(rng)
+    whole = NearestClassMean(transform).fit(data.X, data.y)
+    head = NearestClassMean(transform)
+    cuts = [0, 3, 40, 41, len(data.y)]
+    for start, stop in itertools.pairwise(cuts):
+        head.partial_fit(kind(data.X[start:stop]), data.y[start:stop], classes=range(6))
+
+    np.testing.assert_allclose(np.asarray(head.centroids_), whole.centroids_, rtol=1e-13)
+    np.testing.assert_array_equal(head.predict(data.X_test), whole.predict(data.X_test))
+
+
+def test_partial_fit_refuses_what_it_cannot_know(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    with pytest.raises(AttributeError, match="cl2n' centres every row by the mean of all rows"):
+        NearestClassMean().partial_fit(data.X, data.y, classes=range(6))
+    head = NearestClassMean("un")
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        head.partial_fit(data.X, data.y)
+    head.partial_fit(data.X[data.y < 5], data.y[data.y < 5], classes=range(6))
+    with pytest.raises(ValueError, match=r"class 5 has no rows yet \(1 of 6 classes\)"):
+        head.predict(data.X_test)
+    with pytest.raises(ValueError, match="label 9 .row 0. is not among the 6 classes"):
+        head.partial_fit(data.X[:1], [9])
+    with pytest.raises(ValueError, match="not the same as on last call"):
+        head.partial_fit(data.X, data.y, classes=range(7))
+    with pytest.raises(ValueError, match="fitted with another transform"):
+        head.set_params(transform="l2n").partial_fit(data.X, data.y)
+
+
+def test_a_loaded_head_has_no_sums_to_go_on_from(rng: np.random.Generator, tmp_path: Path) -> None:
+    data = cloud(rng)
+    NearestClassMean("un").fit(data.X, data.y).save(tmp_path / "ncm.head")
+    head = heads.load(tmp_path / "ncm.head")
+
+    np.testing.assert_array_equal(head.predict(data.X[:3]).shape, (3,))
+    with pytest.raises(ValueError, match="this head was loaded"):
+        head.partial_fit(data.X, data.y)
 
 
 def test_faiss_is_not_fed_float64(rng: np.random.Generator) -> None:
@@ -133,7 +227,7 @@ def test_missing_faiss_names_the_package(
 ) -> None:
     data = cloud(rng)
     X = data.X.astype(np.float32)
-    head = NearestClassMean().fit(X, data.y)
+    head = NearestClassMean(engine="faiss").fit(X, data.y)
     monkeypatch.setitem(sys.modules, "faiss", None)
 
     with pytest.raises(ImportError, match="pip install faiss-gpu.*pip install faiss-cpu"):

@@ -112,6 +112,8 @@ def test_provenance_names_everything_and_no_place_or_time(trained: Path, tmp_pat
     assert record["dtype"] == "float16"
     assert record["autocast"] == "none"
     assert set(record["data"]["lists"]) == set(COUNTS)
+    assert record["recipe"]["sampler"] == RESNET.sampler
+    assert "workers" not in record["recipe"]
     assert "CenterCrop(size=(32, 32))" in record["transform"]["spec"]
     assert str(trained) not in str(record)
     assert str(tmp_path) not in str(record)

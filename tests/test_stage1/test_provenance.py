@@ -23,6 +23,7 @@ RECORD: dict[str, Any] = {
     "dtype": "float16",
     "autocast": "none",
     "device": "cpu",
+    "recipe": {"sampler": "class", "seed": 0},
     "versions": {"torch": "2"},
 }
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3)}

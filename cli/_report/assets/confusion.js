@@ -9,8 +9,9 @@ panel("confusion", (section) => {
     const { classes, matrix, rows } = Object.fromEntries(Object.entries(chosenCell(which).confusion).map(([k, v]) => [k, unpack(v)]));
     const names = classesOf(chosenCell(which)).names;
     const k = classes.length;
-    const head = make("tr", {}, make("th", { scope: "col", text: "true class (down), predicted (across)" }),
-      ...range(k).map((j) => make("th", { scope: "col", text: j + 1, title: names[classes[j]] })), make("th", { scope: "col", text: "others" }));
+    const short = [...classes].every((c) => names[c].length <= 7);
+    const head = make("tr", {}, make("th", { scope: "col", text: "true \u2193  predicted \u2192" }),
+      ...range(k).map((j) => make("th", { scope: "col", text: short ? names[classes[j]] : j + 1, title: names[classes[j]] })), make("th", { scope: "col", text: "others" }));
     const line = (i) => {
       let others = rows[i];
       const cells = range(k).map((j) => {
@@ -20,7 +21,7 @@ panel("confusion", (section) => {
         td.style.setProperty("--share", (rows[i] ? n / rows[i] : 0).toFixed(3));
         return td;
       });
-      return make("tr", {}, make("th", { scope: "row", text: `${i + 1}  ${names[classes[i]]}` }), ...cells, make("td", { class: "others", text: others || "·" }));
+      return make("tr", {}, make("th", { scope: "row", text: short ? names[classes[i]] : `${i + 1} · ${names[classes[i]]}`, title: names[classes[i]] }), ...cells, make("td", { class: "others", text: others || "·" }));
     };
     table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...range(k).map(line)));
   };

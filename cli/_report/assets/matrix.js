@@ -57,6 +57,8 @@ function detailLines(cell, metric, base) {
   if (found) lines.push(againstLine(found, base, metric));
   return lines;
 }
+const detailElements = (...args) => detailLines(...args).map((text) => make("div", { text }));
+
 function againstLine(found, base, metric) {
   const ci = found.ci95 ? ` (95 % interval ${change(found.ci95[0], metric)} to ${change(found.ci95[1], metric)})` : "";
   const ps = [["bootstrap", found.p_bootstrap], ["McNemar", found.p_mcnemar], ["adjusted", found.p_adjusted]];
@@ -71,7 +73,7 @@ function matrixCell(cell, state) {
   const value = measured(cell, metric);
   const td = make("td");
   const button = make("button", { type: "button", class: "cell" });
-  const show = () => detail.replaceChildren(...detailLines(cell, metric, base).map((text) => make("div", { text })));
+  const show = () => detail.replaceChildren(...detailElements(cell, metric, base));
   for (const on of ["pointerenter", "focus", "click"]) button.addEventListener(on, show);
   button.append(...(base ? difference(cell, base, metric, td) : plainValue(cell, metric)));
   if (value === best) {
@@ -112,6 +114,11 @@ panel("matrix", (section) => {
   ]);
   const table = section.querySelector("table");
   const detail = byId("matrix-detail");
+  const best = () => {
+    const sign = METRICS[metric.value].lower ? -1 : 1;
+    const able = data.cells.filter((c) => known(measured(c, metric.value)));
+    return able.reduce((a, b) => (sign * measured(b, metric.value) > sign * measured(a, metric.value) ? b : a));
+  };
   const draw = () => {
     const head = make("tr", {}, make("th", { text: "checkpoint", scope: "col" }), ...data.heads.map((h) => make("th", { text: h, scope: "col" })));
     const rows = data.banks.map((bank, b) => {
@@ -120,6 +127,7 @@ panel("matrix", (section) => {
       return make("tr", {}, make("th", { text: bank.name, scope: "row" }), ...cells.map((c) => matrixCell(c, state)));
     });
     table.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+    detail.replaceChildren(...detailElements(best(), metric.value, baselineOf(best(), baseline.value)));
   };
   metric.addEventListener("change", draw);
   baseline.addEventListener("change", draw);

@@ -15,7 +15,7 @@ panel("norms", (section) => {
     });
     const chart = new Chart(host, {
       x: rankAxis(sizes),
-      y: { domain: padded([0, ...curves.flat()], 0.06, [0, Infinity]), label: relative.checked ? "weight norm / its mean" : "weight norm" },
+      y: { domain: padded(curves.flat(), 0.08, [0, Infinity]), label: relative.checked ? "weight norm / its mean" : "weight norm" },
       label: "Weight norm by class, from the largest class to the smallest, for each head",
     });
     const style = (c, i) => (data.heads[c.head] === "joint" ? "g-all" : `c${i % 8}`);

@@ -13,9 +13,9 @@ function diagram(host, cell) {
   const bins = range(rows.length).filter((b) => rows[b]);
   for (const b of bins) { // the area of a mark is its share of the rows
     const r = 2 + 9 * Math.sqrt(rows[b] / total);
+    chart.line([[confidence[b], confidence[b]], [confidence[b], accuracy[b]]], "gap");
     chart.marks([[confidence[b], accuracy[b]]], "c0 half", { r });
   }
-  chart.line(bins.map((b) => [confidence[b], accuracy[b]]), "c0");
   chart.hover(bins.map((b) => [confidence[b], accuracy[b], () => [`${count(rows[b])} rows`, `confidence ${percent(confidence[b])}`, `accuracy ${percent(accuracy[b])}`]]));
 }
 
