@@ -209,7 +209,7 @@ def test_mixup_is_the_mixed_loss_of_mixed_states(place: str, partner: str | None
         logits = model(weight * x[i] + (1 - weight) * x[j])
         log_p = logits.log_softmax(0)
         total -= weight * float(log_p[labels[i]]) + (1 - weight) * float(log_p[labels[j]])
-    assert float(got) == pytest.approx(total / len(ours), rel=1e-5)
+    assert got.item() == pytest.approx(total / len(ours), rel=1e-5)
     assert not any(part._forward_hooks for part in model.modules())
     assert len(mixup.orders(0)) == (1 if partner is None else 2)
 
@@ -239,7 +239,7 @@ def test_the_draws_of_mixup_follow_seed_epoch_and_step(digits: ImageData) -> Non
 
     def loss(seed: int, epoch: int, step: int) -> float:
         objective = make_objective(replace(config, seed=seed), digits, model, torch.device("cpu"))
-        return float(objective.loss(model, images, labels, epoch, step))
+        return objective.loss(model, images, labels, epoch, step).item()
 
     first = loss(0, 1, 2)
     torch.rand(3)
@@ -310,16 +310,16 @@ def test_bbn_takes_the_step_of_its_equations(digits: ImageData) -> None:
     rebalancing = model._features(images[3:], "rebalancing").double()
     for i in range(3):
         z = [
-            float(
+            (
                 2 * alpha * weight[c, :64] @ conventional[i]
                 + 2 * (1 - alpha) * weight[c, 64:] @ rebalancing[i]
                 + bias[c]
-            )
+            ).item()
             for c in range(10)
         ]
         log_sum = math.log(sum(math.exp(each) for each in z))
         total += alpha * (log_sum - z[labels[i]]) + (1 - alpha) * (log_sum - z[labels[i + 3]])
-    assert float(got) == pytest.approx(total / 3, rel=1e-5)
+    assert got.item() == pytest.approx(total / 3, rel=1e-5)
 
 
 def test_bbn_draws_one_branch_by_instance_and_the_other_reversed(digits: ImageData) -> None:
