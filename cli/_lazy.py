@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import traceback
@@ -119,7 +120,10 @@ def describe(error: Exception) -> str:
 
 def leave(code: int, line: str) -> NoReturn:
     """Say one line on standard error and exit."""
-    click.echo(f"Error: {plain(line)}", err=True)
+    rank = os.environ.get("RANK", "0")
+    who = "" if rank == "0" else f"process {rank}: "
+    if not (who and code in (INTERRUPTED, TERMINATED)):  # a job's first process says that for all
+        click.echo(f"Error: {who}{plain(line)}", err=True)
     raise click.exceptions.Exit(code)
 
 

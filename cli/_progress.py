@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,17 +14,22 @@ import click
 if TYPE_CHECKING:
     from featbank.progress import Advance, Reporter
 
-__all__ = ["reporter"]
+__all__ = ["first_of_job", "reporter"]
 
 # Off a terminal, a log line at most this often, in seconds.
 LINE_EVERY = 10.0
 
 
+def first_of_job() -> bool:
+    """Tell whether this is the process that speaks: the only one, or the first under torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def reporter(*, quiet: bool) -> Reporter:
-    """Return the reporter that fits where standard error goes."""
+    """Return the reporter that fits where standard error goes; of a job only the first speaks."""
     from featbank.progress import SILENT
 
-    if quiet:
+    if quiet or not first_of_job():
         return SILENT
     return BarReporter() if sys.stderr.isatty() else LineReporter()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli._progress import reporter
+from cli._progress import first_of_job, reporter
 from cli._show import write_json
 from cli.specs import parse_spec
 
@@ -79,6 +79,9 @@ def command(
     layer sees, in eval mode; that layer goes into the bank beside them. Interrupted, the same
     command goes on where it stopped.
 
+    Several GPUs or machines: torchrun --nproc-per-node=N -m cli extract … (docs/ranks.md). The
+    bank is the same to the bit.
+
     Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
     network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.
     """
@@ -105,6 +108,8 @@ def command(
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )
+    if not first_of_job():
+        return
     if write_json(json_to, {"schema": 1, **summary}):
         return
     rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())

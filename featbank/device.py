@@ -12,8 +12,12 @@ from featbank.errors import InputError
 __all__ = ["autocast", "device_name", "one_thread", "resolve_device"]
 
 
-def resolve_device(name: str | torch.device = "auto") -> torch.device:
+def resolve_device(
+    name: str | torch.device = "auto", local_rank: int | None = None
+) -> torch.device:
     """Return the device that `name` means: auto, cpu, cuda or cuda:i.
+
+    Of several processes on a machine, `local_rank` i takes cuda:i where none is named.
 
     Raises
     ------
@@ -21,7 +25,7 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
         The name is none of these, or that CUDA device is not there.
     """
     if str(name) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -29,9 +33,11 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     if device.type not in ("cpu", "cuda"):
         message = f"unknown device {str(name)!r}; use auto, cpu, cuda or cuda:i"
         raise InputError(message)
+    if str(device) == "cuda" and local_rank is not None:
+        device = torch.device("cuda", local_rank)
     n_cuda = torch.cuda.device_count() if device.type == "cuda" else 0
     if device.type == "cuda" and (device.index or 0) >= n_cuda:
-        message = f"device {str(name)!r} is not there ({n_cuda} CUDA devices); use auto or cpu"
+        message = f"device {str(device)!r} is not there ({n_cuda} CUDA devices); use auto or cpu"
         raise InputError(message)
     return device
 

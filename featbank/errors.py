@@ -8,6 +8,7 @@
     │   └── OutputExistsError (FileExistsError)      choose another, or --overwrite
     ├── StorageError (also OSError)               3  free space, or mend the disk; run again
     ├── LockedError                               3  wait for the other writer
+    ├── LostRankError                             3  a process of the job is gone: run again
     ├── DamagedError                              4  verify, then extract again
     │   ├── NotABankError                            the path holds something else
     │   └── IncompleteBankError                      finish the extraction
@@ -22,6 +23,7 @@ __all__ = [
     "IncompleteBankError",
     "InputError",
     "LockedError",
+    "LostRankError",
     "MissingFileError",
     "NotABankError",
     "OutputExistsError",
@@ -54,6 +56,10 @@ class StorageError(FeatbankError, OSError):
 
 class LockedError(FeatbankError):
     """Another process is writing the same bank."""
+
+
+class LostRankError(FeatbankError):
+    """A process of a job of several has ended, or is silent."""
 
 
 class DamagedError(FeatbankError):

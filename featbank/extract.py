@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from featbank.backbones import TINY_CNN
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from featbank.data import open_data
-from featbank.data.loader import Batch, BatchPlan, Key, image_loader
-from featbank.data.transforms import Transform, eval_transform
+from featbank.data.transforms import eval_transform
 from featbank.data.types import ImageData, ImageSplit
-from featbank.device import autocast, device_name, one_thread, resolve_device
+from featbank.device import device_name, one_thread, resolve_device
 from featbank.errors import InputError, StaleError
+from featbank.extraction import Extraction, Rows, refresh
 from featbank.frozen import Foundation, Frozen, from_checkpoint, from_foundation
 from featbank.names import require_known
 from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, transform_record, versions
+from featbank.ranks import Ranks
 from featbank.rows import SplitRows
-from featbank.writer import BankWriter
+from featbank.writer import BankWriter, Span
 
 __all__ = ["ON_BAD_IMAGE", "extract"]
 
 ON_BAD_IMAGE = ("error", "skip")
-
-Rows = NDArray[np.int64]
 
 
 def extract(  # noqa: PLR0913 - one for every option of the command
@@ -113,31 +110,72 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     frozen, images = _open(source, which, data)
     if frozen.about.get("report"):
         reporter.say(frozen.about["report"])
-    where = resolve_device(device)
     transform = eval_transform(frozen.input)
-    job = _Job(frozen, transform, frozen.input.size, where, batch_size, workers, use_autocast)
-    bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
-    kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
-    plan = _plan(images, job, kept, dtype)
-    tiny = frozen.backbone == TINY_CNN
-    with (
-        one_thread(tiny),
-        BankWriter.begin(out, plan, overwrite=overwrite, update=True) as writer,
-    ):
-        for name, split in images.splits.items():
-            refresh(writer, name, split, kept[name], digests=check_images)
-        for name, split in images.splits.items():
-            job.fill(writer, name, split, kept[name], reporter)
-        writer.commit()
+    with Ranks.join() as ranks, one_thread(frozen.backbone == TINY_CNN):
+        where = resolve_device(device, ranks.local)
+        job = Extraction(frozen, transform, where, batch_size, workers, use_autocast, ranks)
+        bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
+        kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
+        plan = _plan(images, job, kept, dtype)
+        begin = partial(_begin, out, plan, overwrite, images, kept, check_images)
+        up_to_date = _write(job, begin, images, kept, reporter)
     return {
         "bank": str(out),
         **{name: value for name, value in frozen.about.items() if name != "report"},
-        "up_to_date": writer.up_to_date,
+        "up_to_date": up_to_date,
         "dim": plan.dim,
         "classifier": frozen.classifier is not None,
         "rows": {name: len(rows) for name, rows in kept.items()},
         "skipped": {name: len(ids) for name, ids in plan.skipped.items()},
     }
+
+
+def _begin(
+    out: str | Path,
+    plan: BankPlan,
+    overwrite: bool,
+    images: ImageData,
+    kept: Mapping[str, Rows],
+    check_images: bool,
+    ranks: Ranks,
+) -> tuple[BankWriter, list[Span]]:
+    """Begin the bank, or go on; return its writer, and the chunks that are missing.
+
+    The first process of a job does it, for all of them; the others join in when it has.
+    """
+    if not ranks.first:
+        todo = [(name, start, stop) for name, start, stop in ranks.share(None)]
+        return BankWriter.join(out, plan, ranks.rank, todo), todo
+    writer = BankWriter.begin(out, plan, overwrite=overwrite, update=True)
+    try:
+        for name, split in images.splits.items():
+            refresh(writer, name, split, kept[name], digests=check_images)
+        if ranks.size > 1:
+            writer.lock.share()
+        return writer, ranks.share([*writer.missing()])
+    except BaseException:
+        writer.lock.release()
+        raise
+
+
+def _write(
+    job: Extraction,
+    begin: Callable[[Ranks], tuple[BankWriter, list[Span]]],
+    images: ImageData,
+    kept: Mapping[str, Rows],
+    reporter: Reporter,
+) -> bool:
+    """Write what is missing, each process its part; the first commits. Tell if nothing was."""
+    writer, todo = begin(job.ranks)
+    with writer:
+        for name, split in images.splits.items():
+            spans = job.ranks.mine([span for span in todo if span[0] == name])
+            job.fill(writer, name, split, kept[name], spans, reporter)
+        reports = job.ranks.gather(writer.report())
+        if job.ranks.first:
+            writer.take_over(reports)
+            writer.commit()
+    return writer.up_to_date
 
 
 def _open(
@@ -183,7 +221,7 @@ def _readable(split: ImageSplit, bad: Rows | tuple[()]) -> Rows:
     return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
 
 
-def _plan(images: ImageData, job: _Job, kept: Mapping[str, Rows], dtype: str) -> BankPlan:
+def _plan(images: ImageData, job: Extraction, kept: Mapping[str, Rows], dtype: str) -> BankPlan:
     """Return all that is known of the bank before the first feature."""
     ids = {name: np.asarray(split.ids, dtype=object) for name, split in images.splits.items()}
     return BankPlan(
@@ -203,7 +241,7 @@ def _plan(images: ImageData, job: _Job, kept: Mapping[str, Rows], dtype: str) ->
     )
 
 
-def _provenance(images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
+def _provenance(images: ImageData, job: Extraction, dtype: str) -> dict[str, Any]:
     """Return all that changes a feature. No path and no time: the same work, the same record."""
     coarse = job.use_autocast and job.device.type == "cuda"
     return {
@@ -218,107 +256,3 @@ def _provenance(images: ImageData, job: _Job, dtype: str) -> dict[str, Any]:
         "versions": versions(),
         **({} if job.frozen.recipe is None else {"recipe": dict(job.frozen.recipe)}),
     }
-
-
-def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, digests: bool) -> None:
-    """Compare the images of rows that are there with what was recorded when they were decoded.
-
-    In an unfinished bank, rows of changed images are made again; in a complete one they are
-    refused, since nobody asked to replace it.
-    """
-    for start, stop, sizes, hashes in writer.recorded_images(name):
-        now = [split.images.n_bytes(int(row)) for row in rows[start:stop]]
-        changed = np.asarray(now) != sizes
-        if digests and not changed.any():
-            read = [hashlib.sha256(split.images.raw(int(row))).digest() for row in rows[start:stop]]
-            changed = (np.frombuffer(b"".join(read), np.uint8).reshape(-1, 32) != hashes).any(
-                axis=1
-            )
-        if not changed.any():
-            continue
-        if writer.up_to_date:
-            first = split.ids[int(rows[start + int(np.flatnonzero(changed)[0])])]
-            message = (
-                f"{writer.store}: images of split {name!r} have changed since they were extracted "
-                f"(first: {first}); add --overwrite to extract them again"
-            )
-            raise StaleError(message)
-        writer.drop(name, start)
-
-
-@dataclass
-class _Job:
-    """A frozen network and how it is run."""
-
-    frozen: Frozen
-    transform: Transform
-    size: int
-    device: torch.device
-    batch_size: int
-    workers: int
-    use_autocast: bool
-
-    def scan(self, images: ImageData, reporter: Reporter) -> dict[str, Rows]:
-        """Decode every image once; return the rows of each split that cannot be read."""
-        bad: dict[str, Rows] = {}
-        for name, split in images.splits.items():
-            found: dict[int, str] = {}
-            with reporter.track(f"check {name}", len(split), "images") as advance:
-                for batch in self.batches(split, self.cut(np.arange(len(split)))):
-                    found |= batch.bad
-                    advance(min(self.batch_size, len(split)))
-            for reason in found.values():
-                reporter.say(f"left out: {reason}")
-            if len(found) == len(split):
-                message = f"no image of split {name!r} can be read; the first: {found[0]}"
-                raise InputError(message)
-            bad[name] = np.array(sorted(found), dtype=np.int64)
-        return bad
-
-    def fill(
-        self, writer: BankWriter, name: str, split: ImageSplit, rows: Rows, reporter: Reporter
-    ) -> None:
-        """Write the chunks of a split that are not there yet."""
-        spans = [(start, stop) for split_, start, stop in writer.missing() if split_ == name]
-        cuts = [self.cut(rows[start:stop]) for start, stop in spans]
-        batches = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
-        self.frozen.network.to(self.device)
-        total = sum(stop - start for start, stop in spans)
-        with reporter.track(f"extract {name}", total, "images") as advance:
-            for (start, stop), cut in zip(spans, cuts, strict=True):
-                parts = []
-                for _ in cut:
-                    batch = next(batches)
-                    parts.append((self.features(batch), batch.sha256, batch.n_bytes))
-                    advance(min(self.batch_size, stop - start))
-                whole = [np.concatenate(each)[: stop - start] for each in zip(*parts, strict=True)]
-                writer.put(name, start, whole[0], images=(whole[1], whole[2]))
-
-    def cut(self, rows: Rows) -> list[Rows]:
-        """Cut rows into batches of one size, the last filled up with its own last row.
-
-        A network's output for a row can depend on the batch's size in the last bit, never on
-        what else is in it. Chunks hold whole batches, so wherever an extraction begins again the
-        same rows meet in batches of the same size.
-        """
-        places = np.arange(-(-len(rows) // self.batch_size) * self.batch_size)
-        return list(rows[np.minimum(places, len(rows) - 1)].reshape(-1, self.batch_size))
-
-    def batches(self, split: ImageSplit, rows: list[Rows]) -> Iterator[Batch]:
-        """Yield batches of images."""
-        plan = BatchPlan([[Key(int(row), 0, 0) for row in batch] for batch in rows])
-        pin = self.device.type == "cuda"
-        loader = image_loader(split, self.transform, self.size, plan, workers=self.workers, pin=pin)
-        yield from loader
-
-    def features(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the features (B, D) of a batch, all of whose images must be readable."""
-        for reason in batch.bad.values():
-            message = (
-                f"{reason}; mend it, or leave such images out with --on-bad-image skip --overwrite"
-            )
-            raise InputError(message)
-        with torch.inference_mode(), autocast(self.device, self.use_autocast):
-            features = self.frozen.network(batch.images.to(self.device, non_blocking=True))
-        array: NDArray[np.float32] = features.float().cpu().numpy()
-        return array

@@ -15,7 +15,7 @@ from featbank._layout import check_layout, digest, parse, text, whole
 from featbank._plain import read_plain
 from featbank.atomic import replace_file, sync
 from featbank.errors import DamagedError, NotABankError
-from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
+from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, RANK_JOURNALS, SPLIT_NAME
 from featbank.shots import Shots
 
 # Some hundred bytes for each chunk of a bank and each image that was left out.
@@ -184,4 +184,5 @@ def commit(store: Path, manifest: Manifest) -> None:
     sync(store)
     text = root_text(manifest.body(), manifest.digest)
     replace_file(store / MANIFEST, lambda part: part.write_bytes(text))
-    (store / JOURNAL).unlink(missing_ok=True)
+    for journal in (store / JOURNAL, *store.glob(RANK_JOURNALS)):
+        journal.unlink(missing_ok=True)

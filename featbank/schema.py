@@ -18,6 +18,7 @@ __all__ = [
     "JOURNAL",
     "LABELS",
     "MANIFEST",
+    "RANK_JOURNALS",
     "SPLIT_NAME",
     "chunk_rows",
 ]
@@ -27,6 +28,8 @@ FORMAT = 1
 # The manifest is an attribute of the root group, so a bank is one zarr store with no foreign file
 # in it, and until the manifest is there no zarr client takes the folder for a store at all.
 MANIFEST, ATTRIBUTE, JOURNAL = "zarr.json", "featbank", "journal.jsonl"
+# Of the other processes of a job of several: they append, and appending is safe for one writer.
+RANK_JOURNALS = "journal-*.jsonl"
 
 FEATURES, LABELS, IDS = "features", "labels", "ids"
 IMAGE_SHA256, IMAGE_BYTES = "image_sha256", "image_bytes"

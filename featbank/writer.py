@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,18 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank import _zarr
-from featbank._chunks import ChunkRecord, chunk_file, read_chunk, write_chunk
-from featbank._folder import check_room, clear, clear_small, refuse_foreign, refuse_links
+from featbank._chunks import ChunkRecord, read_chunk, write_chunk
+from featbank._claims import (
+    Records,
+    claimed_file,
+    of_complete,
+    of_unfinished,
+    require_same,
+    spans,
+    whole_rows,
+)
+from featbank._folder import check_room, clear, clear_small, refuse_foreign
 from featbank._lock import FolderLock
 from featbank._small import sha256_of, write_array, write_ids
 from featbank._values import check_values, copy_rows
 from featbank.atomic import storage_errors
-from featbank.bank import Bank
-from featbank.errors import InputError, OutputExistsError, StaleError, StorageError
-from featbank.identity import differences
-from featbank.journal import Journal, read_journal
+from featbank.errors import InputError, OutputExistsError, StorageError
+from featbank.journal import Claims, Journal, claim, rank_journals, read_journal
 from featbank.manifest import ArrayRecord, Manifest, commit
-from featbank.plan import BankPlan, identity_of
+from featbank.plan import BankPlan
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
@@ -35,12 +43,11 @@ from featbank.schema import (
     LABELS,
     MANIFEST,
 )
-from featbank.verify import matches, verify
 
-__all__ = ["BankWriter"]
+__all__ = ["BankWriter", "Span"]
 
-Records = dict[str, ChunkRecord]
 ImageRecords = tuple[NDArray[np.uint8], NDArray[np.int64]]
+Span = tuple[str, int, int]
 
 # One chunk being filled, one being hashed, one being written.
 IN_FLIGHT = 3
@@ -67,9 +74,9 @@ class BankWriter:
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
-    def __init__(self, store: Path, plan: BankPlan, lock: FolderLock) -> None:
+    def __init__(self, store: Path, plan: BankPlan, lock: FolderLock, rank: int = 0) -> None:
         self.store, self.plan, self.lock = store, plan, lock
-        self.journal = Journal(store)
+        self.journal = Journal(store, rank)
         self.up_to_date = False
         self.done: dict[tuple[str, int], Records] = {}
         self.pending: list[tuple[str, int, Future[Records]]] = []
@@ -116,6 +123,43 @@ class BankWriter:
             raise
         return writer
 
+    @classmethod
+    def join(cls, path: str | Path, plan: BankPlan, rank: int, todo: Sequence[Span]) -> BankWriter:
+        """Help, as another process of the job, with a bank that its first process has begun.
+
+        Parameters
+        ----------
+        rank : int
+            This process's number, from 1.
+        todo : sequence of (split, start, stop)
+            What was missing when the job began; the first process tells.
+
+        Raises
+        ------
+        StaleError
+            The bank there is to be made from something else than `plan`: this process was
+            started with other settings, or sees other images.
+        """
+        store = Path(path)
+        try:
+            lock = FolderLock(store, shared=True)
+        except OSError as error:
+            message = f"cannot write {store}, which the job's first process began: {error.strerror}"
+            raise StorageError(message) from error
+        writer = cls(store, plan, lock, rank)
+        try:
+            require_same(store, read_journal(store)[0], plan)
+        except BaseException:
+            lock.release()
+            raise
+        missing = {(split, start) for split, start, _ in todo}
+        writer.done = {
+            (split, start // plan.step(split)): {}
+            for split, start, _ in spans(plan)
+            if (split, start) not in missing
+        }
+        return writer
+
     @storage_errors()
     def settle(self, *, overwrite: bool, update: bool) -> None:
         """Clear the folder, or take over what its records claim and its files confirm."""
@@ -130,68 +174,33 @@ class BankWriter:
             self.resume()
         else:
             check_room(self.store, self.plan.n_bytes())
-            self.journal.begin(self.plan.identity())
+            self.journal.begin(self.plan.identity(), {})
 
     def adopt(self) -> None:
         """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
-        refuse_links(self.store)
-        bank = Bank.open(self.store)
-        self.require_same(identity_of(bank))
-        damage = verify(bank).damage
-        bad = {(place.array, place.index) for place in damage}
-        claims = {
-            (name, index): chunk
-            for name, record in bank.manifest.arrays.items()
-            for index, chunk in enumerate(record.chunks)
-            if (name, index) not in bad
-        }
-        self.accept(claims)
-        self.up_to_date = not damage
-        if damage:
-            self.journal.begin(self.plan.identity())
-            for split, index in self.done:
-                self.note(split, index)
+        claims, self.up_to_date = of_complete(self.store, self.plan)
+        self.done = whole_rows(self.plan, claims)
+        if not self.up_to_date:
+            self.journal.begin(self.plan.identity(), self.claims())
             (self.store / MANIFEST).unlink()
 
-    def require_same(self, identity: Mapping[str, Any]) -> None:
-        """Refuse to go on with a bank that was made from something else."""
-        differing = differences(identity, self.plan.identity())
-        if differing:
-            message = (
-                f"{self.store} was made from something else, by {', '.join(differing)}; "
-                "choose another path for --out, or add --overwrite to make it anew"
-            )
-            raise StaleError(message)
-
     def resume(self) -> None:
-        """Keep the chunks whose files match the journal's claims."""
-        refuse_links(self.store)
-        begun, claims = read_journal(self.store)
-        self.require_same(begun)
-        planned = {f"{split}/{column}" for split in self.plan.rows for column in self.plan.columns}
-        self.accept(
-            {
-                (name, index): record
-                for (name, index), record in claims.items()
-                if name in planned and matches(self.file(name, index), record)
-            }
-        )
+        """Keep the chunks whose files match what the journals claim; leave one journal."""
+        self.done = whole_rows(self.plan, of_unfinished(self.store, self.plan))
+        if rank_journals(self.store):
+            self.journal.begin(self.plan.identity(), self.claims())
 
-    def accept(self, claims: Mapping[tuple[str, int], ChunkRecord]) -> None:
-        """Count those rows as done of which every array's chunk is there."""
-        for split, start, stop in list(self.missing()):
-            index = start // self.plan.step(split)
-            records = {name: claims.get((f"{split}/{name}", index)) for name in self.plan.columns}
-            whole = {name: record for name, record in records.items() if record is not None}
-            if len(whole) == len(records) and all(
-                (record.start, record.stop) == (start, stop) for record in whole.values()
-            ):
-                self.done[split, index] = whole
+    def claims(self) -> Claims:
+        """Return what the journal says of the rows that are there."""
+        return {
+            (f"{split}/{name}", index): record
+            for (split, index), records in self.done.items()
+            for name, record in records.items()
+        }
 
     def file(self, array: str, index: int) -> Path:
         """Return the path of one chunk of an array, as ``train/features``."""
-        shape, _ = self.plan.columns.get(array.rpartition("/")[2], ((), ""))
-        return chunk_file(self.store / array, index, 1 + len(shape))
+        return claimed_file(self.store, self.plan, array, index)
 
     def recorded_images(
         self, split: str
@@ -221,11 +230,9 @@ class BankWriter:
 
     def missing(self) -> Iterator[tuple[str, int, int]]:
         """Yield (split, start, stop) of every chunk of rows that is not there yet."""
-        for split, rows in self.plan.rows.items():
-            step = self.plan.step(split)
-            for index, start in enumerate(range(0, len(rows), step)):
-                if (split, index) not in self.done:
-                    yield split, start, min(start + step, len(rows))
+        for split, start, stop in spans(self.plan):
+            if (split, start // self.plan.step(split)) not in self.done:
+                yield split, start, stop
 
     def put(
         self, split: str, start: int, block: NDArray[Any], images: ImageRecords | None = None
@@ -295,6 +302,18 @@ class BankWriter:
             split, index, job = self.pending.pop(0)
             self.done[split, index] = job.result()
             self.note(split, index)
+
+    def report(self) -> list[Any]:
+        """Finish what is under way; return what this process wrote, as JSON, for `take_over`."""
+        self.collect(0)
+        return [
+            [array, index, *astuple(record)] for (array, index), record in self.claims().items()
+        ]
+
+    def take_over(self, reports: Iterable[Sequence[Any]]) -> None:
+        """Count as done what the job's other processes `report`."""
+        found = dict(claim(values) for report in reports for values in report)
+        self.done |= whole_rows(self.plan, found)
 
     @storage_errors()
     def commit(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heads._arrays import as_numpy, as_tensor, row_blocks
 from heads._base import Stage1Head
-from heads._checks import check_one_of
+from heads._checks import check_number, check_one_of
 from heads._exact import Fitted, Goal, optimum, path
 from heads._linear import linear_scores
 from heads.errors import HeadInputError
@@ -41,6 +41,8 @@ class ConvexHead(Stage1Head):
         counts: ArrayLike,
         many_above: int = 100,
         few_below: int = 20,
+        *,
+        weight_decays: Sequence[float] | None = None,
     ) -> list[dict[str, Any]]:
         """Fit along the weight-decay path and keep what is best on a validation split.
 
@@ -53,6 +55,8 @@ class ConvexHead(Stage1Head):
             Labels 0..C-1.
         counts : array of shape (C,)
             Training rows of each class; with the thresholds as in `heads.metrics.shot_groups`.
+        weight_decays : sequence of float, optional
+            The points of the path, all of which are tried; else 1e-1 and down, until val falls.
 
         Returns
         -------
@@ -62,9 +66,11 @@ class ConvexHead(Stage1Head):
         """
         tried: list[dict[str, Any]] = []
         groups = (counts, many_above, few_below)
-        self._fit_by(
-            X, y, partial(self._fit_path, as_tensor(X_val), as_numpy(y_val), groups, tried)
-        )
+        for decay in weight_decays or ():
+            check_number(type(self).__name__, "weight_decays", decay, low=0, above=True)
+        decays = tuple(sorted(weight_decays, reverse=True)) if weight_decays else None
+        held_out = as_tensor(X_val), as_numpy(y_val)
+        self._fit_by(X, y, partial(self._fit_path, *held_out, groups, decays, tried))
         return tried
 
     def _fit_path(
@@ -72,6 +78,7 @@ class ConvexHead(Stage1Head):
         held_out: Tensor,
         labels: Any,
         groups: Any,
+        weight_decays: tuple[float, ...] | None,
         tried: list[dict[str, Any]],
         feats: Tensor,
         y_idx: Tensor,
@@ -87,7 +94,7 @@ class ConvexHead(Stage1Head):
             return float(metrics["all"] or 0)
 
         goal = self._goal(feats, y_idx, n_classes)
-        found, chosen, points = path(feats, y_idx, n_classes, goal, score)
+        found, chosen, points = path(feats, y_idx, n_classes, goal, score, weight_decays)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen

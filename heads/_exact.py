@@ -109,7 +109,7 @@ def path(
     n_classes: int,
     goal: Goal,
     score: Callable[[Tensor, Tensor], float],
-    weight_decays: tuple[float, ...] = WEIGHT_DECAYS,
+    weight_decays: tuple[float, ...] | None = None,
 ) -> tuple[Fitted, float, list[PathPoint]]:
     """Follow the path on a reduced problem, choose by `score`, solve there on all rows.
 
@@ -121,7 +121,8 @@ def path(
     score : callable
         From W (C, D) and b (C,) to a validation score, the larger the better; of equals the
         strongest penalty wins.
-    weight_decays : tuple of float, decreasing
+    weight_decays : tuple of float, decreasing, optional
+        All of them are tried; of the default ones only as many as it takes to see the score fall.
 
     Returns
     -------
@@ -141,12 +142,13 @@ def path(
         one_thread_if_small(some.shape[0] * basis.into.shape[1] * n_classes, SMALL // 4),
     ):
         problem = _problem(some, labels, n_classes, goal, basis)
-        for weight_decay in weight_decays:
+        for weight_decay in weight_decays or WEIGHT_DECAYS:
             found = solve(problem, point, weight_decay, most=PATH_EVALUATIONS, tolerance=1e-6)
             point = found.point
             W, b = _linear(basis, goal, point)
             points.append(PathPoint(weight_decay, score(W, b), point))
-            if len(points) > 2 and points[-1].score < points[-2].score < points[-3].score:
+            fell = len(points) > 2 and points[-1].score < points[-2].score < points[-3].score
+            if fell and weight_decays is None:
                 break
         chosen = max(points, key=lambda found: found.score)
         if not small:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
+from numbers import Integral
 from typing import Any
 
 from heads._base import Head
@@ -20,14 +23,16 @@ from heads.lws import LearnableWeightScaling
 from heads.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
 from heads.tau_norm import TauNorm
 
-__all__ = ["SPEC_NAMES", "build", "describe", "has_path", "needs_stage1"]
+__all__ = ["SPEC_NAMES", "Point", "build", "describe", "expand", "has_path", "needs_stage1"]
 
-Value = str | float | int | bool
+Value = str | float | int | bool | list[Any]
+# More heads than this in one specification are a typing error.
+MOST_POINTS = 10_000
 Reader = Callable[[Value], Any]
 
 
 def _number(value: Value) -> float:
-    if isinstance(value, bool):
+    if isinstance(value, bool | list):
         raise TypeError
     return float(value)
 
@@ -41,11 +46,19 @@ def _whole(value: Value) -> int:
 
 @dataclass(frozen=True)
 class _Key:
-    """One key of a specification: how its value is read, and what that is called."""
+    """One key of a specification: what its value is called, how it is read, and what it sets.
+
+    `meaning` gives the parameter's value of a word that is not the value itself.
+    """
 
     what: str
     read: Reader
     parameter: str | None = None
+    meaning: Mapping[str, Any] | None = None
+
+    def sets(self, key: str, read: Any) -> dict[str, Any]:
+        """Return the parameter that a value sets, once read."""
+        return {self.parameter or key: self.meaning[read] if self.meaning else read}
 
 
 def _words(*allowed: str) -> _Key:
@@ -59,7 +72,10 @@ def _words(*allowed: str) -> _Key:
 
 _NUMBER, _WHOLE = _Key("a number", _number), _Key("a whole number", _whole)
 _BIAS = _Key(
-    "one of: drop, keep", lambda value: {"drop": False, "keep": True}[str(value)], "keep_bias"
+    "one of: drop, keep",
+    _words("drop", "keep").read,
+    "keep_bias",
+    {"drop": False, "keep": True},
 )
 _RECIPE = {
     "solver": _words(*SOLVERS),
@@ -69,6 +85,7 @@ _RECIPE = {
     "batch": _WHOLE,
     "epochs": _WHOLE,
     "per_class": _WHOLE,
+    "seed": _Key("a whole number", _whole, "random_state"),
 }
 
 
@@ -119,6 +136,71 @@ _SPECS = {
 SPEC_NAMES = tuple(_SPECS)
 
 
+@dataclass(frozen=True)
+class Point:
+    """One head of a specification with lists: its parameters, and what varies among the points.
+
+    path: the weight decays, strong to weak, that a convex head follows; None where it has no list.
+    """
+
+    params: dict[str, Value]
+    varied: dict[str, Value]
+    path: tuple[float, ...] | None = None
+
+
+def expand(name: str, params: Mapping[str, Value] | None = None) -> list[Point]:
+    """Return the points of a specification whose values may be lists, ``[0.1,0.2]`` or a list.
+
+    Every combination is a point, the last key's values side by side; without lists there is one.
+    The weight decays of a head that is solved exactly stay together as one path. All points have
+    been built once, so each is known to be right.
+
+    Raises
+    ------
+    HeadSpecError
+        As `build`; an empty list, a value that comes twice, or more than 10,000 points.
+    """
+    spec = _spec(name)
+    lists = {key: _listed(name, spec, key, value) for key, value in (params or {}).items()}
+    n_points = math.prod(len(values) for values in lists.values())
+    if n_points > MOST_POINTS:
+        message = f"head {name!r} has {n_points} combinations of values; at most {MOST_POINTS} go"
+        raise HeadSpecError(message)
+    varied = {key for key, values in lists.items() if len(values) > 1}
+    decays = [{"weight_decay": value} for value in lists.pop("weight_decay", [])]
+    points: list[Point] = []
+    for values in product(*lists.values()):
+        base = dict(zip(lists, values, strict=True))
+        heads = [build(name, base | decay) for decay in decays or [{}]]
+        if len(decays) > 1 and isinstance(heads[0], ConvexHead) and _is_exact(heads[0]):
+            path = tuple(
+                sorted((head.get_params()["weight_decay"] for head in heads), reverse=True)
+            )
+            points.append(Point(base, _only(base, varied), path))
+            continue
+        alone = [base | decay for decay in decays or [{}]]
+        points += [Point(point, _only(point, varied)) for point in alone]
+    return points
+
+
+def _only(params: Mapping[str, Value], keys: Iterable[str]) -> dict[str, Value]:
+    return {key: value for key, value in params.items() if key in keys}
+
+
+def _listed(name: str, spec: _Spec, key: str, value: Value) -> list[Any]:
+    """Return the values of a key, as they are read; one that is no list is a list of one."""
+    values = value
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        values = [part.strip(" '\"") for part in value[1:-1].split(",") if value != "[]"]
+    if not isinstance(values, list | tuple):
+        values = [value]
+    read = [_read(name, spec, key, each) for each in values]
+    if not read or len(set(read)) < len(read):
+        message = f"head {name!r}: {key}={value} must list one value or more, each once"
+        raise HeadSpecError(message)
+    return read
+
+
 def build(
     name: str,
     params: Mapping[str, Value] | None = None,
@@ -148,15 +230,20 @@ def build(
     spec = _spec(name)
     given: dict[str, Any] = {}
     for key, value in (params or {}).items():
-        given |= _read(name, spec, key, value)
+        read = _read(name, spec, key, value)
+        given |= spec.keys[key].sets(key, read)
     given |= {"weight": weight, "bias": bias} if spec.stage1 else {}
-    given |= {"random_state": random_state} if spec.random else {}
+    if spec.random:
+        given.setdefault("random_state", random_state)
     head = spec.build(**given)
     try:
         head._check_params()
     except HeadInputError as error:
         message = f"head {name!r}: {error}"
         raise HeadSpecError(message) from error
+    if "seed" in (params or {}) and _is_exact(head):
+        message = f"head {name!r}: seed: only for solver='sgd'; the exact solver draws nothing"
+        raise HeadSpecError(message)
     return head
 
 
@@ -188,6 +275,8 @@ def describe(head: Head) -> dict[str, Any]:
     described = {
         key: params[how.parameter or key] for key, how in spec.keys.items() if key not in idle
     }
+    if not isinstance(described.get("seed", 0), Integral):
+        described["seed"] = None  # a generator: what it will draw has no name
     if isinstance(head, TauNorm):
         described["bias"] = "keep" if head.keep_bias else "drop"
     steps = {"n_steps": "n_steps_", "floored": "floored_", "gradient": "gradient_"}
@@ -211,7 +300,7 @@ def _idle(head: Head) -> set[str]:
     """Return the keys that mean nothing beside a head's other parameters."""
     idle: set[str] = set()
     if isinstance(head, RecipeParams):
-        sgd_only = {"lr", "momentum", "batch", "epochs", "per_class"}
+        sgd_only = {"lr", "momentum", "batch", "epochs", "per_class", "seed"}
         idle |= sgd_only if _is_exact(head) else {"anchor"}
     if isinstance(head, ClassifierRetraining) and head.weighting != "effective":
         idle.add("beta")
@@ -233,15 +322,15 @@ def _spec(name: str) -> _Spec:
     return _SPECS[name]
 
 
-def _read(name: str, spec: _Spec, key: str, value: Value) -> dict[str, Any]:
+def _read(name: str, spec: _Spec, key: str, value: Value) -> Any:
     if key not in spec.keys:
         known = ", ".join(spec.keys)
         message = f"head {name!r} has no parameter {key!r}{_near(key, spec.keys)}; it has {known}"
         raise HeadSpecError(message)
     how = spec.keys[key]
     try:
-        return {how.parameter or key: how.read(value)}
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        return how.read(value)
+    except (TypeError, ValueError, OverflowError) as error:
         message = f"head {name!r}: {key} must be {how.what}. Got {value!r} instead."
         raise HeadSpecError(message) from error
 

@@ -88,7 +88,8 @@ def write_bank_files(folder: Path, name: str, fake: Fake, rng: Any) -> None:
     curve: dict[str, Any] = {"parameter": parameter}
     for split, low in (("val", 0.61), ("test", 0.6)):
         for group, peak in zip((*METRICS, "micro"), (0.7, 0.1, 0.6, 1.3, 0.5), strict=True):
-            curve[f"{split}_{group}"] = low + 0.2 - 0.15 * (parameter - peak) ** 2
+            values = low + 0.2 - 0.15 * (parameter - peak) ** 2
+            curve[f"{split}_{group}"] = values.astype(np.float32)
     np.savez(folder / "curve-tau.npz", **curve)
 
 

@@ -22,9 +22,9 @@ class Cell:
 
     @property
     def best(self) -> float | None:
-        """The value that was chosen on an exact curve, if one was."""
+        """The number that was chosen, if one was."""
         found = (self.entry.get("selection") or {}).get("best")
-        return None if found is None else float(found)
+        return float(found) if isinstance(found, int | float) else None
 
     def shown(self) -> dict[str, Any]:
         """Return what the page shows of the entry."""

@@ -19,12 +19,12 @@ CHUNK_BYTES = 4 * 64 * 4
 # The command itself, with small chunks, and slow enough to be interrupted.
 COMMAND = f"""
 import time
-from featbank import extract, schema
-schema.CHUNK_BYTES, features = {CHUNK_BYTES}, extract._Job.features
+from featbank import extraction, schema
+schema.CHUNK_BYTES, features = {CHUNK_BYTES}, extraction.Extraction.features
 def slowly(job, batch):
     time.sleep(0.2)
     return features(job, batch)
-extract._Job.features = slowly
+extraction.Extraction.features = slowly
 from cli.main import main
 main()
 """

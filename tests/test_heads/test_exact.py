@@ -178,6 +178,20 @@ def test_the_path_is_best_where_it_says(
     assert type(head.gradient_) is float
 
 
+def test_a_path_of_given_points_tries_them_all(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    given = [1e-5, 1.0, 1e-6, 10.0, 1e2, 1e-4]
+    splits = (data.X, data.y, data.X_test, data.y_test, data.counts)
+    head = ClassifierRetraining()
+    tried = head.fit_path(*splits, weight_decays=given)
+
+    assert [point["weight_decay"] for point in tried] == sorted(given, reverse=True)
+    alone = ClassifierRetraining(weight_decay=head.weight_decay).fit(data.X, data.y)
+    np.testing.assert_allclose(head.weight_, alone.weight_, atol=1e-4)
+    with pytest.raises(ValueError, match="'weight_decays' parameter .* above 0. Got 0 instead"):
+        ClassifierRetraining().fit_path(*splits, weight_decays=[0.1, 0])
+
+
 def test_what_does_not_belong_together_is_refused(rng: np.random.Generator) -> None:
     data = cloud(rng)
     with pytest.raises(ValueError, match="lr, epochs: only for solver='sgd', not for 'exact'"):

@@ -93,9 +93,12 @@ def test_description_fills_in_the_recipe() -> None:
     assert specs.describe(crt) == {
         "solver": "sgd", "lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "batch": 2,
         "epochs": 10, "per_class": 4, "q": 0.0, "weighting": "none", "n_steps": 200,
-        "floored": True, "gradient": None,
+        "floored": True, "gradient": None, "seed": 0,
     }  # fmt: skip
     assert specs.describe(specs.build("lws", {"solver": "sgd"}))["epochs"] == 5
+    assert specs.describe(specs.build("crt", {"solver": "sgd", "seed": "3"}))["seed"] == 3
+    drawing = heads.ClassifierRetraining("sgd", random_state=np.random.default_rng(0))
+    assert specs.describe(drawing)["seed"] is None
     assert specs.describe(specs.build("tau", {"bias": "keep"})) == {"tau": 1.0, "bias": "keep"}
     assert specs.describe(specs.build("joint", weight=X)) == {}
     assert specs.describe(specs.build("ncm"))["transform"] == "cl2n"
@@ -107,3 +110,48 @@ def test_description_builds_the_same_head() -> None:
         again = specs.build(name, specs.describe(head))
         assert specs.describe(again) == specs.describe(head)
         assert type(head).__name__ in heads.__all__
+
+
+def test_lists_become_every_combination_and_decays_of_exact_heads_a_path() -> None:
+    def points(name: str, **params: object) -> list[tuple[dict, tuple[float, ...] | None]]:
+        return [(point.varied, point.path) for point in specs.expand(name, params)]
+
+    assert points("crt", lr="0.1", solver="sgd") == [({}, None)]
+    assert points("crt", lr="[0.1]", solver="sgd") == [({}, None)]
+    assert points("crt", solver="sgd", lr="[0.1, 0.2]", q=[0, 1]) == [
+        ({"lr": lr, "q": q}, None) for lr in (0.1, 0.2) for q in (0, 1)
+    ]
+    assert points("crt", weight_decay="[1e-3,0.1,1e-2]") == [({}, (0.1, 1e-2, 1e-3))]
+    assert points("crt", weight_decay=[0.1, 1], anchor="[zero,stage1]") == [
+        ({"anchor": anchor}, (1, 0.1)) for anchor in ("zero", "stage1")
+    ]
+    assert points("crt", weight_decay="[0.1,1]", solver="[sgd,exact]") == [
+        ({"weight_decay": 0.1, "solver": "sgd"}, None),
+        ({"weight_decay": 1, "solver": "sgd"}, None),
+        ({"solver": "exact"}, (1, 0.1)),
+    ]
+    assert points("tau", bias="['drop','keep']") == [({"bias": b}, None) for b in ("drop", "keep")]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("crt", {"lr": "[]"}, r"lr=\[\] must list one value or more, each once"),
+        ("crt", {"lr": "[0.1,1e-1]"}, r"lr=\[0.1,1e-1\] must list one value or more, each once"),
+        ("crt", {"solver": "sgd", "lr": "[0.1,0]"}, r"'lr' parameter .* above 0"),
+        ("crt", {"lr": "[0.1,fast]"}, r"lr must be a number\. Got 'fast' instead"),
+        ("crt", {"weight_decay": "[0.1,0]"}, r"'weight_decay' parameter .* above 0"),
+        ("ncm", {"transform": [["un"]]}, r"transform must be one of: .* Got \['un'\] instead"),
+        ("crt", {"seed": "[1,2]"}, "seed: only for solver='sgd'; the exact solver draws nothing"),
+        (
+            "tau",
+            {"tau": [i / 100 for i in range(10_001)]},
+            "head 'tau' has 10001 combinations of values; at most 10000 go",
+        ),
+    ],
+)
+def test_lists_that_make_no_grid_are_refused(name: str, params: dict, words: str) -> None:
+    with pytest.raises(HeadSpecError, match=words) as caught:
+        specs.expand(name, params)
+
+    assert "\n" not in str(caught.value)

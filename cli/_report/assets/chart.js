@@ -1,6 +1,6 @@
 // Axes, lines and marks in SVG, drawn at the width that there is.
 
-const MARGIN = { top: 10, right: 14, bottom: 42, left: 52 };
+const MARGIN = { top: 10, right: 14, bottom: 42 };
 
 const linear = ([d0, d1], [r0, r1]) => (v) => r0 + ((v - d0) / (d1 - d0 || 1)) * (r1 - r0);
 const logarithmic = ([d0, d1], to) => {
@@ -22,6 +22,8 @@ function logTicks([low, high], most) {
   return inside.length <= most ? inside : inside.filter((v) => Number.isInteger(+Math.log10(v).toFixed(9)));
 }
 
+const ticksOf = (axis, most) => axis.ticks ?? (axis.log ? logTicks : linearTicks)(axis.domain, Math.max(2, most));
+
 // The outline of a mark of radius r at (x, y).
 function symbol(name, x, y, r) {
   if (name === "square") return `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}z`;
@@ -32,15 +34,18 @@ function symbol(name, x, y, r) {
 
 class Chart {
   // x and y: { domain, label, log, ticks, format }; label is read aloud.
-  constructor(host, { x, y, height = 320, label, margin = MARGIN }) {
+  constructor(host, { x, y, height = 320, label }) {
     const width = Math.max(200, Math.floor(host.clientWidth) || 320);
-    Object.assign(this, { width, height, margin, points: [] });
-    this.inner = [margin.left, width - margin.right, height - margin.bottom, margin.top];
-    const [left, right, bottom, top] = this.inner;
+    Object.assign(this, { width, height });
+    const [top, bottom] = [MARGIN.top, height - MARGIN.bottom];
+    const [xs, ys] = [ticksOf(x, (width - 70) / 64), ticksOf(y, (bottom - top) / 44)];
+    const longest = Math.max(...ys.map((v) => (y.format ?? brief)(v).length));
+    this.inner = [Math.max(44, 31 + 7 * longest), width - MARGIN.right, bottom, top];
+    const [left, right] = this.inner;
     this.X = (x.log ? logarithmic : linear)(x.domain, [left, right]);
     this.Y = (y.log ? logarithmic : linear)(y.domain, [bottom, top]);
     this.svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": label });
-    this.axes(x, y);
+    this.axes(x, xs, y, ys);
     host.replaceChildren(this.svg);
   }
 
@@ -50,15 +55,14 @@ class Chart {
     return node;
   }
 
-  axes(x, y) {
+  axes(x, xs, y, ys) {
     const [left, right, bottom, top] = this.inner;
-    const ticks = (axis, room) => axis.ticks ?? (axis.log ? logTicks : linearTicks)(axis.domain, room);
-    for (const v of ticks(y, Math.max(2, (bottom - top) / 44))) {
+    for (const v of ys) {
       const at = this.Y(v);
       this.add("path", { d: `M${left} ${at}H${right}`, class: "grid" });
       this.add("text", { x: left - 7, y: at + 4, class: "tick end", text: (y.format ?? brief)(v) });
     }
-    for (const v of ticks(x, Math.max(2, (right - left) / 64))) {
+    for (const v of xs) {
       const at = this.X(v);
       this.add("path", { d: `M${at} ${bottom}v4`, class: "axis" });
       this.add("text", { x: at, y: bottom + 17, class: "tick middle", text: (x.format ?? brief)(v) });

@@ -2,6 +2,7 @@
 
 const MOST_LISTED = 8;
 const MOST_MATCHES = 50;
+const foundText = (n) => (n === 1 ? "1 class found" : `${count(n)} classes found`);
 
 function classAccuracy(cell) {
   const [hits, rows] = [unpack(cell.hits), unpack(classesOf(cell).rows)];
@@ -66,7 +67,7 @@ panel("classes", (section) => {
     const set = classesOf(cells[0]);
     if (matches) {
       const more = matches.length > MOST_MATCHES ? `, the first ${MOST_MATCHES}` : "";
-      return [classTable(`${count(matches.length)} found${more}`, matches.slice(0, MOST_MATCHES), set, one, two)];
+      return [classTable(foundText(matches.length) + more, matches.slice(0, MOST_MATCHES), set, one, two)];
     }
     const able = range(set.names.length).filter((c) => known(one[c]) && known(two[c]));
     const order = able.sort((a, b) => two[b] - one[b] - (two[a] - one[a]));
@@ -86,7 +87,7 @@ panel("classes", (section) => {
       classScatter(hosts[i], cell, values[i], matching(classesOf(cell)), cellName(cell));
     });
     const matches = matching(classesOf(cells[0]));
-    byId("class-found").textContent = matches ? `${count(matches.length)} classes found` : "";
+    byId("class-found").textContent = matches ? foundText(matches.length) : "";
     lists.replaceChildren(...(same ? list(cells, values, matches) : []));
   };
   let waiting = 0;

@@ -1,0 +1,76 @@
+"""A bank's arrays where heads are fitted and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import heads
+from featbank import Bank
+from featbank.progress import Reporter
+from heads import metrics
+
+__all__ = ["BankArrays", "as_numpy"]
+
+
+@dataclass
+class BankArrays:
+    """A bank's arrays on the device where heads are fitted, each read once."""
+
+    bank: Bank
+    device: str
+    cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    linear: tuple[Any, Any] | None = None
+
+    def __getitem__(self, split: str) -> tuple[Any, Any]:
+        """Return features (N, D) float32 and labels (N,) of a split."""
+        if split not in self.cache:
+            part = self.bank[split]
+            self.cache[split] = self.place(part.read("float32")), self.place(part.labels)
+        return self.cache[split]
+
+    def place(self, array: Any) -> Any:
+        """Put an array where the fitting happens: a CUDA tensor there, numpy on the CPU."""
+        if self.device == "cpu":
+            return array
+        import torch
+
+        return torch.from_numpy(array).to(self.device)
+
+    def classifier(self, reporter: Reporter) -> tuple[Any, Any]:
+        """Return stage 1's weight and bias, or those of a linear classifier fitted here."""
+        if self.linear is None:
+            stored = self.bank.classifier
+            if stored is None:
+                reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
+                linear = heads.JointClassifier().fit(*self["train"])
+                stored = linear.weight_, linear.bias_
+            self.linear = stored
+        return self.linear
+
+    def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
+        """Evaluate a fitted head on a split; `seed` is that of the intervals."""
+        X, y = self[split]
+        predicted, labels = as_numpy(head.predict(X)), as_numpy(y)
+        return {
+            "metrics": metrics.evaluate(labels, predicted, *self.groups),
+            "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),
+        }
+
+    def measure(self, head: Any, split: str) -> dict[str, float | None]:
+        """Return the metrics of a fitted head on a split."""
+        X, y = self[split]
+        return metrics.evaluate(as_numpy(y), as_numpy(head.predict(X)), *self.groups)
+
+    @property
+    def groups(self) -> tuple[Any, int, int]:
+        """Train counts and the two thresholds, as the metrics take them."""
+        shots = self.bank.shots
+        return self.bank.class_counts, shots.many_above, shots.few_below
+
+
+def as_numpy(values: Any) -> np.ndarray[Any, Any]:
+    """Bring labels or predictions to the host."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

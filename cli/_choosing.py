@@ -1,0 +1,226 @@
+"""Fitting a head as its specification says: one point, a choice on val, or a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress
+from statistics import mean
+from typing import Any
+
+import heads
+from cli._bank_arrays import BankArrays
+from cli._splits import Roles
+from cli.specs import Spec
+from featbank.progress import SILENT, Reporter
+from heads import curve, rules, specs, sweep
+from heads.errors import HeadInputError
+from heads.specs import Point
+
+__all__ = ["TAU_RANGE", "Fit", "exact_curve", "fit_one", "points_of", "tau_curve"]
+
+# A fitted head, how its parameters were chosen, and the points that were tried.
+Fit = tuple[Any, dict[str, Any] | None, list[dict[str, Any]]]
+
+# The range on which tau is chosen where nothing else is said, that of the paper's code.
+TAU_RANGE = (0.0, 2.0)
+
+
+def default_taus() -> list[float]:
+    """Return the grid of the paper's code: 0 to 2 in steps of 0.1."""
+    return [round(0.1 * step, 1) for step in range(21)]
+
+
+def fit_one(arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter) -> Fit:
+    """Fit one head; return it, how its parameters were chosen, and the points that were tried."""
+    points = points_of(spec, roles)
+    if len(points) == 1:
+        return fit_point(arrays, spec.name, points[0], roles, seed, reporter)
+    return fit_grid(arrays, spec.name, points, roles, seed, reporter)
+
+
+def points_of(spec: Spec, roles: Roles) -> list[Point]:
+    """Return the points of a specification; without a split to choose on there can be but one."""
+    points = specs.expand(spec.name, spec.params)
+    n_heads = sum(len(point.path or "1") for point in points)
+    if n_heads > 1 and roles.select is None:
+        message = (
+            f"{spec} lists {n_heads} heads, and there is no val split to choose on: give single "
+            "values, or name a split with --select"
+        )
+        raise HeadInputError(message)
+    return points
+
+
+def fit_point(
+    arrays: BankArrays, name: str, point: Point, roles: Roles, seed: int, reporter: Reporter
+) -> Fit:
+    """Fit one point of a specification; what it leaves open is chosen on val."""
+    head = build(arrays, name, point, seed, reporter)
+    if roles.select is None or not is_open(name, point, head):
+        return head.fit(*arrays["train"]), None, []
+    if not specs.has_path(head):
+        chosen, tried = choose_tau(arrays, name, head, roles.select)
+        return head.set_params(tau=chosen["best"]).fit(*arrays["train"]), chosen, tried
+    splits = (*arrays["train"], *arrays[roles.select], *arrays.groups)
+    points = head.fit_path(*splits, weight_decays=point.path)
+    return head, *path_choice(head, points, roles.select)
+
+
+def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Reporter) -> Any:
+    """Build the head of a point, with the bank's stage-1 classifier where it starts from one."""
+    weight, bias = None, None
+    if specs.needs_stage1(name, point.params):
+        weight, bias = arrays.classifier(reporter)
+    return specs.build(name, point.params, weight=weight, bias=bias, random_state=seed)
+
+
+def is_open(name: str, point: Point, head: Any) -> bool:
+    """Tell whether a point leaves open what can be chosen on val."""
+    return specs.has_path(head) or (name in ("tau", "logit-adjust") and "tau" not in point.params)
+
+
+def fit_grid(
+    arrays: BankArrays,
+    name: str,
+    points: Sequence[Point],
+    roles: Roles,
+    seed: int,
+    reporter: Reporter,
+) -> Fit:
+    """Fit every point, together where that saves passes, and keep the best on val.
+
+    Rule: the largest `all`; of runs of equally good neighbours in the order of the specification
+    the longest, and its middle. Points that differ in their seed alone count as one, by their mean,
+    and the first seed's head is kept: the luckiest is not the best.
+    """
+    split = str(roles.select)
+    fits = fit_points(arrays, name, points, roles, seed, reporter)
+    measured = [arrays.measure(head, split) for head, _, _ in fits]
+    kinds = seedless(points)
+    scores = [mean(measured[place]["all"] or 0 for place in kind) for kind in kinds]
+    _, middle, _ = sweep.widest_maximum(range(len(kinds)), scores)
+    kept = kinds[middle][0]
+    chosen, varied = points[kept], [*points[kept].varied]
+    summary = {
+        "split": split,
+        "metric": "all",
+        "rule": "maximum",
+        "grid": varied,
+        "best": chosen.varied if len(varied) > 1 else chosen.varied[varied[0]],
+        "value": scores[middle],
+        "maximum": {"value": max(scores), **chosen.varied},
+        "points": len(points),
+        "seeds": len(kinds[middle]),
+    }
+    head, inner, _ = fits[kept]
+    if inner is not None:
+        summary["then"] = inner
+    tried = [
+        entry
+        for point, fit, found in zip(points, fits, measured, strict=True)
+        for entry in entries(point, fit, split, found)
+    ]
+    return head, summary, tried
+
+
+def fit_points(
+    arrays: BankArrays,
+    name: str,
+    points: Sequence[Point],
+    roles: Roles,
+    seed: int,
+    reporter: Reporter,
+) -> list[Fit]:
+    """Fit every point: those that leave something open in turn, all others in one call."""
+    built = [build(arrays, name, point, seed, reporter) for point in points]
+    closed = [not is_open(name, *pair) for pair in zip(points, built, strict=True)]
+    heads.fit_many(compress(built, closed), *arrays["train"])
+    return [
+        (head, None, []) if done else fit_point(arrays, name, point, roles, seed, reporter)
+        for head, point, done in zip(built, points, closed, strict=True)
+    ]
+
+
+def seedless(points: Sequence[Point]) -> list[list[int]]:
+    """Return the places of points that differ in nothing but their seed, together."""
+    kinds: dict[tuple[Any, ...], list[int]] = {}
+    for place, point in enumerate(points):
+        kind = tuple((key, value) for key, value in point.params.items() if key != "seed")
+        kinds.setdefault(kind, []).append(place)
+    return list(kinds.values())
+
+
+def entries(point: Point, fit: Fit, split: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the candidates of a point: those that were tried inside it, or the point itself."""
+    inside = fit[2] or [{"params": {}, "split": split, "metrics": measured}]
+    return [{**entry, "params": point.varied | entry["params"]} for entry in inside]
+
+
+def path_choice(
+    head: Any, points: list[dict[str, Any]], split: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return how the weight decay was chosen on a path, and the points that were tried."""
+    best = max(points, key=lambda point: point["metrics"]["all"])
+    same = [point for point in points if point["weight_decay"] == head.weight_decay]
+    chosen = max(same, key=lambda point: point["metrics"]["all"])
+    tried = [
+        {
+            "params": {"weight_decay": point["weight_decay"]},
+            "split": split,
+            "metrics": point["metrics"],
+        }
+        for point in points
+    ]
+    summary = {
+        "split": split,
+        "metric": "all",
+        "rule": "maximum",
+        "best": head.weight_decay,
+        "value": chosen["metrics"]["all"],
+        "maximum": {"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},
+    }
+    return summary, tried
+
+
+def choose_tau(
+    arrays: BankArrays, name: str, head: Any, split: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it."""
+    if name == "tau" and head.keep_bias:
+        points = tau_curve(arrays, split, default_taus(), keep_bias=True)
+        chosen = sweep.choose(points)
+    else:
+        found = exact_curve(arrays, name, split, TAU_RANGE)
+        chosen = rules.choose_on_curve(found)
+        taus = sorted({*default_taus(), chosen["best"]})
+        points = [{"tau": tau, **found.at(tau)} for tau in taus]
+    tried = [
+        {
+            "params": {"tau": point["tau"]},
+            "split": split,
+            "metrics": {key: value for key, value in point.items() if key != "tau"},
+        }
+        for point in points
+    ]
+    return {"split": split, "metric": "all", **chosen}, tried
+
+
+def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, float]) -> Any:
+    """Return the exact curve of `tau` or `logit-adjust` on one split."""
+    weight, bias = arrays.classifier(SILENT)
+    X, y = arrays[split]
+    low, high = ends
+    if head == "tau":
+        return curve.exact_tau_curve(weight, X, y, *arrays.groups, low=low, high=high)
+    return curve.exact_adjust_curve(weight, bias, X, y, *arrays.groups, low=low, high=high)
+
+
+def tau_curve(
+    arrays: BankArrays, split: str, taus: Sequence[float], *, keep_bias: bool = False
+) -> list[dict[str, Any]]:
+    """Return accuracy by group at every tau, on one split."""
+    weight, bias = arrays.classifier(SILENT)
+    X, y = arrays[split]
+    return sweep.tau_curve(
+        weight, X, y, *arrays.groups, taus=taus, bias=bias if keep_bias else None
+    )

@@ -1,0 +1,97 @@
+"""Which chunks of a bank are there already: what its records claim and its files confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from featbank._chunks import ChunkRecord, chunk_file
+from featbank._folder import refuse_links
+from featbank.bank import Bank
+from featbank.errors import StaleError
+from featbank.identity import differences
+from featbank.journal import Claims, read_journal
+from featbank.plan import BankPlan, identity_of
+from featbank.verify import matches, verify
+
+__all__ = [
+    "Records",
+    "claimed_file",
+    "of_complete",
+    "of_unfinished",
+    "require_same",
+    "spans",
+    "whole_rows",
+]
+
+Records = dict[str, ChunkRecord]
+"""Of some rows, by column: the chunk that holds them."""
+
+
+def of_complete(store: Path, plan: BankPlan) -> tuple[Claims, bool]:
+    """Return the chunks of a complete bank of this plan that are sound, and whether all are."""
+    refuse_links(store)
+    bank = Bank.open(store)
+    require_same(store, identity_of(bank), plan)
+    damage = verify(bank).damage
+    bad = {(place.array, place.index) for place in damage}
+    claims = {
+        (name, index): chunk
+        for name, record in bank.manifest.arrays.items()
+        for index, chunk in enumerate(record.chunks)
+        if (name, index) not in bad
+    }
+    return claims, not damage
+
+
+def of_unfinished(store: Path, plan: BankPlan) -> Claims:
+    """Return the chunks that the journals claim and whose files match."""
+    refuse_links(store)
+    begun, claims = read_journal(store)
+    require_same(store, begun, plan)
+    planned = {f"{split}/{column}" for split in plan.rows for column in plan.columns}
+    return {
+        (name, index): record
+        for (name, index), record in claims.items()
+        if name in planned and matches(claimed_file(store, plan, name, index), record)
+    }
+
+
+def require_same(store: Path, identity: Mapping[str, Any], plan: BankPlan) -> None:
+    """Refuse to go on with a bank that was made from something else."""
+    differing = differences(identity, plan.identity())
+    if differing:
+        message = (
+            f"{store} was made from something else, by {', '.join(differing)}; "
+            "choose another path for --out, or add --overwrite to make it anew"
+        )
+        raise StaleError(message)
+
+
+def claimed_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
+    """Return the path of one chunk of an array, as ``train/features``."""
+    shape, _ = plan.columns.get(array.rpartition("/")[2], ((), ""))
+    return chunk_file(store / array, index, 1 + len(shape))
+
+
+def spans(plan: BankPlan) -> Iterator[tuple[str, int, int]]:
+    """Yield (split, start, stop) of every chunk of rows that is to be."""
+    for split, rows in plan.rows.items():
+        step = plan.step(split)
+        for start in range(0, len(rows), step):
+            yield split, start, min(start + step, len(rows))
+
+
+def whole_rows(plan: BankPlan, claims: Claims) -> dict[tuple[str, int], Records]:
+    """Return, by split and chunk, the records of those rows of which every array is there."""
+    done = {}
+    for split, start, stop in spans(plan):
+        index = start // plan.step(split)
+        found = {name: claims.get((f"{split}/{name}", index)) for name in plan.columns}
+        whole = {name: record for name, record in found.items() if record is not None}
+        if len(whole) == len(found) and all(
+            (record.start, record.stop) == (start, stop) for record in whole.values()
+        ):
+            done[split, index] = whole
+    return done

@@ -1,0 +1,147 @@
+"""A frozen network over the images of a data set: the chunks of a bank, one after another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from featbank.data.loader import Batch, BatchPlan, Key, image_loader
+from featbank.data.transforms import Transform
+from featbank.data.types import ImageData, ImageSplit
+from featbank.device import autocast
+from featbank.errors import InputError, StaleError
+from featbank.frozen import Frozen
+from featbank.progress import Reporter
+from featbank.ranks import Ranks
+from featbank.writer import BankWriter, Span
+
+__all__ = ["Extraction", "Rows", "refresh"]
+
+Rows = NDArray[np.int64]
+
+
+def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, digests: bool) -> None:
+    """Compare the images of rows that are there with what was recorded when they were decoded.
+
+    In an unfinished bank, rows of changed images are made again; in a complete one they are
+    refused, since nobody asked to replace it.
+    """
+    for start, stop, sizes, hashes in writer.recorded_images(name):
+        now = [split.images.n_bytes(int(row)) for row in rows[start:stop]]
+        changed = np.asarray(now) != sizes
+        if digests and not changed.any():
+            read = [hashlib.sha256(split.images.raw(int(row))).digest() for row in rows[start:stop]]
+            changed = (np.frombuffer(b"".join(read), np.uint8).reshape(-1, 32) != hashes).any(
+                axis=1
+            )
+        if not changed.any():
+            continue
+        if writer.up_to_date:
+            first = split.ids[int(rows[start + int(np.flatnonzero(changed)[0])])]
+            message = (
+                f"{writer.store}: images of split {name!r} have changed since they were extracted "
+                f"(first: {first}); add --overwrite to extract them again"
+            )
+            raise StaleError(message)
+        writer.drop(name, start)
+
+
+@dataclass
+class Extraction:
+    """A frozen network and how it is run, by one process or by each of several."""
+
+    frozen: Frozen
+    transform: Transform
+    device: torch.device
+    batch_size: int
+    workers: int
+    use_autocast: bool
+    ranks: Ranks
+
+    def scan(self, images: ImageData, reporter: Reporter) -> dict[str, Rows]:
+        """Decode every image once; return the rows of each split that cannot be read."""
+        bad: dict[str, Rows] = {}
+        for name, split in images.splits.items():
+            found = self.unreadable(name, split, reporter)
+            for _, reason in found:
+                reporter.say(f"left out: {reason}")
+            if len(found) == len(split):
+                message = f"no image of split {name!r} can be read; the first: {found[0][1]}"
+                raise InputError(message)
+            bad[name] = np.array([row for row, _ in found], dtype=np.int64)
+        return bad
+
+    def unreadable(self, name: str, split: ImageSplit, reporter: Reporter) -> list[tuple[int, str]]:
+        """Return the rows of a split that cannot be read, in order, and why."""
+        mine = self.ranks.mine(self.cut(np.arange(len(split))))
+        found: dict[int, str] = {}
+        with reporter.track(f"check {name}", sum(map(n_rows, mine)), "images") as advance:
+            for rows, batch in zip(mine, self.batches(split, mine), strict=True):
+                found |= batch.bad
+                advance(n_rows(rows))
+                self.ranks.check()
+        gathered = self.ranks.gather([*found.items()])
+        return sorted((row, reason) for part in gathered for row, reason in part)
+
+    def fill(
+        self,
+        writer: BankWriter,
+        name: str,
+        split: ImageSplit,
+        rows: Rows,
+        spans: Sequence[Span],
+        reporter: Reporter,
+    ) -> None:
+        """Write some chunks of a split."""
+        cuts = [self.cut(rows[start:stop]) for _, start, stop in spans]
+        batches = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
+        self.frozen.network.to(self.device)
+        total = sum(stop - start for _, start, stop in spans)
+        with reporter.track(f"extract {name}", total, "images") as advance:
+            for (_, start, stop), cut in zip(spans, cuts, strict=True):
+                parts = []
+                for places in cut:
+                    batch = next(batches)
+                    parts.append((self.features(batch), batch.sha256, batch.n_bytes))
+                    advance(n_rows(places))
+                    self.ranks.check()
+                whole = [np.concatenate(each)[: stop - start] for each in zip(*parts, strict=True)]
+                writer.put(name, start, whole[0], images=(whole[1], whole[2]))
+
+    def cut(self, rows: Rows) -> list[Rows]:
+        """Cut rows into batches of one size, the last filled up with its own last row.
+
+        A network's output for a row can depend on the batch's size in the last bit, never on
+        what else is in it. Chunks hold whole batches, so wherever an extraction begins again the
+        same rows meet in batches of the same size.
+        """
+        places = np.arange(-(-len(rows) // self.batch_size) * self.batch_size)
+        return list(rows[np.minimum(places, len(rows) - 1)].reshape(-1, self.batch_size))
+
+    def batches(self, split: ImageSplit, rows: Sequence[Rows]) -> Iterator[Batch]:
+        """Yield batches of images."""
+        plan = BatchPlan([[Key(int(row), 0, 0) for row in batch] for batch in rows])
+        size, pin = self.frozen.input.size, self.device.type == "cuda"
+        yield from image_loader(split, self.transform, size, plan, workers=self.workers, pin=pin)
+
+    def features(self, batch: Batch) -> NDArray[np.float32]:
+        """Return the features (B, D) of a batch, all of whose images must be readable."""
+        for reason in batch.bad.values():
+            message = (
+                f"{reason}; mend it, or leave such images out with --on-bad-image skip --overwrite"
+            )
+            raise InputError(message)
+        with torch.inference_mode(), autocast(self.device, self.use_autocast):
+            features = self.frozen.network(batch.images.to(self.device, non_blocking=True))
+        array: NDArray[np.float32] = features.float().cpu().numpy()
+        return array
+
+
+def n_rows(filled: Rows) -> int:
+    """Return how many rows a batch holds that is filled up with its last one."""
+    return 1 + int(np.count_nonzero(filled != filled[-1]))
