@@ -78,13 +78,18 @@ class Session:
                 data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
             )
 
-    def about(self) -> str:
-        """Return one line about an epoch: its length is the same whatever draws the images."""
-        config, orders = self.config, self.objective.orders(0)
-        steps = len(step_batches(orders, 0, config.batch_size))
-        pairs = "pairs of images" if len(orders) == 2 else "images"
+    def epoch_size(self) -> dict[str, int]:
+        """Return the draws of an epoch, the images of a draw, and the steps they make."""
+        orders = self.objective.orders(0)
+        steps = len(step_batches(orders, 0, self.config.batch_size))
+        return {"draws": len(orders[0]), "images_per_draw": len(orders), "steps": steps}
+
+    def about(self, size: Mapping[str, int]) -> str:
+        """Return one line about the training: how long an epoch is (`epoch_size`), the recipe."""
+        config = self.config
+        pairs = "pairs of images" if size["images_per_draw"] == 2 else "images"
         return (
-            f"{config.epochs} epochs of {len(orders[0])} {pairs} in {steps} steps; sampler "
+            f"{config.epochs} epochs of {size['draws']} {pairs} in {size['steps']} steps; sampler "
             f"{config.sampler}, loss {config.loss}, defer {config.defer}, mixup {config.mixup}, "
             f"method {config.method}, retrain {config.retrain}"
         )
