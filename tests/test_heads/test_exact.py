@@ -87,7 +87,7 @@ def test_float32_reaches_the_objective_of_float64(rng: np.random.Generator, kind
 def test_lws_is_at_the_optimum_of_an_independent_solver(
     rng: np.random.Generator, seed: int, dtype: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heads.lws.KEPT", 1 << 28 if kept else 1)
+    monkeypatch.setattr("heads._scales.KEPT", 1 << 28 if kept else 1)
     data = cloud(rng)
     logits = data.X @ data.W.T + data.b
     weights = 1 / (6 * data.counts)
