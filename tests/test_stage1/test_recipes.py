@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featbank import Bank
-from featbank.architecture import build_network
+from featbank.architecture import build_network, initial_network
 from featbank.bbn import Bilateral, BilateralNetwork, cumulative_alpha
 from featbank.blocks import last_block, names_from_last_block, stage_names
 from featbank.checkpoint import BEST, LAST, read_checkpoint
@@ -399,14 +399,12 @@ def test_retraining_moves_what_it_names_and_nothing_else(
 def test_the_classifier_starts_fresh_and_the_backbone_as_it_was(
     digits: ImageData, plain: Path
 ) -> None:
-    from featbank.backbones import input_spec
     from featbank.partial import read_init
     from featbank.progress import SILENT
-    from featbank.train import _network
 
     config = replace(RETRAINING, init=str(plain), retrain="all")
     init = read_init(plain)
-    model, layer = _network(digits, config, input_spec("tiny-cnn", None, 8), None, init, SILENT)
+    model, layer = initial_network(config, 10, 8, None, init, SILENT)
 
     fresh = build_network(config, 10, 8).state_dict()
     for name, value in model.state_dict().items():
