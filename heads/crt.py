@@ -63,6 +63,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         meaning.
     beta : float, default 0.9999
         Of the effective number (1 - beta^n) / (1 - beta), in [0, 1).
+    views : int, default 0
+        X holds that many views of the same rows, one view after another, with y repeated: the
+        fit cycles through them, a view for each pass over the data. 0: every row once.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier, for `anchor="stage1"`.
 
@@ -99,6 +102,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         q: float = 0.0,
         weighting: str = "none",
         beta: float = 0.9999,
+        views: int = 0,
         weight: Any = None,
         bias: Any = None,
     ) -> None:
@@ -114,6 +118,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         self.q = q
         self.weighting = weighting
         self.beta = beta
+        self.views = views
         self.weight = weight
         self.bias = bias
 
@@ -137,7 +142,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             raise HeadInputError(message)
 
     def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
-        counts = torch.bincount(y_idx, minlength=n_classes)
+        counts = torch.bincount(self._first_view(y_idx), minlength=n_classes)
         shares = class_shares(counts, self.q, self.weighting, self.beta)
         return Goal(shares, None, self._anchor_point(self.anchor, feats, y_idx, n_classes))
 
@@ -155,7 +160,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         recipes = [head._recipe() for head in heads]
         plans = [plan_steps(len(feats), recipe) for recipe in recipes]
         states = [head.random_state for head in heads]
-        factors = self._factors(heads, y_idx, n_classes).to(feats.dtype)
+        factors = self._factors(heads, self._first_view(y_idx), n_classes).to(feats.dtype)
         fitted: list[dict[str, Any]] = [{} for _ in heads]
         start = partial(fresh_linear, feats, n_classes)
         for bundle in bundles(recipes, plans, states, y_idx, feats, start):
