@@ -138,6 +138,25 @@ def test_coordinates_keep_scores_norms_and_gradients(rng: np.random.Generator, r
     torch.testing.assert_close(covariance, torch.eye(rank).double(), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("scores", "last"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 8, 9], 1e-5),  # goes on below 1e-4 while val rises
+        ([1, 2, 3, 4, 5, 7, 6, 9, 9, 9], 1e-4),  # not after a fall
+        ([1, 2, 3, 2, 1, 9, 9, 9, 9, 9], 1e-3),  # two falls in a row end it
+        (list(range(20)), 1e-6),
+    ],
+)
+def test_the_path_goes_on_while_val_rises(scores: list[int], last: float) -> None:
+    rng = np.random.default_rng(0)
+    data, given = cloud(rng), iter(scores)
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+
+    _, _, points = exact.path(X, y, 6, exact.Goal(), X, lambda predicted: next(given))
+
+    assert points[-1].weight_decay == last
+
+
 def test_minimise_finds_the_minimum_of_a_quadratic(rng: np.random.Generator, seed: int) -> None:
     A = torch.from_numpy(rng.normal(size=(30, 12)))
     target = torch.from_numpy(rng.normal(size=30))
