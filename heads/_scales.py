@@ -102,20 +102,25 @@ class _Problem:
 def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
     """Minimise the class-balanced objective in the factors (C,).
 
-    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    First roughly, on a few rows of each class where there is much data; then on all rows from
+    there, with the Hessian of the same rows.
     """
     logits = _logits(feats, W, b)
-    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
-    problem = _Problem(logits, y_idx, weights, weight_decay, feats)
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    problem = _problem(logits, y_idx, W, feats, weight_decay)
     few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
-    if len(feats) * len(W) <= MANY_LOGITS or 3 * len(few) >= len(feats):
-        return _solve(problem, start, problem, GAIN_AT_END[feats.dtype])
-    some, labels = logits(few), y_idx[few]
-    balance = class_weights(torch.bincount(labels, minlength=len(W)))
-    sample = _Problem(some.__getitem__, labels, balance, weight_decay, feats)
+    sample = problem
+    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
+        sample = _problem(logits(few).__getitem__, y_idx[few], W, feats, weight_decay)
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
     start = _solve(sample, start, sample, GAIN_OF_START).point
     return _solve(problem, start, sample, GAIN_AT_END[feats.dtype])
+
+
+def _problem(
+    logits: Callable[[Any], Tensor], y_idx: Tensor, W: Tensor, like: Tensor, weight_decay: float
+) -> _Problem:
+    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
+    return _Problem(logits, y_idx, weights, weight_decay, like)
 
 
 def _rows_a_class(feats: Tensor, n_classes: int) -> int:
