@@ -17,8 +17,9 @@ from torch import Tensor
 from heads._arrays import row_blocks
 from heads._lbfgs import Found, minimise
 from heads._linear import softmax_error
+from heads._weighting import class_counts
 
-__all__ = ["Basis", "Problem", "class_weights", "principal_basis", "solve"]
+__all__ = ["Basis", "Problem", "class_weights", "principal_basis", "row_weights", "solve"]
 
 
 def class_weights(counts: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -30,7 +31,18 @@ def class_weights(counts: Tensor, shares: Tensor | None = None) -> Tensor:
     n_c = counts.double()
     present = (n_c > 0).double()
     parts = present / present.sum() if shares is None else shares * present
-    return parts / n_c.clamp(min=1)
+    return parts / torch.where(n_c > 0, n_c, 1.0)
+
+
+def row_weights(
+    y_idx: Tensor, n_classes: int, shares: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """Return each row's part (n,), float64, of a sum over rows: its class's share, by its weight.
+
+    `weights` (n,) are those of the rows within their classes; None: all the same.
+    """
+    of_class = class_weights(class_counts(y_idx, n_classes, weights), shares)[y_idx]
+    return of_class if weights is None else of_class * weights
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,7 @@ def principal_basis(
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows in coordinates Z (n, r), labels (n,), class weights (C,), metric, and base logits."""
+    """Rows in coordinates Z (n, r), labels (n,), weights (n,), metric, and base logits."""
 
     Z: Tensor
     y_idx: Tensor
@@ -121,7 +133,7 @@ class Problem:
     @cached_property
     def moments(self) -> Tensor:
         """Return the weighted second moment of each coordinate and of the constant, (r + 1,)."""
-        weight = self.weights[self.y_idx]
+        weight = self.weights
         total = weight.new_zeros(self.Z.shape[1] + 1)
         for rows in row_blocks(len(self.Z), self.Z.shape[1]):
             total[:-1] += weight[rows].to(self.Z.dtype) @ self.Z[rows].square()
@@ -142,7 +154,7 @@ class Problem:
             if self.base is not None:
                 scores += self.base(rows)
             losses, error = softmax_error(scores, target)
-            weight = self.weights[target]
+            weight = self.weights[rows]
             loss += (losses * weight).sum()
             error *= weight.to(error.dtype).unsqueeze(1)
             slope[:, :-1] += error.T @ block

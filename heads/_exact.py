@@ -8,6 +8,7 @@ then solved on all rows. `docs/heads.md` has what was tried and measured.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from heads._arrays import full_precision, one_thread_if_small
-from heads._convex import Basis, Problem, class_weights, principal_basis, solve
+from heads._convex import Basis, Problem, principal_basis, row_weights, solve
 from heads._lbfgs import Found
 from heads._linear import linear_scores
 
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 # Largest entry of the gradient at the end, in the coordinates that are solved in.
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-8}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 MOST = 500
 
 # Strong to weak, about a factor 3 apart: the path is smooth, and a finer one gains nothing.
@@ -55,11 +56,22 @@ class Goal:
     shares: each class's part (C,) of the loss; None: the same for all that have rows.
     shift (C,): added to every row's scores in training.
     anchor: the W (C, D) and b (C,) that the penalty is measured from; None is zero.
+    weights: those (n,) of the rows; None: all the same.
     """
 
     shares: Tensor | None = None
     shift: Tensor | None = None
     anchor: tuple[Tensor, Tensor] | None = None
+    weights: Tensor | None = None
+
+    def row_weights(self, y_idx: Tensor, n_classes: int) -> Tensor:
+        """Return each row's part (n,) of the loss."""
+        return row_weights(y_idx, n_classes, self.shares, self.weights)
+
+    def on(self, rows: Tensor) -> Goal:
+        """Return the same for some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return dataclasses.replace(self, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -134,14 +146,15 @@ def path(
     rows = torch.arange(len(feats), device=feats.device)
     rows = rows if small else few_rows(y_idx, n_classes, ROWS_PER_CLASS)
     some, labels = (feats, y_idx) if small else (feats[rows], y_idx[rows])
-    basis = _basis(some, labels, n_classes, goal, width if small else min(width, RANK))
+    fewer = goal if small else goal.on(rows)
+    basis = _basis(some, labels, n_classes, fewer, width if small else min(width, RANK))
     point = feats.new_zeros(n_classes, basis.into.shape[1] + 1, dtype=torch.float64)
     points: list[PathPoint] = []
     with (
         full_precision(),
         one_thread_if_small(some.shape[0] * basis.into.shape[1] * n_classes, SMALL // 4),
     ):
-        problem = _problem(some, labels, n_classes, goal, basis)
+        problem = _problem(some, labels, n_classes, fewer, basis)
         for weight_decay in weight_decays or WEIGHT_DECAYS:
             found = solve(problem, point, weight_decay, most=PATH_EVALUATIONS, tolerance=1e-6)
             point = found.point
@@ -180,12 +193,11 @@ def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
 
 
 def _basis(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, rank: int) -> Basis:
-    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.shares)
-    return principal_basis(feats, weights[y_idx], rank, 0.0)
+    return principal_basis(feats, goal.row_weights(y_idx, n_classes), rank, 0.0)
 
 
 def _problem(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, basis: Basis) -> Problem:
-    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.shares)
+    weights = goal.row_weights(y_idx, n_classes)
     base = _base(feats, goal, n_classes)
     return Problem(basis.coordinates(feats), y_idx, weights, basis.metric(), base)
 

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from heads._arrays import as_tensor, match, one_thread_each, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
-from heads._convex import class_weights
+from heads._convex import row_weights
 from heads._exact import KEPT, ROWS_PER_CLASS, few_rows
 from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Schedule, descend_together, plan_steps
 from heads._streams import bundles
+from heads._weighting import within_class
 
 __all__ = ["LearnableWeightScaling"]
 
@@ -95,10 +96,12 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         self.weight = weight
         self.bias = bias
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         if self.solver == "exact":
-            W, b = self._stage1(feats, y_idx, n_classes)
-            found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay)
+            W, b = self._stage1(feats, y_idx, n_classes, weights)
+            found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay, weights)
             return {
                 "weight_": W,
                 "bias_": b,
@@ -107,12 +110,18 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
                 "floored_": False,
                 "gradient_": float(found.gradient.abs().max()),
             }
-        return self._fit_together([self], feats, y_idx, n_classes)[0]
+        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
 
     def _fit_together(
-        self, heads: Sequence[Self], feats: Tensor, y_idx: Tensor, n_classes: int
+        self,
+        heads: Sequence[Self],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
-        W, b = self._stage1(feats, y_idx, n_classes)
+        W, b = self._stage1(feats, y_idx, n_classes, weights)
+        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
         scores_of = _scores_of_rows(feats, W, b)
         recipes = [head._recipe() for head in heads]
         plans = [plan_steps(len(feats), recipe) for recipe in recipes]
@@ -120,7 +129,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         scales: list[Tensor] = [b] * len(heads)
         for bundle in bundles(recipes, plans, states, y_idx, feats, lambda rng: None):
             scale = feats.new_ones(*bundle.members.shape, n_classes)
-            learn_scale(scale, scores_of, y_idx, bundle.batches, bundle.plan)
+            learn_scale(scale, scores_of, y_idx, within, bundle.batches, bundle.plan)
             for place, found in zip(bundle.members.ravel(), scale.flatten(0, 1), strict=True):
                 scales[place] = found.clone()
         return [
@@ -155,7 +164,14 @@ def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], T
     return torch.cat([linear_scores(feats[rows], W, b) for rows in blocks]).__getitem__
 
 
-def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
+def best_scale(
+    feats: Tensor,
+    y_idx: Tensor,
+    W: Tensor,
+    b: Tensor,
+    weight_decay: float,
+    weights: Tensor | None = None,
+) -> Found:
     """Minimise the class-balanced objective in the factors (C,).
 
     Where there is much data, the optimum of a few rows of each class is the start; else 1.
@@ -163,19 +179,26 @@ def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay:
     start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
     few = few_rows(y_idx, len(W), ROWS_PER_CLASS)
     if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
-        start = _best_scale(feats[few], y_idx[few], W, b, weight_decay, start).point
-    return _best_scale(feats, y_idx, W, b, weight_decay, start)
+        of_few = row_weights(y_idx[few], len(W), None, None if weights is None else weights[few])
+        start = _best_scale(feats[few], y_idx[few], W, b, weight_decay, start, of_few).point
+    of_all = row_weights(y_idx, len(W), None, weights)
+    return _best_scale(feats, y_idx, W, b, weight_decay, start, of_all)
 
 
 def _best_scale(
-    feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float, start: Tensor
+    feats: Tensor,
+    y_idx: Tensor,
+    W: Tensor,
+    b: Tensor,
+    weight_decay: float,
+    start: Tensor,
+    weights: Tensor,
 ) -> Found:
-    """Minimise from a start (C,).
+    """Minimise from a start (C,), the loss of each row by its weight (n,).
 
     The logits are computed once and kept where they fit in memory, else block by block again.
     """
     kept = None if len(feats) * len(W) > KEPT else linear_scores(feats, W, b)
-    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
     # Element-wise work on one thread, in pieces that stay in a core's cache: shared out operation
     # by operation it took ten times as long on two busy cores.
     rows_each = max(64, PIECE // len(W))
@@ -188,14 +211,14 @@ def _best_scale(
             frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
             share = (frozen * start.to(frozen.dtype)).softmax(dim=1)
             share -= share.square()
-            weight = weights[y_idx[rows]]
+            weight = weights[rows]
             total += weight.to(share.dtype) @ share.mul_(frozen).mul_(frozen)
         return total.clamp_(min=float(total.mean()) * 1e-2)
 
     def part(scale: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
         losses, error = softmax_error(frozen * scale, y_idx[rows])
-        weight = weights[y_idx[rows]]
+        weight = weights[rows]
         return (losses * weight).sum(), weight.to(error.dtype) @ error.mul_(frozen)
 
     def objective(scale: Tensor) -> tuple[float, Tensor]:
@@ -228,6 +251,7 @@ def learn_scale(
     scale: Tensor,
     scores_of: Callable[[Tensor], Tensor],
     y_idx: Tensor,
+    within: Tensor | None,
     batches: Tensor,
     plan: Schedule,
 ) -> None:
@@ -240,6 +264,9 @@ def learn_scale(
         target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
         scores = frozen * scale.unsqueeze(1)
         _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
-        return ((error.view(scores.shape) * frozen).mean(dim=1),)
+        error = error.view(scores.shape) * frozen
+        if within is not None:
+            error *= within[rows].view(*rows.shape, 1, 1)
+        return (error.mean(dim=1),)
 
     descend_together([scale], gradient, batches, plan)
