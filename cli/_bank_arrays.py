@@ -50,13 +50,13 @@ class BankArrays:
             self.linear = stored
         return self.linear
 
-    def score(self, head: Any, split: str) -> dict[str, Any]:
-        """Evaluate a fitted head on a split."""
+    def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
+        """Evaluate a fitted head on a split; `seed` is that of the intervals."""
         X, y = self[split]
         predicted, labels = as_numpy(head.predict(X)), as_numpy(y)
         return {
             "metrics": metrics.evaluate(labels, predicted, *self.groups),
-            "ci95": metrics.confidence_interval(labels, predicted, *self.groups),
+            "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),
         }
 
     def measure(self, head: Any, split: str) -> dict[str, float | None]:

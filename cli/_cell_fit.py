@@ -114,8 +114,7 @@ def evaluation(
     temperature = None
     if select is not None and select != split:
         temperature = temperature_of(head, *arrays[select])
-    plain = rowwise(head, X, labels, 1.0)
-    scaled = plain if temperature is None else rowwise(head, X, labels, temperature)
+    plain, scaled = rowwise(head, X, labels, (1.0, temperature or 1.0))
     right = predicted == labels
     record = {
         "metrics": metrics.evaluate(labels, predicted, *arrays.groups),
@@ -141,16 +140,19 @@ def evaluation(
     }
 
 
-def rowwise(head: Any, X: Any, labels: Any, temperature: float) -> tuple[Any, Any]:
-    """Return confidence and NLL of every row, in blocks; NaN NLL where the head lacks the class."""
-    confidence, nll = np.empty(len(labels), np.float32), np.empty(len(labels), np.float32)
+def rowwise(head: Any, X: Any, labels: Any, temperatures: Sequence[float]) -> Any:
+    """Return confidence and NLL of every row (2, n) at each temperature, from one product.
+
+    The NLL is NaN where the head lacks the row's class.
+    """
+    out = np.empty((len(temperatures), 2, len(labels)), dtype=np.float32)
     for rows in blocks(len(labels), len(head.classes_)):
         place, known = columns_of(head, labels[rows])
-        confidence[rows], nll[rows] = calibration.confidence_and_nll(
-            head.decision_function(X[rows]), place, temperature
-        )
-        nll[rows][~known] = np.nan
-    return confidence, nll
+        scores = head.decision_function(X[rows])
+        for index, temperature in enumerate(temperatures):
+            out[index, :, rows] = calibration.confidence_and_nll(scores, place, temperature)
+        out[:, 1, rows][:, ~known] = np.nan
+    return out
 
 
 def temperature_of(head: Any, X: Any, y: Any) -> float | None:

@@ -50,7 +50,7 @@ def compare(
     groups = groups_of(entries, settings)
     keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
     if not all((out / "cells" / key).is_dir() for row in keys for key in row):
-        check_heads(wanted)
+        check_heads(wanted, entries)
     prepare(out)
     benches = [Bench(entry, out, settings, reporter, overwrite) for entry in entries]
     for bench, row in zip(benches, keys, strict=True):
@@ -78,12 +78,13 @@ def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[st
     return groups
 
 
-def check_heads(wanted: Sequence[Spec]) -> None:
-    """Refuse a head that is none before the first is fitted."""
-    from heads import specs
+def check_heads(wanted: Sequence[Spec], entries: Sequence[Entry]) -> None:
+    """Refuse a head that cannot be fitted on one of the banks before the first is fitted."""
+    from cli._choosing import points_of
 
     for spec in wanted:
-        specs.build(spec.name, spec.params)
+        for entry in entries:
+            points_of(spec, entry.parts)
 
 
 def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:

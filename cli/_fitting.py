@@ -64,7 +64,7 @@ def fit_heads(
         head.save(out / f"{name}.head", metadata={**origin(bank), "spec": str(spec), **entry})
         candidates += [{"bank": str(bank.path), "head": spec.name, **point} for point in tried]
         for split in roles.report:
-            score = arrays.score(head, split)
+            score = arrays.score(head, split, seed)
             results.append({**entry, "split": split, **score, "fit_seconds": round(seconds, 4)})
     return {"schema": 1, "results": results, "candidates": candidates}
 

@@ -22,7 +22,7 @@ TITLES = {
 # The level at which a difference is called clear.
 LEVEL = 0.05
 # The comparisons that are shown unless all are asked for.
-MOST_COMPARISONS = 10
+MOST_COMPARISONS = 5
 
 Cells = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -141,7 +141,7 @@ def comparison_lines(result: Mapping[str, Any], *, everything: bool = False) -> 
         "(p and McNemar's mid-p are corrected for their number, by Holm)"
     )
     shown = found if everything else found[:MOST_COMPARISONS]
-    for each in shown:
+    for each in map(greater_first, shown):
         low, high = each["ci95"]
         mid = each["p_mcnemar_adjusted"]
         words = named_difference(each)
@@ -153,6 +153,15 @@ def comparison_lines(result: Mapping[str, Any], *, everything: bool = False) -> 
     if len(shown) < len(found):
         yield f"  and {len(found) - len(shown)} with larger p; --tests shows them"
     yield ""
+
+
+def greater_first(each: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a comparison the other way round where its difference is negative."""
+    if each["difference"] >= 0:
+        return each
+    low, high = each["ci95"]
+    turned = {"a": each["b"], "b": each["a"], "difference": -each["difference"]}
+    return {**each, **turned, "ci95": [-high, -low]}
 
 
 def named_difference(each: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,6 +51,7 @@ DEFAULT_HEADS = ("joint", "ncm", "tau", "crt", "lws")
 @options.seed
 @options.device
 @options.overwrite
+@options.figures
 @options.json_to
 @options.quiet
 def command(
@@ -69,6 +71,7 @@ def command(
     seed: int,
     device: str,
     overwrite: bool,
+    figures: Path | None,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -79,6 +82,7 @@ def command(
     costs one bank. --overwrite does everything anew.
     """
     from cli._comparing import Settings, compare
+    from cli._report import build_report
 
     result = compare(
         banks,
@@ -88,6 +92,7 @@ def command(
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )
+    page = build_report(out, figures=figures)
     metrics = [
         "all",
         *(("many", "medium", "few") if groups else ()),
@@ -99,10 +104,10 @@ def command(
         markdown_to.write_text(markdown(result, metrics), encoding="utf-8")
     if not write_json(json_to, result):
         show(result, metrics, everything=tests)
-        click.echo(f"everything is in {plain(str(out))}")
+        click.echo(f"everything is in {plain(str(out))}; to look at it, open {plain(str(page))}")
 
 
-def show(result: dict[str, object], metrics: list[str], *, everything: bool = False) -> None:
+def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:
     """Print the tables of a comparison."""
     from cli._matrix import comparison_lines, group_lines, matrix_lines
 
@@ -111,7 +116,7 @@ def show(result: dict[str, object], metrics: list[str], *, everything: bool = Fa
             click.echo(line)
     for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
         click.echo(line)
-    for note in result["notes"]:  # type: ignore[attr-defined]
+    for note in result["notes"]:
         click.echo(plain(f"note: {note}"))
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
+from cli._progress import reporter
 from cli._show import GROUPS, percent, print_table, write_json
 
 if TYPE_CHECKING:
     from featbank import Bank
+    from featbank.progress import Reporter
 
 __all__ = ["command", "load_for"]
 
@@ -21,10 +23,18 @@ __all__ = ["command", "load_for"]
 @options.bank
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @options.report
+@options.seed
 @options.device
 @options.json_to
+@options.quiet
 def command(
-    bank: Path, files: tuple[Path, ...], report: str | None, device: str, json_to: Path | None
+    bank: Path,
+    files: tuple[Path, ...],
+    report: str | None,
+    seed: int,
+    device: str,
+    json_to: Path | None,
+    quiet: bool,
 ) -> None:
     """Evaluate saved heads on a bank.
 
@@ -39,7 +49,8 @@ def command(
     opened = Bank.open(bank)
     parts = roles(opened, None, report)
     arrays = BankArrays(opened, str(resolve_device(device)))
-    results = evaluate(arrays, [(file, load_for(opened, file)) for file in files], parts.report)
+    loaded = [(file, load_for(opened, file)) for file in files]
+    results = evaluate(arrays, loaded, parts.report, seed, reporter(quiet=quiet))
     if write_json(json_to, {"schema": 1, "results": results, "candidates": []}):
         return
     rows = [
@@ -50,20 +61,25 @@ def command(
 
 
 def evaluate(
-    arrays: Any, loaded: Sequence[tuple[Path, tuple[Any, dict[str, Any]]]], splits: Sequence[str]
+    arrays: Any,
+    loaded: Sequence[tuple[Path, tuple[Any, dict[str, Any]]]],
+    splits: Sequence[str],
+    seed: int,
+    watcher: Reporter,
 ) -> list[dict[str, Any]]:
     """Return one entry of schema 1 for every head and split."""
-    return [
-        {
-            "bank": str(arrays.bank.path),
-            "file": str(file),
-            **{key: metadata.get(key) for key in ("head", "params", "selected_on")},
-            "split": split,
-            **arrays.score(head, split),
-        }
-        for file, (head, metadata) in loaded
-        for split in splits
-    ]
+    results = []
+    with watcher.track("evaluate", len(loaded) * len(splits), "heads") as advance:
+        for file, (head, metadata) in loaded:
+            kept = {key: metadata.get(key) for key in ("head", "params", "selected_on")}
+            for split in splits:
+                score = arrays.score(head, split, seed)
+                results.append(
+                    {"bank": str(arrays.bank.path), "file": str(file), **kept, "split": split}
+                    | score
+                )
+                advance(1)
+    return results
 
 
 def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:

@@ -8,6 +8,8 @@ import click
 
 from cli import options
 from cli._progress import reporter
+from cli._show import plain, write_json
+from cli.info import describe
 from cli.specs import parse_shots
 
 __all__ = ["command"]
@@ -23,6 +25,7 @@ __all__ = ["command"]
 @options.dtype
 @options.shots
 @options.overwrite
+@options.json_to
 @options.quiet
 def command(
     sources: tuple[Path, ...],
@@ -31,6 +34,7 @@ def command(
     dtype: str | None,
     shots: str | None,
     overwrite: bool,
+    json_to: Path | None,
     quiet: bool,
 ) -> None:
     """Make a bank of features that exist in files.
@@ -53,7 +57,9 @@ def command(
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )
-    click.echo(repr(Bank.open(out)).strip("<>"))
+    bank = Bank.open(out)
+    if not write_json(json_to, describe(bank)):
+        click.echo(plain(repr(bank).strip("<>")))
 
 
 def parse_pair(text: str) -> tuple[str, str]:

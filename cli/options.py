@@ -14,6 +14,7 @@ __all__ = [
     "data",
     "device",
     "dtype",
+    "figures",
     "image_size",
     "json_to",
     "mean",
@@ -64,6 +65,10 @@ device = click.option(
 json_to = click.option(
     "--json", "json_to", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
     help="Also write the result as JSON (- for standard output, instead of the table).",
+)  # fmt: skip
+figures = click.option(
+    "--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    help="Also draw figures for a paper there, as PDF and PNG (needs featbank[figures]).",
 )  # fmt: skip
 quiet = click.option("--quiet", is_flag=True, help="No progress, only the result.")
 data = click.option(

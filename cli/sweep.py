@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cli import options
+from cli._progress import reporter
 from cli._show import GROUPS, percent, print_table, write_json
 from cli.specs import Spec, parse_range, parse_spec
 
@@ -40,8 +41,10 @@ TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"
 @click.option("--full", is_flag=True, help="Put every breakpoint into the JSON, as steps.")
 @options.select
 @options.report
+@options.seed
 @options.device
 @options.json_to
+@options.quiet
 def command(
     bank: Path,
     head: str,
@@ -51,8 +54,10 @@ def command(
     full: bool,
     select: str | None,
     report: str | None,
+    seed: int,
     device: str,
     json_to: Path | None,
+    quiet: bool,
 ) -> None:
     """Show accuracy over a head's parameter, and choose it.
 
@@ -72,15 +77,16 @@ def command(
         message = f"{bank} has no val split; name the split to choose on with --select"
         raise click.UsageError(message)
     arrays = BankArrays(opened, str(resolve_device(device)))
+    arrays.classifier(reporter(quiet=quiet))
     wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
     if grid is None:
         low, high = parse_range(ends, 2)
-        result = sweep_exact(arrays, spec.name, wanted, (low, high), rule, full=full)
+        result = sweep_exact(arrays, spec.name, wanted, (low, high), rule, seed, full=full)
     else:
         keep_bias = spec.params.get("bias", "drop") == "keep"
         result = sweep_grid(arrays, wanted, points(grid), keep_bias=keep_bias)
     if not write_json(json_to, result):
-        show(result, parts.label(parts.select))
+        show(result, parts.label(parts.select), coarse=grid is None)
 
 
 def checked_spec(head: str, grid: str | None) -> Spec:
@@ -115,6 +121,7 @@ def sweep_exact(
     splits: tuple[str, ...],
     ends: tuple[float, float],
     rule: str,
+    seed: int,
     *,
     full: bool,
 ) -> dict[str, Any]:
@@ -123,7 +130,7 @@ def sweep_exact(
     from heads.rules import choose_on_curve
 
     found = {name: exact_curve(arrays, head, name, ends) for name in splits}
-    chosen = choose_on_curve(found[splits[0]], rule)
+    chosen = choose_on_curve(found[splits[0]], rule, seed=seed)
     curves = {name: sampled(curve, chosen["best"]) for name, curve in found.items()}
     result = result_of(arrays, head, splits, chosen, curves)
     if full:
@@ -183,13 +190,20 @@ def result_of(
     }
 
 
-def show(result: dict[str, Any], chosen_on: str) -> None:
-    """Print the curves side by side, the chosen point marked."""
+def on_tenths(tau: float) -> bool:
+    """Tell whether a parameter is a multiple of 0.1."""
+    return abs(tau * 10 - round(tau * 10)) < 1e-9
+
+
+def show(result: dict[str, Any], chosen_on: str, *, coarse: bool) -> None:
+    """Print the curves side by side, the chosen point marked; `coarse`ly every 0.1 and that."""
     best = result["select"]["best"]
     names = list(result["curves"])
     columns = ["tau", *(f"{name} {group}" for name in names for group in GROUPS), ""]
     rows = []
     for index, point in enumerate(result["curves"][names[0]]):
+        if coarse and not on_tenths(point["tau"]) and point["tau"] != best:
+            continue
         cells = [
             percent(result["curves"][name][index][group]) for name in names for group in GROUPS
         ]

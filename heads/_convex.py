@@ -114,10 +114,27 @@ def principal_basis(
         drawn = torch.eye(width, dtype=feats.dtype, device=feats.device)
     inner = drawn.T @ covariance(drawn)
     variance, turn = torch.linalg.eigh((inner + inner.T).double() / 2)
-    rank = min(rank, len(variance))
-    variance, turn = variance.flip(0)[:rank].clamp(min=0), turn.flip(1)[:, :rank]
+    # Directions without variance are rounding: blown up, they would only slow the search down.
+    seen = int((variance > width * torch.finfo(torch.float64).eps * variance[-1]).sum())
+    kept = max(1, min(rank, seen))
+    variance, turn = variance.flip(0)[:kept].clamp(min=0), turn.flip(1)[:, :kept].to(feats.dtype)
     scale = (variance + floor * variance.sum() / len(variance)).clamp(min=1e-30).rsqrt()
-    return Basis(centre, drawn @ (turn * scale).to(feats.dtype))
+    into = drawn @ turn * scale.to(feats.dtype)
+    if kept < min(rank, width):
+        into = _with_centre(into, drawn @ turn, centre)
+    return Basis(centre, into)
+
+
+def _with_centre(into: Tensor, directions: Tensor, centre: Tensor) -> Tensor:
+    """Add what the centre has outside of orthonormal directions (D, r), as one more.
+
+    No row varies along it, but with a weight there the penalty is shared with the bias.
+    """
+    rest = centre - directions @ (directions.T @ centre)
+    length = rest.norm()
+    if length <= 1e-6 * centre.norm():
+        return into
+    return torch.cat([into, (rest / length).unsqueeze(1)], dim=1)
 
 
 @dataclass(frozen=True)

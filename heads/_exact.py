@@ -99,13 +99,16 @@ def optimum(
 ) -> Fitted:
     """Solve at one weight decay on all rows and all directions."""
     width = feats.shape[1]
-    spent, start = 0, feats.new_zeros(n_classes, width + 1, dtype=torch.float64)
     small = len(feats) * width * n_classes <= SMALL
     basis = _basis(feats, y_idx, n_classes, goal, width)
+    n_coordinates = basis.into.shape[1] + 1
+    spent, start = 0, feats.new_zeros(n_classes, n_coordinates, dtype=torch.float64)
     if not small and width > 2 * RANK:
         coarse = _basis(feats, y_idx, n_classes, goal, RANK)
         problem = _problem(feats, y_idx, n_classes, goal, coarse)
-        found = solve(problem, start[:, : RANK + 1], weight_decay, most=30, tolerance=1e-4)
+        found = solve(
+            problem, start[:, : coarse.into.shape[1] + 1], weight_decay, most=30, tolerance=1e-4
+        )
         start = basis.point(*coarse.linear(found.point.to(feats.dtype))).double()
         spent = found.evaluations
     with full_precision(), one_thread_if_small(feats.numel() * n_classes, SMALL // 4):

@@ -9,32 +9,25 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from heads._arrays import as_tensor, match, one_thread_each, row_blocks, to_kind
+from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
-from heads._convex import row_weights
-from heads._exact import KEPT, ROWS_PER_CLASS, few_rows
-from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_error
 from heads._recipe import RecipeParams
+from heads._scales import best_scale
 from heads._sgd import Schedule, descend_together, plan_steps
 from heads._streams import bundles
 from heads._weighting import within_class
 
 __all__ = ["LearnableWeightScaling"]
 
-# Logits from which the optimum is first sought on a few rows of each class.
-MANY_LOGITS = 1 << 22
-# Logits of one piece of element-wise work: 1 MB in float32.
-PIECE = 1 << 18
-
 
 class LearnableWeightScaling(RecipeParams, Stage1Head):
     """The stage-1 classifier with a learned factor for each class.
 
     Scores are s_c (w_c . x + b_c): W and b are frozen. With `solver="exact"` s minimises
-    sum_c (1/C) mean over class c of the cross-entropy, plus (weight_decay / 2) ||s||^2, by L-BFGS
-    in C numbers on logits that are computed once. With `solver="sgd"` s starts at 1 and is
-    trained on class-aware batches, as the paper's recipe does.
+    sum_c (1/C) mean over class c of the cross-entropy, plus (weight_decay / 2) ||s||^2, by
+    quasi-Newton steps in C numbers on logits that are computed once. With `solver="sgd"` s starts
+    at 1 and is trained on class-aware batches, as the paper's recipe does.
 
     Parameters
     ----------
@@ -162,89 +155,6 @@ def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], T
         return lambda rows: linear_scores(feats[rows], W, b)
     blocks = row_blocks(len(feats), feats.shape[1])
     return torch.cat([linear_scores(feats[rows], W, b) for rows in blocks]).__getitem__
-
-
-def best_scale(
-    feats: Tensor,
-    y_idx: Tensor,
-    W: Tensor,
-    b: Tensor,
-    weight_decay: float,
-    weights: Tensor | None = None,
-) -> Found:
-    """Minimise the class-balanced objective in the factors (C,).
-
-    Where there is much data, the optimum of a few rows of each class is the start; else 1.
-    """
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
-    few = few_rows(y_idx, len(W), ROWS_PER_CLASS)
-    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
-        of_few = row_weights(y_idx[few], len(W), None, None if weights is None else weights[few])
-        start = _best_scale(feats[few], y_idx[few], W, b, weight_decay, start, of_few).point
-    of_all = row_weights(y_idx, len(W), None, weights)
-    return _best_scale(feats, y_idx, W, b, weight_decay, start, of_all)
-
-
-def _best_scale(
-    feats: Tensor,
-    y_idx: Tensor,
-    W: Tensor,
-    b: Tensor,
-    weight_decay: float,
-    start: Tensor,
-    weights: Tensor,
-) -> Found:
-    """Minimise from a start (C,), the loss of each row by its weight (n,).
-
-    The logits are computed once and kept where they fit in memory, else block by block again.
-    """
-    kept = None if len(feats) * len(W) > KEPT else linear_scores(feats, W, b)
-    # Element-wise work on one thread, in pieces that stay in a core's cache: shared out operation
-    # by operation it took ten times as long on two busy cores.
-    rows_each = max(64, PIECE // len(W))
-    blocks = [slice(s, s + rows_each) for s in range(0, len(feats), rows_each)]
-
-    def bend() -> Tensor:
-        """Return the Hessian's diagonal at the start, by which the factors are conditioned."""
-        total = torch.full((len(W),), weight_decay, dtype=torch.float64, device=feats.device)
-        for rows in blocks:
-            frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
-            share = (frozen * start.to(frozen.dtype)).softmax(dim=1)
-            share -= share.square()
-            weight = weights[rows]
-            total += weight.to(share.dtype) @ share.mul_(frozen).mul_(frozen)
-        return total.clamp_(min=float(total.mean()) * 1e-2)
-
-    def part(scale: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
-        frozen = linear_scores(feats[rows], W, b) if kept is None else kept[rows]
-        losses, error = softmax_error(frozen * scale, y_idx[rows])
-        weight = weights[rows]
-        return (losses * weight).sum(), weight.to(error.dtype) @ error.mul_(frozen)
-
-    def objective(scale: Tensor) -> tuple[float, Tensor]:
-        near = scale.to(feats.dtype)
-        parts = list(spread(lambda rows: part(near, rows), blocks))  # summed in their order
-        loss = float(torch.stack([value for value, _ in parts]).sum())
-        slope = torch.stack([slope for _, slope in parts]).sum(dim=0, dtype=torch.float64)
-        return loss + weight_decay / 2 * float(scale @ scale), slope + weight_decay * scale
-
-    tolerance = 1e-7 if feats.dtype == torch.float32 else 1e-10
-    least = 1e-11 if feats.dtype == torch.float32 else 1e-15
-    with one_thread_each(feats.is_cuda or len(blocks) < 4) as spread:
-        unit = bend().rsqrt()
-
-        def conditioned(point: Tensor) -> tuple[float, Tensor]:
-            value, slope = objective(point * unit)
-            return value, slope * unit
-
-        found = minimise(
-            conditioned,
-            start / unit,
-            lambda slope: float((slope / unit).abs().max()) <= tolerance,
-            200,
-            least,
-        )
-    return Found(found.point * unit, found.value, found.gradient / unit, found.evaluations)
 
 
 def learn_scale(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["grid_points", "principal_plane"]
 
 Floats = NDArray[np.float32]
+
+# Matrices up to this size are decomposed whole.
+_DENSE = 32
 
 
 def principal_plane(X: ArrayLike) -> tuple[Floats, Floats]:
@@ -16,24 +21,31 @@ def principal_plane(X: ArrayLike) -> tuple[Floats, Floats]:
     The largest entry of each direction is positive, so that the same rows give the same picture.
     With fewer than two directions in X the rest are zero.
     """
-    from scipy.linalg import eigh
-
     feats = np.asarray(X, dtype=np.float64)
     mean = feats.mean(axis=0)
     centred = feats - mean
     wide = centred.shape[1] > len(centred)
-    gram = centred @ centred.T if wide else centred.T @ centred
-    count = min(2, len(gram))
-    values, found = eigh(gram, subset_by_index=[len(gram) - count, len(gram) - 1])
-    found = found[:, ::-1]
+    values, found = _greatest_two(centred @ centred.T if wide else centred.T @ centred)
     if wide:
-        scale = np.sqrt(np.maximum(values[::-1], 0))
+        scale = np.sqrt(np.maximum(values, 0))
         found = centred.T @ np.divide(found, scale, out=np.zeros_like(found), where=scale > 0)
     basis = np.zeros((len(mean), 2))
-    basis[:, :count] = found
+    basis[:, : found.shape[1]] = found
     peak = np.abs(basis).argmax(axis=0)
     basis *= np.where(np.take_along_axis(basis, peak[None], axis=0) < 0, -1.0, 1.0)
     return mean.astype(np.float32), basis.astype(np.float32)
+
+
+def _greatest_two(gram: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the two greatest eigenvalues and their vectors (n, 2), the greatest first."""
+    if len(gram) <= _DENSE:
+        values, found = np.linalg.eigh(gram)
+    else:
+        from scipy.sparse.linalg import eigsh  # Lanczos: a few products where eigh takes seconds
+
+        values, found = eigsh(gram, k=2, v0=np.ones(len(gram)), tol=1e-9)
+    order = np.argsort(values)[::-1][:2]
+    return values[order], found[:, order]
 
 
 def grid_points(extent: ArrayLike, size: int) -> Floats:

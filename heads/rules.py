@@ -17,12 +17,11 @@ __all__ = ["DEFAULT_RULE", "RULES", "choose_on_curve"]
 
 RULES = ("one-se", "bootstrap", "maximum")
 DEFAULT_RULE = "one-se"
-# Draws of the bootstrap, and its seed: the same curve gives the same choice.
-DRAWS, SEED = 100, 0
+DRAWS = 100  # of the bootstrap
 
 
 def choose_on_curve(
-    curve: StepCurve, rule: str = DEFAULT_RULE, metric: str = "all"
+    curve: StepCurve, rule: str = DEFAULT_RULE, metric: str = "all", seed: int = 0
 ) -> dict[str, Any]:
     """Choose the parameter of an exact curve.
 
@@ -34,6 +33,8 @@ def choose_on_curve(
         it; the median, over 100 draws of the rows within their classes, of the middle of the
         widest best interval; the middle of the widest best interval itself.
     metric : {"all", "many", "medium", "few", "micro"}
+    seed : int
+        Of the rule that draws: the same curve and seed give the same choice.
 
     Returns
     -------
@@ -50,7 +51,7 @@ def choose_on_curve(
     elif rule == "one-se":
         best = _one_se_centre(curve, metric, (low + high) / 2)
     else:
-        best = _bootstrap_median(curve, metric)
+        best = _bootstrap_median(curve, metric, seed)
     best = float(min(max(round(best, 4), curve.low), curve.high))
     return {
         "rule": rule,
@@ -70,8 +71,8 @@ def _one_se_centre(curve: StepCurve, metric: str, best: float) -> float:
     return float(edges[first] + edges[last]) / 2
 
 
-def _bootstrap_median(curve: StepCurve, metric: str) -> float:
-    rng = np.random.default_rng(SEED)
+def _bootstrap_median(curve: StepCurve, metric: str, seed: int) -> float:
+    rng = np.random.default_rng(seed)
     weights, middles = curve._weights(metric), np.empty(DRAWS)
     order = np.argsort(curve.y_idx, kind="stable")
     total = np.bincount(curve.y_idx)

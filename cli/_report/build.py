@@ -12,8 +12,19 @@ from featbank.atomic import replace_text
 __all__ = ["build_report"]
 
 
-def build_report(folder: Path) -> Path:
-    """Write `report.html` into a folder of results; return its path. Nothing is fitted."""
+def build_report(folder: Path, *, figures: Path | None = None) -> Path:
+    """Write `report.html` into a folder of results; return its path. Nothing is fitted.
+
+    Parameters
+    ----------
+    figures
+        Folder that gets the figures for a paper too.
+    """
+    data = collect(Results(folder))
     page = folder / "report.html"
-    replace_text(page, render(collect(Results(folder))))
+    replace_text(page, render(data))
+    if figures is not None:
+        from cli._report.figures import write_figures  # matplotlib is heavy, and may be missing
+
+        write_figures(data, figures)
     return page

@@ -169,6 +169,7 @@ def bank_data(
     best = {cell.entry["head"]: cell.best for cell in found if cell.bank == index}
     return {
         "name": record["name"],
+        "slug": record["slug"],
         "digest": record.get("digest"),
         "recipe": record.get("recipe", {}),
         "classes": sets.of_bank.get(index, 0),

@@ -65,6 +65,10 @@ def test_import_then_info_tell_the_same(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "train 228, val 100, test 200; D = 12, C = 5" in done.output
     facts = json.loads(featbank("info", tmp_path / "bank", "--json", "-").stdout)
+    again = featbank(
+        "import", tmp_path / "f.npz", "--out", tmp_path / "bank", "--overwrite", "--json", "-"
+    )
+    assert json.loads(again.stdout) == facts
     assert facts["splits"]["train"] == {"rows": 228, "skipped": 0}
     assert facts["class_counts"] == [120, 60, 30, 12, 6]
     assert (facts["dim"], facts["dtype"], facts["classifier"]) == (12, "float32", False)
@@ -168,6 +172,15 @@ def test_sweep_reports_the_chosen_point_and_both_curves(bank: Path, tmp_path: Pa
     done = featbank("sweep", bank, "--json", tmp_path / "sweep.json")
     assert "<- chosen" in done.stdout
     found = json.loads((tmp_path / "sweep.json").read_text())
+    shown = [line.split()[0] for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    tenths = [f"{step / 10:g}" for step in range(21)]
+    assert sorted(set(shown) - {f"{found['select']['best']:g}"}, key=float) == [
+        tau for tau in tenths if tau != f"{found['select']['best']:g}"
+    ]
+    some = featbank("sweep", bank, "--grid", "0:1:0.25").stdout
+    assert [line.split()[0] for line in some.splitlines() if line.strip()[:1].isdigit()] == [
+        "0", "0.25", "0.5", "0.75", "1",
+    ]  # fmt: skip
     assert set(found["curves"]) == {"val", "test"}
     best = found["select"]["best"]
     assert [point["tau"] for point in found["curves"]["val"]] == sorted(
@@ -272,6 +285,10 @@ def test_a_saved_head_is_evaluated_on_its_own_features_only(bank: Path, tmp_path
     fitted = json.loads((tmp_path / "h/results.json").read_text())["results"][0]
     (found,) = json.loads(featbank("evaluate", bank, head, "--json", "-").stdout)["results"]
     assert found["metrics"] == fitted["metrics"]
+    assert found["ci95"] == fitted["ci95"]
+    other = featbank("evaluate", bank, head, "--seed", "1", "--quiet", "--json", "-")
+    assert other.stderr == ""
+    assert json.loads(other.stdout)["results"][0]["ci95"] != fitted["ci95"]
     assert (found["head"], found["params"]) == (fitted["head"], fitted["params"])
     write_bank(tmp_path / "other", provenance={"checkpoint": "another"})
     line = refused(5, "evaluate", tmp_path / "other", head)

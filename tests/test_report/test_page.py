@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from cli._report import build_report
 from cli.main import main
+from tests.banks import write_bank
 from tests.results_folder import Fake, write_results
 
 HOSTILE = (
@@ -213,3 +214,23 @@ def rename(folder: Path, slug: str) -> None:
     compare = json.loads((folder / "compare.json").read_text())
     compare["banks"][0]["slug"] = slug
     (folder / "compare.json").write_text(json.dumps(compare))
+
+
+def test_a_comparison_of_banks_ends_with_the_page(tmp_path: Path) -> None:
+    banks = [
+        write_bank(tmp_path / f"{dtype}.zarr", dtype=dtype).path for dtype in ("float32", "float16")
+    ]
+    heads = [part for head in ("joint", "ncm", "tau") for part in ("--head", head)]
+    args = ["compare", *map(str, banks), *heads, "--out", str(tmp_path / "out"), "--quiet"]
+    done = CliRunner().invoke(main, args, catch_exceptions=False)
+    assert str(tmp_path / "out/report.html") in done.output.replace("\n", "")
+    page = Reader((tmp_path / "out/report.html").read_text(encoding="utf-8"))
+    data = json.loads(page.inside["script"][0])
+    results = json.loads((tmp_path / "out/compare.json").read_text())["results"]
+    assert [cell["metrics"]["all"] for cell in data["cells"]] == [
+        r["metrics"]["all"] for r in results
+    ]
+    assert len(data["comparisons"]) == 9
+    taus = [result["params"]["tau"] for result in results if result["head"] == "tau"]
+    assert [bank["curves"][0]["best"] for bank in data["banks"]] == taus
+    assert {row["field"] for row in data["provenance"] if row["differs"]} >= {"digest"}

@@ -1,0 +1,206 @@
+"""Figures for a paper, of the same numbers as the page: PDF with embedded fonts, and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cli._show import plain
+from featbank.atomic import replace_file
+from featbank.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["size_trend", "write_figures"]
+
+# Okabe and Ito, "Color Universal Design" (2008), in the order of the page; yellow is too light.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GROUP_COLOURS = {"many": "#0072B2", "medium": "#009E73", "few": "#D55E00", "all": "#000000"}
+DASHES: tuple[Any, ...] = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D")
+
+# 42 embeds TrueType, which publishers ask for; sizes are those of a column of text.
+SETTINGS: dict[str, Any] = {
+    "pdf.fonttype": 42,
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+}
+WIDTH, HEIGHT = 3.5, 2.5
+DOTS_PER_INCH = 300
+# What fits into a line of the legend; a line's picture takes about 6.
+LEGEND_LETTERS = 65
+
+
+def write_figures(data: dict[str, Any], folder: Path) -> list[Path]:
+    """Write every figure of what is shown (`data` of `collect`) into a folder; return their paths.
+
+    Raises
+    ------
+    InputError
+        matplotlib is not installed.
+    """
+    matplotlib = load_matplotlib()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    with matplotlib.rc_context(SETTINGS):
+        for name, draw in drawings(data):
+            paths += save(folder, name, draw)
+    return paths
+
+
+def load_matplotlib() -> Any:
+    """Import matplotlib, or say how to get it."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        message = "--figures needs matplotlib: pip install 'featbank[figures]'"
+        raise InputError(message) from error
+    return matplotlib
+
+
+def drawings(data: dict[str, Any]) -> Iterator[tuple[str, Callable[[Axes], None]]]:
+    """Yield the name of each figure, and what draws it."""
+    yield "comparison", partial(comparison, data=data)
+    for index, bank in enumerate(data["banks"]):
+        cells = [cell for cell in data["cells"] if cell["bank"] == index]
+        for curve in bank["curves"]:
+            yield (
+                f"{curve['head']}-{bank['slug']}",
+                partial(exact_curve, data=data, curve=curve),
+            )
+        if any(cell["norms"] is not None for cell in cells):
+            yield f"norms-{bank['slug']}", partial(weight_norms, data=data, cells=cells)
+        if any(cell["hits"] is not None for cell in cells):
+            yield f"classes-{bank['slug']}", partial(class_accuracy, data=data, cells=cells)
+
+
+def save(folder: Path, name: str, draw: Callable[[Axes], None]) -> Iterator[Path]:
+    """Draw one figure into two files, without a date: the same numbers give the same bytes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes)
+    longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=1)
+    columns = min(5, max(1, LEGEND_LETTERS // (longest + 6)))
+    figure.legend(loc="outside upper left", ncols=columns, fontsize=7, columnspacing=1.2)
+    for kind, nothing in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        path = folder / f"{name}.{kind}"
+        replace_file(path, partial(write, figure, kind, nothing))
+        yield path
+
+
+def write(figure: Figure, kind: str, metadata: dict[str, None], path: Path) -> None:
+    """Write a figure to a file."""
+    figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
+
+
+def label(text: str) -> str:
+    """Return a name as matplotlib shows it: no control characters, no formulas."""
+    return plain(text).replace("$", r"\$")
+
+
+def comparison(axes: Axes, data: dict[str, Any]) -> None:
+    """Draw `all` with its 95 % interval, heads across, checkpoints by mark."""
+    n_banks = len(data["banks"])
+    for index, bank in enumerate(data["banks"]):
+        cells = [cell for cell in data["cells"] if cell["bank"] == index]
+        at = np.array([cell["head"] for cell in cells]) + 0.6 * ((index + 0.5) / n_banks - 0.5)
+        values = np.array([cell["metrics"]["all"] for cell in cells], dtype=float)
+        spans = np.array([cell["ci95"].get("all") or (np.nan, np.nan) for cell in cells])
+        ends = np.clip(np.abs(spans.T - values), 0, None)
+        axes.errorbar(
+            at, 100 * values, yerr=100 * ends, fmt=MARKERS[index % 4], markersize=4,
+            color=COLOURS[index % 7], elinewidth=1, label=label(bank["name"]),
+        )  # fmt: skip
+    axes.set_xticks(range(len(data["heads"])), [label(head) for head in data["heads"]])
+    if max(map(len, data["heads"])) > 8:
+        axes.tick_params(axis="x", labelrotation=30)
+    axes.set_ylabel(f"accuracy on {data['settings']['report']} (%)")
+    axes.grid(visible=False, axis="x")
+
+
+def exact_curve(axes: Axes, data: dict[str, Any], curve: dict[str, Any]) -> None:
+    """Draw accuracy over tau on the reported split by shot group, the chosen tau marked."""
+    report = data["settings"]["report"]
+    split = report if report in curve["splits"] else list(curve["splits"])[-1]
+    for (group, colour), dash in zip(GROUP_COLOURS.items(), DASHES, strict=True):
+        values = curve["splits"][split].get(group)
+        if values is not None:
+            axes.plot(curve["parameter"], 100 * values, dash, color=colour, label=group)
+    if curve["best"] is not None:
+        axes.axvline(curve["best"], color="0.4", linewidth=0.8, label="chosen")
+    axes.set_xlabel("tau")
+    axes.set_ylabel(f"accuracy on {split} (%)")
+
+
+def weight_norms(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> None:
+    """Draw the norm of each class's weight over its head's mean, from the largest class on."""
+    linear = [cell for cell in cells if cell["norms"] is not None]
+    for index, cell in enumerate(linear):
+        norms = cell["norms"]
+        head = data["heads"][cell["head"]]
+        before = head == "joint"
+        axes.plot(
+            np.linspace(0, 1, len(norms)), norms / norms.mean(), DASHES[index % 4],
+            color="#000000" if before else COLOURS[index % 6],
+            label="joint (stage 1)" if before else label(head),
+        )  # fmt: skip
+    sizes = data["classes"][data["banks"][linear[0]["bank"]]["classes"]]["size"]
+    ticks = np.unique(np.rint(np.linspace(0, len(sizes) - 1, 5)).astype(int))
+    axes.set_xticks(ticks / max(len(sizes) - 1, 1), [f"{sizes[tick]:.0f}" for tick in ticks])
+    axes.set_xlabel("classes, largest to smallest (training images)")
+    axes.set_ylabel("weight norm / its mean")
+
+
+def class_accuracy(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> None:
+    """Draw accuracy against class size: means of classes of like size, a line for each head."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    classes = data["classes"][data["banks"][cells[0]["bank"]]["classes"]]
+    for index, cell in enumerate(cells):
+        if cell["hits"] is None:
+            continue
+        sizes, values = size_trend(classes["counts"], cell["hits"], classes["rows"])
+        axes.plot(
+            sizes, 100 * values, DASHES[index % 4], color=COLOURS[index % 7],
+            marker=MARKERS[index % 4], markersize=2.5, label=label(data["heads"][cell["head"]]),
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("training images of the class")
+    axes.set_ylabel(f"accuracy on {data['settings']['report']} (%)")
+
+
+def size_trend(
+    counts: NDArray[Any], hits: NDArray[Any], rows: NDArray[Any], most: int = 20
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return size and accuracy of classes of like size: means over runs of neighbours.
+
+    Classes without rows are left out. The others, from the largest on, are cut into at most
+    `most` runs; each gives the geometric mean of its sizes and the mean of its accuracies.
+    """
+    there = np.flatnonzero(rows > 0)
+    order = there[np.argsort(-counts[there].astype(np.int64), kind="stable")]
+    runs = np.array_split(order, max(1, min(most, len(order))))
+    accuracy = hits[order] / rows[order]
+    size = np.log(np.maximum(counts[order], 1))
+    cuts = np.cumsum([len(run) for run in runs])[:-1]
+    means = [[part.mean() for part in np.split(each, cuts)] for each in (size, accuracy)]
+    return np.exp(means[0]), np.array(means[1])

@@ -1,0 +1,190 @@
+"""The class-balanced optimum in one factor for each class of frozen logits.
+
+    f(s) = sum_i u(y_i) CE(y_i, s * z_i) + (weight_decay / 2) ||s||^2,   z_i = W x_i + b
+
+is convex in C numbers. The logits z are computed once, and an evaluation is one pass of `exp` over
+them, in pieces that stay in a core's cache. A few rows of each class give a start, and there the
+Hessian; in its coordinates the whole problem is nearly round, and a handful of evaluations end it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heads._arrays import one_thread_each, row_blocks
+from heads._convex import row_weights
+from heads._exact import KEPT, few_rows
+from heads._lbfgs import Found, minimise
+from heads._linear import linear_scores
+
+__all__ = ["best_scale"]
+
+# Logits from which the optimum is first sought on a few rows of each class, and how many rows.
+MANY_LOGITS, FEW = 1 << 22, 10
+# Logits of one piece of element-wise work: with a buffer of the same size they fit a core's cache.
+PIECE = 1 << 18
+# What a step could still gain of the objective where the search ends: about half the squared
+# gradient in coordinates in which the Hessian is about 1.
+GAIN_AT_END = {torch.float32: 1e-9, torch.float64: 1e-20}
+GAIN_OF_START = 1e-4
+MOST = 200
+# A share below this has lost digits in float32, or is zero.
+_LEAST_SHARE = 1e-30
+
+Spread = Callable[..., Iterable[Any]]
+
+
+class _Scratch(threading.local):
+    """A buffer of each thread, so that no piece of work takes memory of its own."""
+
+    def __init__(self, shape: tuple[int, int], like: Tensor) -> None:
+        self.scores = like.new_empty(shape)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Rows by their logits: `logits` gives those of a slice of rows, (k, C)."""
+
+    logits: Callable[[slice], Tensor]
+    y_idx: Tensor
+    weights: Tensor  # (n,), float64
+    n_classes: int
+    weight_decay: float
+    like: Tensor
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Cut the rows into pieces of work."""
+        each = max(64, (PIECE << 9 if self.like.is_cuda else PIECE) // self.n_classes)
+        n_rows = len(self.y_idx)
+        return [slice(s, min(s + each, n_rows)) for s in range(0, n_rows, each)]
+
+    def objective(self, spread: Spread) -> Callable[[Tensor], tuple[float, Tensor]]:
+        """Return the function from s (C,) float64 to the objective and its gradient."""
+        blocks = self.blocks
+        scratch = _Scratch((blocks[0].stop, self.n_classes), self.like)
+
+        def evaluate(scale: Tensor) -> tuple[float, Tensor]:
+            near = scale.to(self.like.dtype)
+            parts = list(spread(lambda rows: self._part(near, rows, scratch.scores), blocks))
+            loss = float(torch.stack([value for value, _ in parts]).sum())
+            slope = torch.stack([slope for _, slope in parts]).sum(dim=0, dtype=torch.float64)
+            penalty = self.weight_decay / 2 * float(scale @ scale)
+            return loss + penalty, slope + self.weight_decay * scale
+
+        return evaluate
+
+    def _part(self, scale: Tensor, rows: slice, scratch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a piece's loss and its slope sum_i u_i (p_i - onehot_i) z_i, (C,)."""
+        logits, target = self.logits(rows), self.y_idx[rows].unsqueeze(1)
+        weight = self.weights[rows]
+        scores = torch.mul(logits, scale, out=scratch[: len(logits)])
+        ahead = scores.gather(1, target)
+        share = torch.softmax(scores, dim=1, out=scores)
+        losses = _losses(share.gather(1, target), ahead, logits, scale)
+        slope = weight.to(share.dtype) @ share.mul_(logits)
+        own = logits.gather(1, target).squeeze(1)
+        slope.scatter_add_(0, target.squeeze(1), -(weight * own).to(slope.dtype))
+        return losses.squeeze(1).double() @ weight, slope
+
+    def hessian(self, scale: Tensor) -> Tensor:
+        """Return the second derivatives (C, C) at s (C,), float64.
+
+        sum_i u_i (diag(p_i z_i^2) - (p_i z_i)(p_i z_i)^T) + weight_decay I.
+        """
+        n_classes = len(scale)
+        total = torch.zeros(n_classes, n_classes, dtype=torch.float64, device=scale.device)
+        bend = torch.full((n_classes,), self.weight_decay, dtype=torch.float64).to(scale.device)
+        for rows in row_blocks(len(self.y_idx), n_classes):
+            logits = self.logits(rows)
+            share = (logits * scale.to(logits.dtype)).softmax(dim=1).mul_(logits)
+            weight = self.weights[rows].to(share.dtype)
+            bend += weight @ (share * logits)
+            share *= weight.sqrt().unsqueeze(1)
+            total -= share.T @ share
+        return total + bend.diag()
+
+
+def _losses(share: Tensor, ahead: Tensor, logits: Tensor, scale: Tensor) -> Tensor:
+    """Return -log p_y (k, 1) of shares p_y; where p_y is next to nothing, from the scores."""
+    losses = -share.log()
+    lost = (share < _LEAST_SHARE).nonzero()[:, 0]
+    if len(lost):
+        losses[lost, 0] = torch.logsumexp(logits[lost] * scale, dim=1) - ahead[lost, 0]
+    return losses
+
+
+def best_scale(
+    feats: Tensor,
+    y_idx: Tensor,
+    W: Tensor,
+    b: Tensor,
+    weight_decay: float,
+    weights: Tensor | None = None,
+) -> Found:
+    """Minimise the class-balanced objective in the factors (C,); `weights` (n,) are the rows'.
+
+    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    """
+    logits = _logits(feats, W, b)
+    each = row_weights(y_idx, len(W), None, weights)
+    problem = _Problem(logits, y_idx, each, len(W), weight_decay, feats)
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
+    if len(feats) * len(W) <= MANY_LOGITS or 3 * len(few) >= len(feats):
+        return _solve(problem, start, problem, GAIN_AT_END[feats.dtype])
+    some, labels = logits(few), y_idx[few]
+    of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
+    sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, feats)
+    start = _solve(sample, start, sample, GAIN_OF_START).point
+    return _solve(problem, start, sample, GAIN_AT_END[feats.dtype])
+
+
+def _rows_a_class(feats: Tensor, n_classes: int) -> int:
+    """Return so many that the sample's Hessian costs at most a quarter of the logits."""
+    return max(2, min(FEW, feats.numel() // (4 * n_classes**2)))
+
+
+def _logits(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Any], Tensor]:
+    """Return a function from rows to logits, kept where they fit in memory."""
+    if len(feats) * len(W) > KEPT:
+        return lambda rows: linear_scores(feats[rows], W, b)
+    return linear_scores(feats, W, b).__getitem__
+
+
+def _solve(problem: _Problem, start: Tensor, sample: _Problem, gain: float) -> Found:
+    """Minimise from a start (C,), in coordinates that the Hessian of a sample there makes round."""
+    factor = _factor(sample.hessian(start))
+    with one_thread_each(problem.like.is_cuda or len(problem.blocks) < 4) as spread:
+        objective = problem.objective(spread)
+
+        def rounded(point: Tensor) -> tuple[float, Tensor]:
+            value, slope = objective(_solved(factor.T, point, upper=True))
+            return value, _solved(factor, slope)
+
+        def done(slope: Tensor) -> bool:
+            return float(slope @ slope) / 2 <= gain
+
+        found = minimise(rounded, factor.T @ start, done, MOST, gain)
+    return Found(
+        _solved(factor.T, found.point, upper=True),
+        found.value,
+        factor @ found.gradient,
+        found.evaluations,
+    )
+
+
+def _factor(hessian: Tensor) -> Tensor:
+    """Return the lower factor L (C, C) of a Hessian L L^T, a little stiffened where it is flat."""
+    stiff = hessian.diagonal() + 1e-3 * hessian.diagonal().mean() + 1e-12
+    return torch.linalg.cholesky(hessian.diagonal_scatter(stiff))
+
+
+def _solved(factor: Tensor, right: Tensor, *, upper: bool = False) -> Tensor:
+    return torch.linalg.solve_triangular(factor, right.unsqueeze(1), upper=upper).squeeze(1)

@@ -1,0 +1,79 @@
+"""The class-balanced optimum in a factor for each class, piece by piece."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from heads import _scales
+from heads._convex import row_weights
+from tests.test_heads.data import Cloud, cloud
+
+
+def problem(data: Cloud, logits: torch.Tensor) -> _scales._Problem:
+    y_idx = torch.from_numpy(data.y)
+    return _scales._Problem(
+        logits.__getitem__,
+        y_idx,
+        row_weights(y_idx, logits.shape[1]),
+        logits.shape[1],
+        5e-4,
+        logits,
+    )
+
+
+def by_definition(data: Cloud, logits: np.ndarray, scale: np.ndarray) -> float:
+    scores = logits.astype(np.float64) * scale
+    losses = logsumexp(scores, axis=1) - scores[np.arange(len(scores)), data.y]
+    return float((losses / (6 * data.counts[data.y])).sum() + 5e-4 / 2 * scale @ scale)
+
+
+@pytest.mark.parametrize("size", [1, 300])
+def test_value_gradient_and_hessian_belong_together(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, size: float
+) -> None:
+    monkeypatch.setattr(_scales, "PIECE", 6 * 64)  # several pieces
+    data = cloud(rng)
+    logits = torch.from_numpy(size * (data.X @ data.W.T + data.b))
+    given = problem(data, logits)
+    evaluate = given.objective(map)
+    scale = torch.from_numpy(rng.uniform(0.5, 1.5, 6))
+    nudge = torch.from_numpy(rng.normal(size=6)) * 1e-6
+
+    value, slope = evaluate(scale)
+    (ahead, up), (behind, down) = evaluate(scale + nudge), evaluate(scale - nudge)
+
+    assert len(given.blocks) > 1
+    assert value == pytest.approx(by_definition(data, logits.numpy(), scale.numpy()), rel=1e-12)
+    assert (ahead - behind) / 2 == pytest.approx(float(slope @ nudge), rel=1e-5)
+    want = given.hessian(scale) @ nudge
+    torch.testing.assert_close((up - down) / 2, want, rtol=1e-4, atol=1e-12 * size**2)
+
+
+def test_scores_beyond_the_range_of_exp_keep_their_loss(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    logits = torch.from_numpy(1e4 * (data.X @ data.W.T + data.b)).float()
+
+    value, _ = problem(data, logits).objective(map)(torch.ones(6).double())
+
+    assert value == pytest.approx(by_definition(data, logits.numpy(), np.ones(6)), rel=1e-6)
+    assert value > 1e3
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_start_from_few_rows_ends_at_the_same_optimum(
+    rng: np.random.Generator, seed: int, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    data = cloud(rng, n_max=400)
+    given = [torch.from_numpy(part).to(dtype) for part in (data.X, data.W, data.b)]
+    X, W, b = given
+    y_idx = torch.from_numpy(data.y)
+    plain = _scales.best_scale(X, y_idx, W, b, 5e-4)
+    monkeypatch.setattr(_scales, "MANY_LOGITS", 0)
+
+    found = _scales.best_scale(X, y_idx, W, b, 5e-4)
+
+    fine = dtype == torch.float64
+    torch.testing.assert_close(found.point, plain.point, atol=1e-6 if fine else 2e-3, rtol=0)
+    assert found.value == pytest.approx(plain.value, rel=1e-12 if fine else 1e-6)
+    assert float(found.gradient.abs().max()) < (1e-6 if fine else 1e-3)

@@ -1,0 +1,67 @@
+"""Figures for a paper."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cli._report.data import collect
+from cli._report.figures import drawings, label, save, size_trend, write_figures
+from cli._report.folder import Results
+from cli.main import main
+from tests.results_folder import Fake, write_results
+
+NAMES = ("class $\\alpha", "a_b^c$$", "\x1b[2J")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    fake = Fake(banks=("one",), heads=("joint", "ncm:metric=$x", "tau"), names=NAMES)
+    return write_results(tmp_path_factory.mktemp("figures") / "out", fake)
+
+
+def test_every_figure_is_written_as_pdf_and_png(folder: Path, tmp_path: Path) -> None:
+    paths = write_figures(collect(Results(folder)), tmp_path)
+    names = {f"{name}-one" for name in ("tau", "norms", "classes")} | {"comparison"}
+    assert {path.name for path in paths} == {
+        f"{name}.{k}" for name in names for k in ("pdf", "png")
+    }
+    for path in paths:
+        assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
+
+
+def test_the_same_numbers_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    name, draw = next(drawings(collect(Results(folder))))
+    for part in "ab":
+        (tmp_path / part).mkdir()
+        for path in save(tmp_path / part, name, draw):
+            assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+
+
+def test_a_name_is_no_formula_and_steers_nothing() -> None:
+    assert [label(name) for name in NAMES] == ["class \\$\\alpha", "a_b^c\\$\\$", "\\x1b[2J"]
+
+
+def test_without_matplotlib_the_command_says_how_to_get_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    done = CliRunner().invoke(main, ["report", str(folder), "--figures", str(tmp_path / "out")])
+    assert done.exit_code == 3
+    assert done.stderr == "Error: --figures needs matplotlib: pip install 'featbank[figures]'\n"
+
+
+@pytest.mark.parametrize("n", [1, 7, 20, 95])
+def test_accuracy_by_size_is_a_mean_over_runs_of_neighbours(
+    n: int, rng: np.random.Generator
+) -> None:
+    counts, rows = rng.integers(1, 300, n), rng.integers(0, 4, n)
+    rows[0] = 2
+    hits = rng.integers(0, rows + 1)
+    order = sorted((c for c in range(n) if rows[c]), key=lambda c: -counts[c])
+    runs = [run for run in np.array_split(order, min(20, len(order))) if len(run)]
+    sizes, values = size_trend(counts, hits, rows)
+    assert np.allclose(sizes, [np.prod(counts[run] ** (1 / len(run))) for run in runs])
+    assert np.allclose(values, [np.mean([hits[c] / rows[c] for c in run]) for run in runs])
