@@ -48,6 +48,16 @@ __all__ = ["command"]
     "--check-images", is_flag=True,
     help="For rows that are there already, compare the images' digests, not only their sizes.",
 )  # fmt: skip
+@click.option(
+    "--views", type=click.IntRange(min=0), default=0, show_default=True, metavar="K",
+    help="Also bank K augmented views of each training image; sgd heads cycle through them.",
+)  # fmt: skip
+@click.option(
+    "--bn-refresh", type=click.Choice(["none", "class-balanced"]), default="none",
+    show_default=True,
+    help="First take BatchNorm statistics anew on class-balanced, augmented training batches.",
+)  # fmt: skip
+@options.seed
 @options.overwrite
 @options.json_to
 @options.quiet
@@ -69,6 +79,9 @@ def command(
     device: str,
     on_bad_image: str,
     check_images: bool,
+    views: int,
+    bn_refresh: str,
+    seed: int,
     overwrite: bool,
     json_to: Path | None,
     quiet: bool,
@@ -105,6 +118,9 @@ def command(
         use_autocast=amp,
         on_bad_image=on_bad_image,
         check_images=check_images,
+        views=views,
+        bn_refresh=bn_refresh,
+        seed=seed,
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )

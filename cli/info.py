@@ -30,9 +30,9 @@ def command(bank: Path, json_to: Path | None) -> None:
     print_table(
         f"{bank}: {facts['dim']} {facts['dtype']} features, {facts['classes']} classes, "
         f"{facts['bytes'] / 1e6:.1f} MB",
-        ("split", "rows", "skipped"),
+        ("split", "rows", "skipped", "views"),
         [
-            (name, f"{split['rows']:,}", str(split["skipped"] or "-"))
+            (name, f"{split['rows']:,}", str(split["skipped"] or "-"), str(split["views"] or "-"))
             for name, split in facts["splits"].items()
         ],
     )
@@ -60,7 +60,11 @@ def describe(bank: Bank) -> dict[str, Any]:
         "dtype": bank.dtype,
         "bytes": sum(f.stat().st_size for f in bank.path.rglob("*") if f.is_file()),
         "splits": {
-            name: {"rows": len(bank[name]), "skipped": len(skipped.get(name, ()))}
+            name: {
+                "rows": len(bank[name]),
+                "skipped": len(skipped.get(name, ())),
+                "views": bank[name].n_views,
+            }
             for name in bank.splits
         },
         "classes": len(counts),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli import options
+from cli._progress import reporter
 from cli._show import write_json
 
 __all__ = ["command"]
@@ -15,8 +16,12 @@ __all__ = ["command"]
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @options.figures
+@click.option("--tsne", is_flag=True, help="Also show the features by t-SNE; reads the banks.")
 @options.json_to
-def command(folder: Path, figures: Path | None, json_to: Path | None) -> None:
+@options.quiet
+def command(
+    folder: Path, figures: Path | None, tsne: bool, json_to: Path | None, quiet: bool
+) -> None:
     """Build the page of saved results anew; nothing is fitted.
 
     FOLDER is what featbank compare wrote to --out. The page, report.html in it, is one file that
@@ -24,7 +29,7 @@ def command(folder: Path, figures: Path | None, json_to: Path | None) -> None:
     """
     from cli._report import build_report
 
-    page = build_report(folder, figures=figures)
+    page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
     facts = {"schema": 1, "page": str(page), "bytes": page.stat().st_size}
     if not write_json(json_to, facts):
         click.echo(f"{page}: {page.stat().st_size / 1e6:.2f} MB")

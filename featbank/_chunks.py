@@ -36,9 +36,13 @@ class ChunkRecord:
     sha256: str
 
 
-def chunk_file(array: Path, index: int, n_dims: int) -> Path:
-    """Return the path of chunk `index` along the rows, in zarr's default key encoding."""
-    return array.joinpath("c", str(index), *["0"] * (n_dims - 1))
+def chunk_file(array: Path, index: int, n_dims: int, view: int | None = None) -> Path:
+    """Return the path of chunk `index` along the rows, in zarr's default key encoding.
+
+    `n_dims` counts the axes of rows and what is in them; of an array of views, `view` is before.
+    """
+    before = [] if view is None else [str(view)]
+    return array.joinpath("c", *before, str(index), *["0"] * (n_dims - 1))
 
 
 def crc32c(data: Array) -> int:

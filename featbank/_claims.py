@@ -12,6 +12,7 @@ from featbank.bank import Bank
 from featbank.errors import StaleError
 from featbank.identity import differences
 from featbank.journal import Claims, read_journal
+from featbank.manifest import ArrayRecord
 from featbank.plan import BankPlan, identity_of
 from featbank.verify import matches, verify
 
@@ -37,7 +38,7 @@ def of_complete(store: Path, plan: BankPlan) -> tuple[Claims, bool]:
     damage = verify(bank).damage
     bad = {(place.array, place.index) for place in damage}
     claims = {
-        (name, index): chunk
+        claim_key(name, record, index): chunk
         for name, record in bank.manifest.arrays.items()
         for index, chunk in enumerate(record.chunks)
         if (name, index) not in bad
@@ -45,12 +46,18 @@ def of_complete(store: Path, plan: BankPlan) -> tuple[Claims, bool]:
     return claims, not damage
 
 
+def claim_key(array: str, record: ArrayRecord, index: int) -> tuple[str, int]:
+    """Return how claims name a chunk: ``train/views/2`` is the third view of train."""
+    view, row = record.place(index)
+    return (array if view is None else f"{array}/{view}", row)
+
+
 def of_unfinished(store: Path, plan: BankPlan) -> Claims:
     """Return the chunks that the journals claim and whose files match."""
     refuse_links(store)
     begun, claims = read_journal(store)
     require_same(store, begun, plan)
-    planned = {f"{split}/{column}" for split in plan.rows for column in plan.columns}
+    planned = {f"{split}/{column}" for split in plan.rows for column in plan.columns(split)}
     return {
         (name, index): record
         for (name, index), record in claims.items()
@@ -70,9 +77,11 @@ def require_same(store: Path, identity: Mapping[str, Any], plan: BankPlan) -> No
 
 
 def claimed_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
-    """Return the path of one chunk of an array, as ``train/features``."""
-    shape, _ = plan.columns.get(array.rpartition("/")[2], ((), ""))
-    return chunk_file(store / array, index, 1 + len(shape))
+    """Return the path of one chunk of an array, as ``train/features`` or ``train/views/0``."""
+    split, name, *view = array.split("/")
+    shape, _ = plan.columns(split).get(array.partition("/")[2], ((), ""))
+    place = int(view[0]) if view else None
+    return chunk_file(store / split / name, index, 1 + len(shape), place)
 
 
 def spans(plan: BankPlan) -> Iterator[tuple[str, int, int]]:
@@ -88,7 +97,7 @@ def whole_rows(plan: BankPlan, claims: Claims) -> dict[tuple[str, int], Records]
     done = {}
     for split, start, stop in spans(plan):
         index = start // plan.step(split)
-        found = {name: claims.get((f"{split}/{name}", index)) for name in plan.columns}
+        found = {name: claims.get((f"{split}/{name}", index)) for name in plan.columns(split)}
         whole = {name: record for name, record in found.items() if record is not None}
         if len(whole) == len(found) and all(
             (record.start, record.stop) == (start, stop) for record in whole.values()

@@ -56,7 +56,8 @@ def clear_small(store: Path, plan: BankPlan) -> None:
     for split in plan.rows:
         for name in (LABELS, IDS):
             shutil.rmtree(store / split / name, ignore_errors=True)
-        for folder in (store / split, *(store / split / name for name in plan.columns)):
+        arrays = {name.split("/")[0] for name in plan.columns(split)}
+        for folder in (store / split, *(store / split / name for name in sorted(arrays))):
             for metadata in (folder / "zarr.json", *folder.glob("*.partial")):
                 metadata.unlink(missing_ok=True)
     shutil.rmtree(store / "classifier", ignore_errors=True)

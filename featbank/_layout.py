@@ -24,6 +24,7 @@ from featbank.schema import (
     IMAGE_BYTES,
     IMAGE_SHA256,
     LABELS,
+    VIEWS,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def check_layout(manifest: Manifest) -> None:
         expect(arrays, f"{split}/{FEATURES}", (n_rows, dim), dtype)
         expect(arrays, f"{split}/{LABELS}", (n_rows,), "int64")
         expect(arrays, f"{split}/{IDS}", (n_rows,), "string")
+        if f"{split}/{VIEWS}" in arrays:
+            n_views = arrays[f"{split}/{VIEWS}"].shape[0]
+            expect(arrays, f"{split}/{VIEWS}", (n_views, n_rows, dim), dtype)
         if f"{split}/{IMAGE_SHA256}" in arrays or f"{split}/{IMAGE_BYTES}" in arrays:
             expect(arrays, f"{split}/{IMAGE_SHA256}", (n_rows, 32), "uint8")
             expect(arrays, f"{split}/{IMAGE_BYTES}", (n_rows,), "int64")
@@ -145,8 +149,14 @@ def check_layout(manifest: Manifest) -> None:
 
 def check_record(name: str, record: ArrayRecord) -> None:
     """Refuse sizes and dtypes that no array of a bank has."""
-    n_rows, columns = record.shape[0], math.prod(record.shape[1:])
-    sound = n_rows <= MOST_ROWS and columns <= MOST_COLUMNS and record.chunk_rows <= n_rows
+    n_rows, columns = record.n_rows, math.prod(record.row_shape)
+    sound = (
+        record.n_views * n_rows <= MOST_ROWS
+        and columns <= MOST_COLUMNS
+        and record.chunk_rows <= n_rows
+    )
+    if len(record.shape) == MOST_DIMS and not name.endswith(f"/{VIEWS}"):
+        sound = False
     if not sound or len(record.shape) > MOST_DIMS or record.dtype not in DTYPES:
         shown = f"{record.dtype!r:.20} {record.shape!r:.80} in chunks of {record.chunk_rows} rows"
         message = f"{name} is {shown}"
@@ -198,7 +208,8 @@ def text_of(value: Any) -> str:
 
 def expected_metadata(record: ArrayRecord) -> dict[str, Any]:
     """Return what must stand in the metadata of an array, word for word."""
-    step = [record.chunk_rows, *record.shape[1:]]
+    views = [1] if len(record.shape) == 3 else []
+    step = [*views, record.chunk_rows, *record.row_shape]
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -234,5 +245,5 @@ def chunk_bytes(record: ArrayRecord) -> int | None:
     """Return the size of a chunk's file; None for text, which has none of its own."""
     if record.dtype == "string":
         return None
-    row = math.prod(record.shape[1:]) * np.dtype(record.dtype).itemsize
+    row = math.prod(record.row_shape) * np.dtype(record.dtype).itemsize
     return record.chunk_rows * row + CRC_BYTES

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from featbank._chunks import ChunkRecord, chunk_file, damaged, read_chunk
+from featbank._chunks import ChunkRecord, damaged, read_chunk
 from featbank._layout import chunk_bytes
 from featbank._plain import plain_size
 from featbank.manifest import ArrayRecord
 
-__all__ = ["cast", "check_files", "check_sizes", "gather", "iterate", "read_into"]
+__all__ = ["cast", "check_files", "check_sizes", "gather", "iterate", "read_into", "read_whole"]
 
 # Two readers keep the disk and the checksum busy at once; more only compete for memory.
 READERS = 2
@@ -27,16 +27,24 @@ def read_into(array: Path, record: ArrayRecord, out: NDArray[Any]) -> None:
 
     def one(index: int) -> None:
         chunk = record.chunks[index]
-        file = chunk_file(array, index, len(record.shape))
+        file = record.file(array, index)
         read_rows(file, chunk, record, out[chunk.start : chunk.stop])
 
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(one, range(len(record.chunks))))
 
 
+def read_whole(array: Path, record: ArrayRecord, dtype: DTypeLike | None = None) -> NDArray[Any]:
+    """Return all rows of an array, in its own dtype or another."""
+    check_sizes(array, record)
+    out = np.empty(record.shape, dtype=record.dtype if dtype is None else dtype)
+    read_into(array, record, out)
+    return out
+
+
 def read_rows(file: Path, chunk: ChunkRecord, record: ArrayRecord, target: NDArray[Any]) -> None:
     """Read one chunk's rows into `target`, (stop - start, ...) of any dtype."""
-    n_rows, row_shape = chunk.stop - chunk.start, record.shape[1:]
+    n_rows, row_shape = chunk.stop - chunk.start, record.row_shape
     same = target.dtype == record.dtype
     rows = target if same else np.empty((n_rows, *row_shape), dtype=record.dtype)
     padding = np.empty((record.chunk_rows - n_rows, *row_shape), dtype=record.dtype)
@@ -69,7 +77,7 @@ def check_sizes(array: Path, record: ArrayRecord) -> None:
 
 def check_size(array: Path, record: ArrayRecord, index: int) -> None:
     """Check that one chunk is a plain file of its size."""
-    file, expected = chunk_file(array, index, len(record.shape)), chunk_bytes(record)
+    file, expected = record.file(array, index), chunk_bytes(record)
     try:
         size = plain_size(array, file)
     except FileNotFoundError as error:
@@ -86,7 +94,7 @@ def check_files(array: Path, record: ArrayRecord) -> None:
     """Check the chunk files of an array of text, which zarr decodes itself."""
     check_sizes(array, record)
     for index, chunk in enumerate(record.chunks):
-        file = chunk_file(array, index, len(record.shape))
+        file = record.file(array, index)
         raw = file.read_bytes()
         counted = int.from_bytes(raw[:4], "little") == record.chunk_rows
         if not counted or hashlib.sha256(raw).hexdigest() != chunk.sha256:
@@ -104,8 +112,8 @@ def gather(array: Path, record: ArrayRecord, indices: NDArray[np.int64], out: ND
         index, places = item
         chunk = record.chunks[index]
         check_size(array, record, index)
-        rows = np.empty((chunk.stop - chunk.start, *record.shape[1:]), dtype=record.dtype)
-        read_rows(chunk_file(array, index, len(record.shape)), chunk, record, rows)
+        rows = np.empty((chunk.stop - chunk.start, *record.row_shape), dtype=record.dtype)
+        read_rows(record.file(array, index), chunk, record, rows)
         out[places] = rows[indices[places] - chunk.start]
 
     with ThreadPoolExecutor(READERS) as pool:
@@ -118,8 +126,8 @@ def iterate(array: Path, record: ArrayRecord) -> Iterator[tuple[int, NDArray[Any
     def one(index: int) -> tuple[int, NDArray[Any]]:
         chunk = record.chunks[index]
         check_size(array, record, index)
-        rows = np.empty((chunk.stop - chunk.start, *record.shape[1:]), dtype=record.dtype)
-        read_rows(chunk_file(array, index, len(record.shape)), chunk, record, rows)
+        rows = np.empty((chunk.stop - chunk.start, *record.row_shape), dtype=record.dtype)
+        read_rows(record.file(array, index), chunk, record, rows)
         return chunk.start, rows
 
     with ThreadPoolExecutor(1) as pool:

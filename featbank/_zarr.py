@@ -31,12 +31,16 @@ def create_group(store: Path, name: str) -> None:
 def create_array(
     store: Path, name: str, shape: tuple[int, ...], dtype: str, chunk_rows: int
 ) -> None:
-    """Write the metadata of an array of whole-row, uncompressed, checksummed chunks."""
+    """Write the metadata of an array of whole-row, uncompressed, checksummed chunks.
+
+    Of three axes the first is that of views, and a chunk is of one of them.
+    """
+    chunks = (chunk_rows, *shape[1:]) if len(shape) < 3 else (1, chunk_rows, *shape[2:])
     zarr.create_array(
         str(store / name),
         shape=shape,
         dtype=dtype,
-        chunks=(chunk_rows, *shape[1:]),
+        chunks=chunks,
         serializer=BytesCodec(endian="little"),
         compressors=[Crc32cCodec()],
         filters=None,

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from featbank import _zarr
 from featbank._layout import check_metadata
 from featbank._plain import read_plain
-from featbank._reader import cast, check_files, check_sizes, gather, iterate, read_into
+from featbank._reader import cast, check_files, check_sizes, gather, iterate, read_into, read_whole
 from featbank.errors import (
     DamagedError,
     IncompleteBankError,
@@ -35,6 +35,7 @@ from featbank.schema import (
     JOURNAL,
     LABELS,
     MANIFEST,
+    VIEWS,
 )
 from featbank.shots import Shots
 
@@ -162,11 +163,7 @@ class Bank:
 
     def read_array(self, name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Read one numeric array whole, every chunk checked against the manifest."""
-        record = self.manifest.arrays[name]
-        check_sizes(self.path / name, record)
-        out = np.empty(record.shape, dtype=record.dtype if dtype is None else dtype)
-        read_into(self.path / name, record, out)
-        return out
+        return read_whole(self.path / name, self.manifest.arrays[name], dtype)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
@@ -176,10 +173,12 @@ class Bank:
 class Split:
     """One split of a bank: N rows of features with labels and ids."""
 
-    def __init__(self, bank: Bank, name: str) -> None:
+    def __init__(self, bank: Bank, name: str, view: int | None = None) -> None:
         self.bank = bank
         self.name = name
-        self.record = bank.manifest.arrays[f"{name}/{FEATURES}"]
+        self.kind = FEATURES if view is None else VIEWS
+        record = bank.manifest.arrays[f"{name}/{self.kind}"]
+        self.record = record if view is None else record.of_view(view)
 
     def __len__(self) -> int:
         return self.record.shape[0]
@@ -188,6 +187,32 @@ class Split:
     def features(self) -> Any:
         """The features as a zarr array (N, D), for slicing; `read` is the checked, fast way."""
         return _zarr.open_array(self.bank.path, f"{self.name}/{FEATURES}")
+
+    @property
+    def n_views(self) -> int:
+        """Augmented views of each row that are banked beside it; 0 where there are none."""
+        record = self.bank.manifest.arrays.get(f"{self.name}/{VIEWS}")
+        return 0 if record is None else record.n_views
+
+    @property
+    def views(self) -> Any | None:
+        """All views as a zarr array (K, N, D); `view` is the checked, fast way to one."""
+        return _zarr.open_array(self.bank.path, f"{self.name}/{VIEWS}") if self.n_views else None
+
+    def view(self, k: int) -> Split:
+        """Return the same rows with the features of their view k, from 0 to `n_views` - 1.
+
+        Raises
+        ------
+        InputError
+            There is no such view.
+        """
+        if not 0 <= k < self.n_views:
+            message = (
+                f"split {self.name!r} of {self.bank.path} has {self.n_views} views; asked for {k}"
+            )
+            raise InputError(message)
+        return Split(self.bank, self.name, k)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -224,7 +249,7 @@ class Split:
         DamagedError
             A chunk is missing, or is not the one that was written; the message names its rows.
         """
-        return self.bank.read_array(f"{self.name}/{FEATURES}", dtype)
+        return read_whole(self.array, self.record, dtype)
 
     def to_torch(self, device: str = "cpu", dtype: Any = None) -> Any:
         """Read all features as a tensor (N, D) on a device, through pinned memory for CUDA."""
@@ -257,7 +282,7 @@ class Split:
     @property
     def array(self) -> Path:
         """Folder of the features in the store."""
-        return self.bank.path / self.name / FEATURES
+        return self.bank.path / self.name / self.kind
 
     def __repr__(self) -> str:
         return f"<Split {self.name!r} of {self.bank.path}: {self.record.shape}>"

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from featbank.backbones import TINY_CNN
+from featbank.batchnorm import REFRESHES, record
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from featbank.data import open_data
-from featbank.data.transforms import eval_transform
+from featbank.data.transforms import augmentation, eval_transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.device import device_name, one_thread, resolve_device
 from featbank.errors import InputError, StaleError
@@ -24,6 +25,7 @@ from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, transform_record, versions
 from featbank.ranks import Ranks
+from featbank.rng import isolated_torch
 from featbank.rows import SplitRows
 from featbank.writer import BankWriter, Span
 
@@ -45,6 +47,9 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     use_autocast: bool = False,
     on_bad_image: str = "error",
     check_images: bool = False,
+    views: int = 0,
+    bn_refresh: str = "none",
+    seed: int = 0,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
@@ -80,6 +85,13 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     check_images
         Compare the digest of every image with the one recorded for rows that are there already,
         not only its size.
+    views
+        Also bank the features of so many augmented views of each training image.
+    bn_refresh
+        ``class-balanced``: first take the BatchNorm statistics anew, on class-balanced batches of
+        augmented training images.
+    seed
+        Of both; nothing else is drawn.
     overwrite
         Replace a bank.
     reporter
@@ -89,8 +101,8 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     -------
     dict
         ``bank``, ``checkpoint`` and ``epoch`` (None where there is none), ``up_to_date`` (True
-        where nothing had to be done), ``dim``, ``classifier`` (whether there is one), ``rows``
-        and ``skipped`` by split; of a `Foundation`'s file ``loaded``, what matched.
+        where nothing had to be done), ``dim``, ``views``, ``classifier`` (whether there is one),
+        ``rows`` and ``skipped`` by split; of a `Foundation`'s file ``loaded``, what matched.
 
     Raises
     ------
@@ -104,19 +116,24 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         The checkpoint is.
     """
     require_known("choice for bad images", on_bad_image, ON_BAD_IMAGE)
-    if batch_size < 1:
-        message = f"batch_size must be at least 1; got {batch_size}"
+    require_known("BatchNorm refresh", bn_refresh, REFRESHES)
+    if batch_size < (least := 1 if bn_refresh == "none" else 2):
+        message = f"batch_size must be at least {least}; got {batch_size}"
         raise InputError(message)
     frozen, images = _open(source, which, data)
     if frozen.about.get("report"):
         reporter.say(frozen.about["report"])
-    transform = eval_transform(frozen.input)
+    plain = eval_transform(frozen.input)
+    varied = augmentation(frozen.input, frozen.augment, images.photographs, images.native_size)
     with Ranks.join() as ranks, one_thread(frozen.backbone == TINY_CNN):
         where = resolve_device(device, ranks.local)
-        job = Extraction(frozen, transform, where, batch_size, workers, use_autocast, ranks)
+        how = (where, batch_size, workers, use_autocast, views, seed, ranks)
+        job = Extraction(frozen, plain, varied, *how)
         bad = job.scan(images, reporter) if on_bad_image == "skip" else {}
         kept = {name: _readable(split, bad.get(name, ())) for name, split in images.splits.items()}
-        plan = _plan(images, job, kept, dtype)
+        if bn_refresh != "none":
+            job.refresh_batchnorm(images.splits["train"], kept["train"], reporter)
+        plan = _plan(images, job, kept, dtype, refreshed=bn_refresh != "none")
         begin = partial(_begin, out, plan, overwrite, images, kept, check_images)
         up_to_date = _write(job, begin, images, kept, reporter)
     return {
@@ -125,6 +142,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         "up_to_date": up_to_date,
         "dim": plan.dim,
         "classifier": frozen.classifier is not None,
+        "views": views,
         "rows": {name: len(rows) for name, rows in kept.items()},
         "skipped": {name: len(ids) for name, ids in plan.skipped.items()},
     }
@@ -221,7 +239,9 @@ def _readable(split: ImageSplit, bad: Rows | tuple[()]) -> Rows:
     return np.setdiff1d(np.arange(len(split)), bad, assume_unique=True)
 
 
-def _plan(images: ImageData, job: Extraction, kept: Mapping[str, Rows], dtype: str) -> BankPlan:
+def _plan(
+    images: ImageData, job: Extraction, kept: Mapping[str, Rows], dtype: str, *, refreshed: bool
+) -> BankPlan:
     """Return all that is known of the bank before the first feature."""
     ids = {name: np.asarray(split.ids, dtype=object) for name, split in images.splits.items()}
     return BankPlan(
@@ -234,15 +254,24 @@ def _plan(images: ImageData, job: Extraction, kept: Mapping[str, Rows], dtype: s
         dtype=dtype,
         classifier=job.frozen.classifier,
         shots=images.shots,
-        provenance=_provenance(images, job, dtype),
+        provenance=_provenance(images, job, dtype, refreshed=refreshed),
         skipped={name: np.delete(ids[name], kept[name]).tolist() for name in ids},
         batch=job.batch_size,
         images=True,
+        views=job.views,
     )
 
 
-def _provenance(images: ImageData, job: Extraction, dtype: str) -> dict[str, Any]:
+def _provenance(
+    images: ImageData, job: Extraction, dtype: str, *, refreshed: bool
+) -> dict[str, Any]:
     """Return all that changes a feature. No path and no time: the same work, the same record."""
+    how: dict[str, Any] = {}
+    if job.views:
+        with isolated_torch(0):  # it draws, also on the image that its fingerprint is of
+            how["views"] = {"seed": job.seed, "transform": transform_record(job.varied)}
+    if refreshed:
+        how["batchnorm"] = record(job.frozen.network, job.seed, job.batch_size)
     coarse = job.use_autocast and job.device.type == "cuda"
     return {
         "checkpoint": job.frozen.digest,
@@ -254,5 +283,6 @@ def _provenance(images: ImageData, job: Extraction, dtype: str) -> dict[str, Any
         "autocast": "bfloat16" if coarse else "none",
         "device": device_name(job.device),
         "versions": versions(),
+        **how,
         **({} if job.frozen.recipe is None else {"recipe": dict(job.frozen.recipe)}),
     }

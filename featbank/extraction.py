@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featbank.batchnorm import balanced_plan, refresh_statistics, statistics
 from featbank.data.loader import Batch, BatchPlan, Key, image_loader
 from featbank.data.transforms import Transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.device import autocast
 from featbank.errors import InputError, StaleError
 from featbank.frozen import Frozen
-from featbank.progress import Reporter
+from featbank.progress import Advance, Reporter
 from featbank.ranks import Ranks
+from featbank.rng import derive_seed
 from featbank.writer import BankWriter, Span
 
 __all__ = ["Extraction", "Rows", "refresh"]
@@ -53,15 +56,43 @@ def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, dig
 
 @dataclass
 class Extraction:
-    """A frozen network and how it is run, by one process or by each of several."""
+    """A frozen network and how it is run, by one process or by each of several.
+
+    `varied` is how the training images of `views` are varied, drawn by `seed`.
+    """
 
     frozen: Frozen
     transform: Transform
+    varied: Transform
     device: torch.device
     batch_size: int
     workers: int
     use_autocast: bool
+    views: int
+    seed: int
     ranks: Ranks
+
+    def refresh_batchnorm(self, split: ImageSplit, rows: Rows, reporter: Reporter) -> None:
+        """Take BatchNorm statistics anew; the first process does, for all of the job."""
+        network = self.frozen.network
+        statistics(network)
+        if self.ranks.first:
+            network.to(self.device)
+            plan = balanced_plan(split.labels, rows, self.seed, self.batch_size)
+            with reporter.track("refresh BatchNorm", len(plan), "batches") as advance:
+                loader = self.loader(split, self.varied, plan)
+                refresh_statistics(network, loader, partial(self.see, advance))
+        found = {name: each.tolist() for name, each in statistics(network).items()}
+        shared = self.ranks.share(found if self.ranks.first else None)
+        if not self.ranks.first:
+            for name, each in statistics(network).items():
+                each.copy_(torch.tensor(shared[name]))
+
+    def see(self, advance: Advance, batch: Batch) -> None:
+        """Put a batch through the network for its statistics' sake."""
+        self.features(batch)
+        advance(1)
+        self.ranks.check()
 
     def scan(self, images: ImageData, reporter: Reporter) -> dict[str, Rows]:
         """Decode every image once; return the rows of each split that cannot be read."""
@@ -99,19 +130,31 @@ class Extraction:
     ) -> None:
         """Write some chunks of a split."""
         cuts = [self.cut(rows[start:stop]) for _, start, stop in spans]
-        batches = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
+        n_views = writer.plan.n_views(name)
+        plain = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
+        varied = iter(self.view_batches(split, cuts, n_views)) if n_views else iter(())
         self.frozen.network.to(self.device)
-        total = sum(stop - start for _, start, stop in spans)
+        total = (1 + n_views) * sum(stop - start for _, start, stop in spans)
         with reporter.track(f"extract {name}", total, "images") as advance:
             for (_, start, stop), cut in zip(spans, cuts, strict=True):
-                parts = []
-                for places in cut:
-                    batch = next(batches)
-                    parts.append((self.features(batch), batch.sha256, batch.n_bytes))
-                    advance(n_rows(places))
-                    self.ranks.check()
-                whole = [np.concatenate(each)[: stop - start] for each in zip(*parts, strict=True)]
-                writer.put(name, start, whole[0], images=(whole[1], whole[2]))
+                size = stop - start
+                done = self.block(plain, cut, advance)
+                views = [self.block(varied, cut, advance)[0][:size] for _ in range(n_views)]
+                images = (done[1][:size], done[2][:size])
+                writer.put(name, start, done[0][:size], images, views)
+
+    def block(
+        self, batches: Iterator[Batch], cut: Sequence[Rows], advance: Advance
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int64]]:
+        """Return features, digests and sizes of the images of the next batches."""
+        parts = []
+        for rows in cut:
+            batch = next(batches)
+            parts.append((self.features(batch), batch.sha256, batch.n_bytes))
+            advance(n_rows(rows))
+            self.ranks.check()
+        features, hashes, sizes = zip(*parts, strict=True)
+        return np.concatenate(features), np.concatenate(hashes), np.concatenate(sizes)
 
     def cut(self, rows: Rows) -> list[Rows]:
         """Cut rows into batches of one size, the last filled up with its own last row.
@@ -126,8 +169,34 @@ class Extraction:
     def batches(self, split: ImageSplit, rows: Sequence[Rows]) -> Iterator[Batch]:
         """Yield batches of images."""
         plan = BatchPlan([[Key(int(row), 0, 0) for row in batch] for batch in rows])
-        size, pin = self.frozen.input.size, self.device.type == "cuda"
-        yield from image_loader(split, self.transform, size, plan, workers=self.workers, pin=pin)
+        yield from self.loader(split, self.transform, plan)
+
+    def view_batches(
+        self, split: ImageSplit, cuts: Sequence[Sequence[Rows]], n_views: int
+    ) -> Iterator[Batch]:
+        """Yield, chunk by chunk, the batches of view 0, of view 1, ….
+
+        Draws are named by seed, view and row, so that nothing else moves them.
+        """
+        keys = [
+            [Key(int(row), view, int(row)) for row in batch]
+            for cut in cuts
+            for view in range(n_views)
+            for batch in cut
+        ]
+        yield from self.loader(split, self.varied, BatchPlan(keys))
+
+    def loader(self, split: ImageSplit, transform: Transform, plan: BatchPlan) -> Iterable[Batch]:
+        """Return a loader of the batches of a plan."""
+        return image_loader(
+            split,
+            transform,
+            self.frozen.input.size,
+            plan,
+            seed=derive_seed(self.seed, "views"),
+            workers=self.workers,
+            pin=self.device.type == "cuda",
+        )
 
     def features(self, batch: Batch) -> NDArray[np.float32]:
         """Return the features (B, D) of a batch, all of whose images must be readable."""

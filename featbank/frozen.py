@@ -74,7 +74,7 @@ class Frozen:
 
     `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
     one was; `about` is what the summary says of where the network comes from, `recipe` how it was
-    trained, where that is known.
+    trained, where that is known, and `augment` how its training images are varied.
     """
 
     network: nn.Module
@@ -86,6 +86,7 @@ class Frozen:
     classifier: tuple[Floats, Floats] | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
+    augment: str = "auto"
 
 
 def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
@@ -104,6 +105,7 @@ def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
         input=spec,
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
         about={"checkpoint": source, "epoch": record["epoch"]},
+        augment=config.augment,
         recipe={key: value for key, value in record["config"].items() if key not in NO_RECIPE},
     )
 

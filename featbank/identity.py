@@ -37,7 +37,7 @@ def feature_identity(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return what two banks must share for a head of one to make sense on the other.
 
     The network, its layer and the images' transform, or the files that were imported; not the
-    list of images, nor how features are rounded.
+    list of images, nor views banked beside the plain features, nor how those are rounded.
     """
-    left_out = INFORMATIVE | {"data", "dtype"}
+    left_out = INFORMATIVE | {"data", "dtype", "views"}
     return {key: value for key, value in provenance.items() if key not in left_out}

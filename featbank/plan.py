@@ -21,6 +21,7 @@ from featbank.schema import (
     IMAGE_BYTES,
     IMAGE_SHA256,
     SPLIT_NAME,
+    VIEWS,
     chunk_rows,
 )
 from featbank.shots import Shots
@@ -53,6 +54,8 @@ class BankPlan:
         Rows that are computed together; chunks hold whole batches.
     images : bool
         Whether every row comes with the digest and size of the image that it was made from.
+    views : int
+        Augmented views of every row of train that are banked beside it.
     """
 
     dim: int
@@ -65,10 +68,14 @@ class BankPlan:
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     batch: int = 1
     images: bool = False
+    views: int = 0
 
     def __post_init__(self) -> None:
         if self.dtype not in FEATURE_DTYPES:
             message = f"features are stored as {' or '.join(FEATURE_DTYPES)}; got {self.dtype!r}"
+            raise InputError(message)
+        if self.views < 0:
+            message = f"the number of views must be 0 or more; got {self.views}"
             raise InputError(message)
         if self.dim < 1:
             message = f"features need at least one column; got {self.dim}"
@@ -91,13 +98,20 @@ class BankPlan:
         """Return the digest of every split's ids and labels."""
         return {name: rows_digest(rows) for name, rows in self.rows.items()}
 
-    @property
-    def columns(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Return shape of a row and dtype of every array that is written chunk by chunk."""
+    def columns(self, split: str) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Return shape of a row and dtype of all of a split that is written chunk by chunk.
+
+        Views go by their number: ``views/0``, ``views/1``, ….
+        """
         columns: dict[str, tuple[tuple[int, ...], str]] = {FEATURES: ((self.dim,), self.dtype)}
         if self.images:
             columns |= {IMAGE_SHA256: ((32,), "uint8"), IMAGE_BYTES: ((), "int64")}
-        return columns
+        views = {f"{VIEWS}/{k}": columns[FEATURES] for k in range(self.n_views(split))}
+        return columns | views
+
+    def n_views(self, split: str) -> int:
+        """Return how many views a split's rows have: those of train, and no others."""
+        return self.views if split == "train" else 0
 
     def step(self, split: str) -> int:
         """Return the rows of a full chunk of a split's features."""
@@ -107,7 +121,8 @@ class BankPlan:
     def n_bytes(self) -> int:
         """Return the bytes that the features take on disk."""
         padded = (
-            -(-len(rows) // self.step(name)) * self.step(name) for name, rows in self.rows.items()
+            -(-len(rows) // self.step(name)) * self.step(name) * (1 + self.n_views(name))
+            for name, rows in self.rows.items()
         )
         return sum(padded) * self.dim * np.dtype(self.dtype).itemsize
 
@@ -119,6 +134,7 @@ class BankPlan:
             "dtype": self.dtype,
             "batch": self.batch,
             "images": self.images,
+            **({"views": self.views} if self.views else {}),
             "n_chunks": sum(-(-len(rows) // self.step(name)) for name, rows in self.rows.items()),
             "rows": self.digests,
             "class_names": list(self.class_names),
@@ -135,6 +151,7 @@ def identity_of(bank: Bank) -> dict[str, Any]:
         "dtype": bank.dtype,
         "batch": bank.manifest.batch,
         "images": f"train/{IMAGE_BYTES}" in arrays,
+        **({"views": bank["train"].n_views} if bank["train"].n_views else {}),
         "n_chunks": sum(len(arrays[f"{name}/{FEATURES}"].chunks) for name in bank.splits),
         "rows": dict(bank.manifest.rows),
         "class_names": list(bank.class_names),

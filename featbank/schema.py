@@ -20,6 +20,7 @@ __all__ = [
     "MANIFEST",
     "RANK_JOURNALS",
     "SPLIT_NAME",
+    "VIEWS",
     "chunk_rows",
 ]
 
@@ -32,6 +33,8 @@ MANIFEST, ATTRIBUTE, JOURNAL = "zarr.json", "featbank", "journal.jsonl"
 RANK_JOURNALS = "journal-*.jsonl"
 
 FEATURES, LABELS, IDS = "features", "labels", "ids"
+# (K, N, D): features of K augmented views of each image. A chunk holds rows of one view.
+VIEWS = "views"
 IMAGE_SHA256, IMAGE_BYTES = "image_sha256", "image_bytes"
 CLASSIFIER_WEIGHT, CLASSIFIER_BIAS = "classifier/weight", "classifier/bias"
 FEATURE_DTYPES = ("float16", "float32")

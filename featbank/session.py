@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featbank.checkpoint import Checkpoint
 from featbank.config import SaveEvery, TrainConfig
 from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
-from featbank.data.transforms import InputSpec, eval_transform, train_transform
+from featbank.data.transforms import InputSpec, augmentation, eval_transform
 from featbank.data.types import ImageData
 from featbank.device import autocast
 from featbank.errors import InputError
@@ -70,7 +70,7 @@ class Session:
             "workers": config.workers,
             "pin": device.type == "cuda",
         }
-        transform = train_transform(spec, data.photographs, pad_crop=_pad_crop(config, data, spec))
+        transform = augmentation(spec, config.augment, data.photographs, data.native_size)
         self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
         if "val" in data.splits:
             self.eval_plan.batches = eval_batches(len(data.splits["val"]), config.batch_size)
@@ -78,13 +78,18 @@ class Session:
                 data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
             )
 
-    def about(self) -> str:
-        """Return one line about an epoch: its length is the same whatever draws the images."""
-        config, orders = self.config, self.objective.orders(0)
-        steps = len(step_batches(orders, 0, config.batch_size))
-        pairs = "pairs of images" if len(orders) == 2 else "images"
+    def epoch_size(self) -> dict[str, int]:
+        """Return the draws of an epoch, the images of a draw, and the steps they make."""
+        orders = self.objective.orders(0)
+        steps = len(step_batches(orders, 0, self.config.batch_size))
+        return {"draws": len(orders[0]), "images_per_draw": len(orders), "steps": steps}
+
+    def about(self, size: Mapping[str, int]) -> str:
+        """Return one line about the training: how long an epoch is (`epoch_size`), the recipe."""
+        config = self.config
+        pairs = "pairs of images" if size["images_per_draw"] == 2 else "images"
         return (
-            f"{config.epochs} epochs of {len(orders[0])} {pairs} in {steps} steps; sampler "
+            f"{config.epochs} epochs of {size['draws']} {pairs} in {size['steps']} steps; sampler "
             f"{config.sampler}, loss {config.loss}, defer {config.defer}, mixup {config.mixup}, "
             f"method {config.method}, retrain {config.retrain}"
         )
@@ -209,12 +214,6 @@ class Session:
         """Save with all steps of the epoch taken, so that it is validated again; then leave."""
         self.save(self.checkpoint())
         self.interruption.pass_on()
-
-
-def _pad_crop(config: TrainConfig, data: ImageData, spec: InputSpec) -> bool:
-    """Whether training images are cropped out of a padded border."""
-    small = data.photographs and data.native_size == spec.size
-    return config.augment == "pad-crop" or (config.augment == "auto" and small)
 
 
 def _refuse_bad(batch: Batch) -> None:

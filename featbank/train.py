@@ -103,9 +103,16 @@ def train(
     else:
         reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
     clear_parts(run)
-    settings = {**identity, "device": device_name(where), "versions": versions(), "git": git()}
+    size = session.epoch_size()
+    settings = {
+        **identity,
+        "epoch": size,
+        "device": device_name(where),
+        "versions": versions(),
+        "git": git(),
+    }
     save_settings(run, settings)
-    reporter.say(session.about())
+    reporter.say(session.about(size))
     with one_thread(config.backbone == TINY_CNN), session.interruption, events(run) as event:
         for epoch in range(session.record["epoch"], config.epochs):
             is_best = session.run_epoch(epoch, metrics, reporter)

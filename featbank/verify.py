@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featbank._chunks import ChunkRecord, chunk_file
+from featbank._chunks import ChunkRecord
 from featbank._plain import open_plain, plain_size
-from featbank.bank import Bank
+from featbank.bank import Bank, Split
 from featbank.schema import MANIFEST
 
 __all__ = ["Damage", "Report", "matches", "verify"]
@@ -86,11 +86,19 @@ def content_findings(bank: Bank) -> Iterator[str]:
         labels = bank[name].labels
         if labels.min() < 0 or labels.max() >= len(bank.class_names):
             yield f"{name}/labels has labels outside 0..{len(bank.class_names) - 1}"
-        for start, rows in bank[name].blocks():
-            if not np.isfinite(rows).all():
-                bad = start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-                yield f"{name}/features has values that are not finite, first in row {bad}"
-                break
+        views = [(f"view {k} of {name}", bank[name].view(k)) for k in range(bank[name].n_views)]
+        for what, split in [(f"{name}/features", bank[name]), *views]:
+            bad = first_not_finite(split)
+            if bad is not None:
+                yield f"{what} has values that are not finite, first in row {bad}"
+
+
+def first_not_finite(split: Split) -> int | None:
+    """Return the first row with a value that is not finite."""
+    for start, rows in split.blocks():
+        if not np.isfinite(rows).all():
+            return start + int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+    return None
 
 
 def foreign_files(bank: Bank) -> Iterator[str]:
@@ -108,7 +116,7 @@ def chunks(bank: Bank) -> Iterator[tuple[Damage, ChunkRecord]]:
     """Yield every chunk of every array, with its record."""
     for name, record in bank.manifest.arrays.items():
         for index, chunk in enumerate(record.chunks):
-            file = chunk_file(bank.path / name, index, len(record.shape))
+            file = record.file(bank.path / name, index)
             yield Damage(name, index, file, chunk.start, chunk.stop), chunk
 
 

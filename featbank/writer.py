@@ -42,6 +42,7 @@ from featbank.schema import (
     JOURNAL,
     LABELS,
     MANIFEST,
+    VIEWS,
 )
 
 __all__ = ["BankWriter", "Span"]
@@ -218,7 +219,7 @@ class BankWriter:
     def read_back(self, array: str, index: int, record: ChunkRecord) -> NDArray[Any]:
         """Read one chunk that is written."""
         split, _, column = array.partition("/")
-        shape, dtype = self.plan.columns[column]
+        shape, dtype = self.plan.columns(split)[column]
         n_rows = record.stop - record.start
         chunk = np.empty((self.plan.step(split), *shape), dtype=dtype)
         read_chunk(self.file(array, index), record, chunk[:n_rows], chunk[n_rows:])
@@ -235,7 +236,12 @@ class BankWriter:
                 yield split, start, stop
 
     def put(
-        self, split: str, start: int, block: NDArray[Any], images: ImageRecords | None = None
+        self,
+        split: str,
+        start: int,
+        block: NDArray[Any],
+        images: ImageRecords | None = None,
+        views: Sequence[NDArray[Any]] = (),
     ) -> None:
         """Hand over one chunk of rows: features (stop - start, D) of any float dtype.
 
@@ -246,6 +252,8 @@ class BankWriter:
         ----------
         images : pair of arrays, where the plan has images
             SHA-256 (stop - start, 32) uint8 and size (stop - start,) int64 of each row's image.
+        views : sequence of arrays, where the plan has views of this split
+            Features (stop - start, D) of each view of the rows.
 
         Raises
         ------
@@ -256,30 +264,27 @@ class BankWriter:
         """
         step, rows = self.plan.step(split), self.plan.rows[split]
         stop = min(start + step, len(rows))
-        if start % step or block.shape != (stop - start, self.plan.dim):
+        # Writable and in C order is what torch, which checks and converts, shares without a copy.
+        block, *views = (np.require(each, requirements=["C", "W"]) for each in (block, *views))
+        for each in (block, *views):
+            if start % step or each.shape != (stop - start, self.plan.dim):
+                message = (
+                    f"split {split!r}: a block of shape {each.shape} at row {start}, where "
+                    f"({stop - start}, {self.plan.dim}) is due"
+                )
+                raise InputError(message)
+            check_values(each, self.plan.dtype, split, rows.ids[start:stop])
+        if len(views) != self.plan.n_views(split):
             message = (
-                f"split {split!r}: a block of shape {block.shape} at row {start}, where "
-                f"({stop - start}, {self.plan.dim}) is due"
+                f"split {split!r}: {len(views)} views where {self.plan.n_views(split)} are due"
             )
             raise InputError(message)
-        block = np.require(block, requirements=["C", "W"])  # what torch shares without a copy
-        check_values(block, self.plan.dtype, split, rows.ids[start:stop])
-        index = start // step
-        values = dict(zip(self.plan.columns, (block, *(images or ())), strict=True))
-        chunks = {name: self.pad(name, rows, step) for name, rows in values.items()}
+        index, columns = start // step, self.plan.columns(split)
+        values = dict(zip(columns, (block, *(images or ()), *views), strict=True))
+        chunks = {name: pad(rows, step, *columns[name]) for name, rows in values.items()}
         job = self.pool.submit(self.write, split, index, chunks, start, stop)
         self.pending.append((split, index, job))
         self.collect(IN_FLIGHT - 1)
-
-    def pad(self, column: str, rows: NDArray[Any], step: int) -> NDArray[Any]:
-        """Return a whole chunk: the rows in the stored dtype, then fill."""
-        shape, dtype = self.plan.columns[column]
-        if len(rows) == step and rows.dtype == dtype and rows.flags.c_contiguous:
-            return rows
-        chunk = np.empty((step, *shape), dtype=dtype)
-        copy_rows(rows, chunk[: len(rows)])
-        chunk[len(rows) :] = _zarr.fill_value(dtype)
-        return chunk
 
     def write(
         self, split: str, index: int, chunks: Mapping[str, NDArray[Any]], start: int, stop: int
@@ -360,12 +365,15 @@ class BankWriter:
         rows, step = self.plan.rows[split], self.plan.step(split)
         done = [self.done[split, index] for index in range(-(-len(rows) // step))]
         records = {}
-        for column, (row_shape, dtype) in self.plan.columns.items():
-            name, shape = f"{split}/{column}", (len(rows), *row_shape)
-            _zarr.create_array(self.store, name, shape, dtype, step)
-            metadata = sha256_of(self.store / name / "zarr.json")
-            chunks = tuple(each[column] for each in done)
-            records[name] = ArrayRecord(shape, dtype, step, metadata, chunks)
+        for name in dict.fromkeys(column.split("/")[0] for column in self.plan.columns(split)):
+            parts = [each for each in self.plan.columns(split) if each.split("/")[0] == name]
+            row_shape, dtype = self.plan.columns(split)[parts[0]]
+            stacked = (len(parts),) if name == VIEWS else ()
+            shape = (*stacked, len(rows), *row_shape)
+            _zarr.create_array(self.store, f"{split}/{name}", shape, dtype, step)
+            metadata = sha256_of(self.store / split / name / "zarr.json")
+            chunks = tuple(each[column] for column in parts for each in done)
+            records[f"{split}/{name}"] = ArrayRecord(shape, dtype, step, metadata, chunks)
         return {
             **records,
             f"{split}/{LABELS}": write_array(self.store, f"{split}/{LABELS}", rows.labels),
@@ -394,3 +402,13 @@ class BankWriter:
                 self.done[split, index] = job.result()
                 self.note(split, index)
         self.pending.clear()
+
+
+def pad(rows: NDArray[Any], step: int, row_shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Return a whole chunk of `step` rows: these in the stored dtype, then fill."""
+    if len(rows) == step and rows.dtype == dtype and rows.flags.c_contiguous:
+        return rows
+    chunk = np.empty((step, *row_shape), dtype=dtype)
+    copy_rows(rows, chunk[: len(rows)])
+    chunk[len(rows) :] = _zarr.fill_value(dtype)
+    return chunk

@@ -84,6 +84,7 @@ def write_bank_files(folder: Path, name: str, fake: Fake, rng: Any) -> None:
         folder / "view.npz", features2d=points, labels=labels, rows=rows,
         mean=np.zeros(4, np.float32), basis=np.eye(4, 2, dtype=np.float32),
     )  # fmt: skip
+    np.savez(folder / "tsne.npz", points=points[:, ::-1], rows=rows)
     parameter = np.arange(201) / 100
     curve: dict[str, Any] = {"parameter": parameter}
     for split, low in (("val", 0.61), ("test", 0.6)):

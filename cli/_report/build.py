@@ -8,19 +8,33 @@ from cli._report.data import collect
 from cli._report.folder import Results
 from cli._report.page import render
 from featbank.atomic import replace_text
+from featbank.progress import SILENT, Reporter
 
 __all__ = ["build_report"]
 
 
-def build_report(folder: Path, *, figures: Path | None = None) -> Path:
+def build_report(
+    folder: Path,
+    *,
+    figures: Path | None = None,
+    tsne: bool = False,
+    reporter: Reporter = SILENT,
+) -> Path:
     """Write `report.html` into a folder of results; return its path. Nothing is fitted.
 
     Parameters
     ----------
     figures
         Folder that gets the figures for a paper too.
+    tsne
+        Read the sampled rows of every bank again, and embed those that are not embedded yet.
     """
-    data = collect(Results(folder))
+    results = Results(folder)
+    if tsne:
+        from cli._report.tsne import add_tsne
+
+        add_tsne(results, reporter)
+    data = collect(results)
     page = folder / "report.html"
     replace_text(page, render(data))
     if figures is not None:

@@ -173,7 +173,7 @@ def bank_data(
         "digest": record.get("digest"),
         "recipe": record.get("recipe", {}),
         "classes": sets.of_bank.get(index, 0),
-        "view": view_data(results.view(record["slug"]), sizes),
+        "view": view_data(results, record["slug"], sizes),
         "curves": [
             curve_data(name, arrays, best.get(name))
             for name, arrays in results.curves(record["slug"])
@@ -181,10 +181,15 @@ def bank_data(
     }
 
 
-def view_data(view: Arrays, sizes: limits.Limits) -> dict[str, Any]:
-    """Return the sample's labels, and its coordinates in steps of its extent."""
+def view_data(results: Results, slug: str, sizes: limits.Limits) -> dict[str, Any]:
+    """Return the sample's labels, and its coordinates in steps of their extent."""
+    view, tsne = results.view(slug), results.tsne(slug)
     kept = sizes.sampled(len(view["rows"]))
-    return {"labels": smallest(view["labels"][kept]), "pca": scaled(view["features2d"][kept])}
+    return {
+        "labels": smallest(view["labels"][kept]),
+        "pca": scaled(view["features2d"][kept]),
+        "tsne": None if tsne is None else scaled(tsne[kept]),
+    }
 
 
 def scaled(points: NDArray[np.float32]) -> dict[str, Any]:

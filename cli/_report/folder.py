@@ -68,6 +68,18 @@ class Results:
         names = ("features2d", "labels", "rows")
         return read_arrays(self.bank_folder(slug) / "view.npz", names)
 
+    def tsne_path(self, slug: str) -> Path:
+        """Return where a bank's t-SNE is kept."""
+        return self.bank_folder(slug) / "tsne.npz"
+
+    def tsne(self, slug: str) -> NDArray[np.float32] | None:
+        """Return the t-SNE of the view's rows (n, 2), where one was made of these rows."""
+        if not self.tsne_path(slug).is_file():
+            return None
+        found = read_arrays(self.tsne_path(slug), ("points", "rows"))
+        same = np.array_equal(found["rows"], self.view(slug)["rows"])
+        return found["points"].astype(np.float32) if same else None
+
     def curves(self, slug: str) -> Iterator[tuple[str, Arrays]]:
         """Yield the heads that have an exact curve on a bank, each with its arrays."""
         for path in sorted(self.bank_folder(slug).glob("curve-*.npz")):

@@ -13,7 +13,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-__all__ = ["InputSpec", "Transform", "eval_transform", "fingerprint", "train_transform"]
+__all__ = [
+    "InputSpec",
+    "Transform",
+    "augmentation",
+    "eval_transform",
+    "fingerprint",
+    "train_transform",
+]
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -83,6 +90,18 @@ def train_transform(
         steps += [v2.RandomHorizontalFlip(), jitter]
     composed: Transform = v2.Compose(steps + _to_normalised(spec))
     return composed
+
+
+def augmentation(
+    spec: InputSpec, augment: str, photographs: bool, native_size: int | None
+) -> Transform:
+    """Return how training images are varied: ``resized-crop``, ``pad-crop`` or ``auto``.
+
+    ``auto`` pads and crops small photographs that have the network's size, `native_size`.
+    """
+    small = photographs and native_size == spec.size
+    pad_crop = augment == "pad-crop" or (augment == "auto" and small)
+    return train_transform(spec, photographs, pad_crop=pad_crop)
 
 
 def _pad_crop(spec: InputSpec, photographs: bool) -> Transform:

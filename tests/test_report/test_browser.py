@@ -154,6 +154,15 @@ def test_the_search_finds_a_class(tab: Opened) -> None:
     expect(tab.page.locator("#class-lists tbody tr")).to_have_count(0)
 
 
+def test_the_other_projection_has_the_same_points_and_no_regions(tab: Opened) -> None:
+    tab.all_drawn()
+    assert tab.page.locator("#view .regions").count() == 2
+    before = tab.page.locator("#view path.dots").count()
+    tab.page.locator("#view-projection").select_option("tsne")
+    assert tab.page.locator("#view .regions").count() == 0
+    assert tab.page.locator("#view path.dots").count() == before
+
+
 def test_every_control_is_reached_by_the_tab_key(tab: Opened) -> None:
     controls = tab.page.locator("select:visible, input:visible, button:visible, a[href]:visible")
     wanted, seen = controls.count(), set()

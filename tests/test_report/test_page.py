@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli._report import build_report
+from cli._report.tsne import embedding
 from cli.main import main
 from tests.banks import write_bank
 from tests.results_folder import Fake, write_results
@@ -216,21 +218,67 @@ def rename(folder: Path, slug: str) -> None:
     (folder / "compare.json").write_text(json.dumps(compare))
 
 
-def test_a_comparison_of_banks_ends_with_the_page(tmp_path: Path) -> None:
-    banks = [
-        write_bank(tmp_path / f"{dtype}.zarr", dtype=dtype).path for dtype in ("float32", "float16")
-    ]
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Two banks, the folder that comparing them leaves, and what the command said."""
+    base = tmp_path_factory.mktemp("compared")
+    banks = [write_bank(base / f"{kind}.zarr", dtype=kind).path for kind in ("float32", "float16")]
     heads = [part for head in ("joint", "ncm", "tau") for part in ("--head", head)]
-    args = ["compare", *map(str, banks), *heads, "--out", str(tmp_path / "out"), "--quiet"]
+    args = ["compare", *map(str, banks), *heads, "--out", str(base / "out"), "--quiet"]
     done = CliRunner().invoke(main, args, catch_exceptions=False)
-    assert str(tmp_path / "out/report.html") in done.output.replace("\n", "")
-    page = Reader((tmp_path / "out/report.html").read_text(encoding="utf-8"))
-    data = json.loads(page.inside["script"][0])
-    results = json.loads((tmp_path / "out/compare.json").read_text())["results"]
-    assert [cell["metrics"]["all"] for cell in data["cells"]] == [
-        r["metrics"]["all"] for r in results
-    ]
+    return base / "out", done.output
+
+
+def test_a_comparison_of_banks_ends_with_the_page(compared: tuple[Path, str]) -> None:
+    folder, said = compared
+    assert str(folder / "report.html") in said.replace("\n", "")
+    data = data_of(folder)
+    results = json.loads((folder / "compare.json").read_text())["results"]
+    for cell, result in zip(data["cells"], results, strict=True):
+        assert cell["metrics"]["all"] == result["metrics"]["all"]
     assert len(data["comparisons"]) == 9
     taus = [result["params"]["tau"] for result in results if result["head"] == "tau"]
     assert [bank["curves"][0]["best"] for bank in data["banks"]] == taus
     assert {row["field"] for row in data["provenance"] if row["differs"]} >= {"digest"}
+
+
+def data_of(folder: Path) -> Any:
+    """Return what a folder's page holds."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    return json.loads(Reader(text).inside["script"][0])
+
+
+def test_tsne_is_made_on_request_once_and_only_of_the_same_bank(
+    compared: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(compared[0], folder)
+    monkeypatch.setattr("cli._report.tsne.embedding", lambda features, seed: features[:, :2])
+    assert build_report(folder, tsne=True) == folder / "report.html"
+    assert [bank["view"]["tsne"]["units"] for bank in data_of(folder)["banks"]] == [65_535] * 2
+    monkeypatch.setattr("cli._report.tsne.embedding", None)  # not called again
+    build_report(folder, tsne=True)
+    (folder / "banks/float16/tsne.npz").unlink()
+    record = json.loads((folder / "banks/float16/bank.json").read_text())
+    record["path"] = record["path"].replace("float16", "float32")
+    (folder / "banks/float16/bank.json").write_text(json.dumps(record))
+    done = CliRunner().invoke(main, ["report", str(folder), "--tsne"])
+    assert done.exit_code == 5
+    assert "is not the bank that was compared" in done.stderr
+
+
+def test_tsne_keeps_groups_apart_and_is_the_same_again(rng: np.random.Generator) -> None:
+    groups = np.repeat([0, 1], 20)
+    features = (rng.normal(size=(40, 8)) + 20 * groups[:, None]).astype(np.float32)
+    points = embedding(features, 0)
+    assert np.array_equal(points, embedding(features, 0))
+    one, other = points[groups == 0], points[groups == 1]
+    apart = np.linalg.norm(one.mean(axis=0) - other.mean(axis=0))
+    assert apart > 2 * max(
+        np.linalg.norm(each - each.mean(axis=0), axis=1).max() for each in (one, other)
+    )
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 4])
+def test_tsne_of_hardly_any_rows_has_two_axes(n_rows: int, rng: np.random.Generator) -> None:
+    assert embedding(rng.normal(size=(n_rows, 3)).astype(np.float32), 0).shape == (n_rows, 2)

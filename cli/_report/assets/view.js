@@ -46,6 +46,8 @@ function pointsOf(view, name) {
   return range(n).map((i) => [x0 + (all[i] / units) * (x1 - x0), y0 + (all[n + i] / units) * (y1 - y0)]);
 }
 
+const widened = ([x0, x1, y0, y1]) => [...padded([x0, x1]), ...padded([y0, y1])];
+
 function drawView(host, cell, projection, only) {
   const bank = data.banks[cell.bank];
   const set = classesOf(cell);
@@ -53,7 +55,7 @@ function drawView(host, cell, projection, only) {
   const labels = unpack(bank.view.labels);
   const wrong = unpack(cell.wrong);
   const isWrong = (i) => (wrong[i >> 3] >> (7 - (i & 7))) & 1;
-  const [x0, x1, y0, y1] = projection === "pca" ? cell.plane.extent : bank.view.tsne.extent;
+  const [x0, x1, y0, y1] = projection === "pca" ? cell.plane.extent : widened(bank.view.tsne.extent);
   const side = Math.min(host.clientWidth, 460);
   const chart = new Chart(host, {
     x: { domain: [x0, x1], label: projection === "pca" ? "first principal axis" : "t-SNE, first axis" },
