@@ -40,8 +40,9 @@ def minimise(
     """Minimise until `done` says so of a gradient, or `most` evaluations are spent.
 
     A step of length 1 along the quasi-Newton direction is shortened until it decreases the value
-    enough, or leaves it as it is and is flatter there. The search also ends where no shortening does, or where three steps in a row decrease
-    the value by less than `least_decrease` relative to it: rounding sets that limit.
+    enough, or leaves it as it is and the slope flatter. The search also ends where no shortening
+    does, or where three steps in a row decrease the value by less than `least_decrease` relative
+    to it: rounding sets that limit.
 
     Source: Nocedal and Wright, "Numerical Optimization", algorithms 7.4 and 3.1.
     """
