@@ -9,6 +9,7 @@ import numpy as np
 
 import heads
 from featbank import Bank
+from featbank.errors import InputError
 from featbank.progress import Reporter
 from heads import metrics
 
@@ -30,6 +31,24 @@ class BankArrays:
             part = self.bank[split]
             self.cache[split] = self.place(part.read("float32")), self.place(part.labels)
         return self.cache[split]
+
+    def train(self, head: Any) -> tuple[Any, Any]:
+        """Return the training rows that a head wants: plain, or its number of views of them."""
+        views = getattr(head, "views", 0)
+        if not views:
+            return self["train"]
+        name = f"train, {views} views"
+        if name not in self.cache:
+            part = self.bank["train"]
+            if views > part.n_views:
+                message = (
+                    f"{self.bank.path} has {part.n_views} views of its training images, and "
+                    f"views={views} asks for more: extract with --views {views}"
+                )
+                raise InputError(message)
+            X = np.concatenate([part.view(k).read("float32") for k in range(views)])
+            self.cache[name] = self.place(X), self.place(np.tile(part.labels, views))
+        return self.cache[name]
 
     def place(self, array: Any) -> Any:
         """Put an array where the fitting happens: a CUDA tensor there, numpy on the CPU."""

@@ -57,11 +57,11 @@ def fit_point(
     """Fit one point of a specification; what it leaves open is chosen on val."""
     head = build(arrays, name, point, seed, reporter)
     if roles.select is None or not is_open(name, point, head):
-        return head.fit(*arrays["train"]), None, []
+        return head.fit(*arrays.train(head)), None, []
     if not specs.has_path(head):
         chosen, tried = choose_tau(arrays, name, head, roles.select)
         return head.set_params(tau=chosen["best"]).fit(*arrays["train"]), chosen, tried
-    splits = (*arrays["train"], *arrays[roles.select], *arrays.groups)
+    splits = (*arrays.train(head), *arrays[roles.select], *arrays.groups)
     points = head.fit_path(*splits, weight_decays=point.path)
     return head, *path_choice(head, points, roles.select)
 
@@ -71,7 +71,10 @@ def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Repo
     weight, bias = None, None
     if specs.needs_stage1(name, point.params):
         weight, bias = arrays.classifier(reporter)
-    return specs.build(name, point.params, weight=weight, bias=bias, random_state=seed)
+    head = specs.build(name, point.params, weight=weight, bias=bias, random_state=seed)
+    if getattr(head, "solver", "") == "sgd" and "views" not in point.params:
+        head.set_params(views=arrays.bank["train"].n_views)  # what they were banked for
+    return head
 
 
 def is_open(name: str, point: Point, head: Any) -> bool:
@@ -134,7 +137,11 @@ def fit_points(
     """Fit every point: those that leave something open in turn, all others in one call."""
     built = [build(arrays, name, point, seed, reporter) for point in points]
     closed = [not is_open(name, *pair) for pair in zip(points, built, strict=True)]
-    heads.fit_many(compress(built, closed), *arrays["train"])
+    together: dict[int, list[Any]] = {}
+    for head in compress(built, closed):
+        together.setdefault(getattr(head, "views", 0), []).append(head)
+    for some in together.values():
+        heads.fit_many(some, *arrays.train(some[0]))
     return [
         (head, None, []) if done else fit_point(arrays, name, point, roles, seed, reporter)
         for head, point, done in zip(built, points, closed, strict=True)

@@ -105,7 +105,7 @@ SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
 
 def brief(params: dict[str, Any], grid: Sequence[str] = ()) -> str:
     """Name the parameters that tell one head of a kind from another; `grid` was chosen from."""
-    keys = ("solver",) if params.get("solver") == "sgd" else SHOWN
+    keys = [*(("solver",) if params.get("solver") == "sgd" else SHOWN), "views"]
     shown = {key: params[key] for key in dict.fromkeys((*keys, *grid)) if key in params}
     if shown.get("anchor") == "zero" and "anchor" not in grid:
         del shown["anchor"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from torch import Tensor
+
 from heads._checks import check_number, check_one_of
 from heads._sgd import Recipe
 from heads.errors import HeadInputError
@@ -25,6 +27,7 @@ class RecipeParams:
     epochs: int | None
     per_class: int
     random_state: Any
+    views: int
     weight: Any
     bias: Any
 
@@ -37,6 +40,7 @@ class RecipeParams:
             "batch": self.batch,
             "epochs": self._default_epochs if self.epochs is None else self.epochs,
             "q": getattr(self, "q", 0.0),
+            "n_views": max(1, self.views),
         }
         chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         return Recipe(momentum=self.momentum, per_class=self.per_class, **chosen)
@@ -44,7 +48,7 @@ class RecipeParams:
     def _company(self) -> Hashable | None:
         if self.solver != "sgd":
             return None
-        return type(self), self._recipe().batch, id(self.weight), id(self.bias)
+        return type(self), self.views, self._recipe().batch, id(self.weight), id(self.bias)
 
     def _check_params(self) -> None:
         owner, recipe = type(self).__name__, self._recipe()
@@ -56,5 +60,26 @@ class RecipeParams:
         check_number(owner, "lr", recipe.lr, low=0, above=True)
         check_number(owner, "momentum", recipe.momentum, low=0)
         check_number(owner, "weight_decay", recipe.weight_decay, low=0)
+        check_number(owner, "views", self.views, low=0, whole=True)
         for name in ("batch", "epochs", "per_class"):
             check_number(owner, name, getattr(recipe, name), low=1, whole=True)
+
+    def _first_view(self, y_idx: Tensor) -> Tensor:
+        """Return the labels of every row once.
+
+        Raises
+        ------
+        HeadInputError
+            Rows and labels are no `views` views of the same rows.
+        """
+        if self.views < 2:
+            return y_idx
+        n_rows = len(y_idx) // self.views
+        whole = len(y_idx) == n_rows * self.views
+        if not whole or not bool((y_idx.view(self.views, n_rows) == y_idx[:n_rows]).all()):
+            message = (
+                f"{type(self).__name__}: views={self.views} wants the same rows that often, one "
+                f"view after another; got {len(y_idx)} rows whose labels do not repeat like that"
+            )
+            raise HeadInputError(message)
+        return y_idx[:n_rows]

@@ -45,7 +45,10 @@ Slopes = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of one SGD fit; `lr` is the rate of the first epoch."""
+    """The numbers of one SGD fit; `lr` is the rate of the first epoch.
+
+    With `n_views` above 1 the rows are that many views of the same rows, one view after another.
+    """
 
     lr: float = 0.2
     momentum: float = 0.9
@@ -54,6 +57,7 @@ class Recipe:
     epochs: int = 10
     per_class: int = 4
     q: float = 0.0
+    n_views: int = 1
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch: half a cosine from `lr` towards zero."""
@@ -84,7 +88,11 @@ class Schedule:
 
 
 def plan_steps(n_rows: int, recipe: Recipe) -> Plan:
-    """Return int(N / batch) steps an epoch, or what reaches the floor where N is small."""
+    """Return int(N / batch) steps an epoch, or what reaches the floor where N is small.
+
+    N counts a row once, however many views of it there are.
+    """
+    n_rows //= recipe.n_views
     steps = n_rows // recipe.batch
     small = n_rows < SMALL_BATCHES * recipe.batch
     floored = small and steps * recipe.epochs < FLOOR_STEPS
@@ -108,9 +116,15 @@ def schedule(fits: Sequence[Sequence[tuple[Recipe, Plan]]], like: Tensor) -> Sch
 
 
 def sampled_rows(y_idx: Tensor, recipe: Recipe, plan: Plan, rng: np.random.Generator) -> Tensor:
-    """Draw every batch of the fit: row numbers (n_steps, batch) on the device of `y_idx`."""
-    n_draws = plan.n_steps * recipe.batch
-    rows = rows_by_q(y_idx.cpu().numpy(), recipe.q, n_draws, recipe.per_class, rng)
+    """Draw every batch of the fit: row numbers (n_steps, batch) on the device of `y_idx`.
+
+    Of rows in several views each pass over the data sees the next view, and after the last the
+    first again; the rows that are drawn do not depend on how many there are.
+    """
+    n_draws, n_rows = plan.n_steps * recipe.batch, len(y_idx) // recipe.n_views
+    rows = rows_by_q(y_idx[:n_rows].cpu().numpy(), recipe.q, n_draws, recipe.per_class, rng)
+    if recipe.n_views > 1:
+        rows = rows + n_rows * (np.arange(n_draws) // n_rows % recipe.n_views)
     return torch.from_numpy(rows).to(y_idx.device).view(plan.n_steps, recipe.batch)
 
 

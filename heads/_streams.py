@@ -88,7 +88,7 @@ def _streams(
     for place, (recipe, state) in enumerate(zip(recipes, states, strict=True)):
         handful = recipe.per_class if recipe.q == 0 else 0
         seed = int(state) if isinstance(state, Integral) else None
-        key = (seed, recipe.q, handful) if seed is not None else place
+        key = (seed, recipe.q, handful, recipe.n_views) if seed is not None else place
         streams.setdefault(key, []).append(place)
     for members in streams.values():
         members.sort(key=lambda place: -plans[place].n_steps)

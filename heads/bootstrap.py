@@ -69,14 +69,14 @@ def resample(
         )
         raise HeadInputError(message)
     order = np.argsort(labels, kind="stable")
-    weights = _metric_weights(labels[order], np.asarray(groups))
-    values = np.empty((draws, len(weights), hits.shape[1]))
-    columns = np.concatenate([hits[order] * each[:, None] for each in weights.values()], axis=1)
-    for block, times in _drawn(labels[order], draws, seed):
-        values[block] = (times @ columns).reshape(len(times), *values.shape[1:])
+    hits, labels = hits[order], labels[order]
+    weights = _metric_weights(labels, np.asarray(groups))
+    values = {name: np.empty((draws, hits.shape[1])) for name in weights}
+    for block, times in _drawn(labels, draws, seed):
+        for name, weight in weights.items():
+            values[name][block] = (times * weight) @ hits
     # Rounded, so that equal accuracies are equal numbers however they were summed.
-    values = values.round(12)
-    return {name: values[:, index] for index, name in enumerate(weights)}
+    return {name: value.round(12) for name, value in values.items()}
 
 
 def interval(drawn: Floats, level: float = 0.95) -> list[float]:

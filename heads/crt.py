@@ -63,6 +63,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         meaning.
     beta : float, default 0.9999
         Of the effective number (1 - beta^n) / (1 - beta), in [0, 1).
+    views : int, default 0
+        X holds that many views of the same rows, one view after another, with y repeated: the
+        fit cycles through them, a view for each pass over the data. 0: every row once.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier, for `anchor="stage1"`.
 
@@ -99,6 +102,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         q: float = 0.0,
         weighting: str = "none",
         beta: float = 0.9999,
+        views: int = 0,
         weight: Any = None,
         bias: Any = None,
     ) -> None:
@@ -114,6 +118,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         self.q = q
         self.weighting = weighting
         self.beta = beta
+        self.views = views
         self.weight = weight
         self.bias = bias
 
@@ -137,7 +142,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             raise HeadInputError(message)
 
     def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
-        counts = class_counts(y_idx, n_classes, weights)
+        counts = self._counts(y_idx, n_classes, weights)
         shares = class_shares(counts, self.q, self.weighting, self.beta)
         point = self._anchor_point(self.anchor, feats, y_idx, n_classes, weights)
         return Goal(shares, None, point, weights)
@@ -183,15 +188,21 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             for values, plan in zip(fitted, plans, strict=True)
         ]
 
-    @staticmethod
+    def _counts(self, y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
+        """Return the rows of each class (C,), or their weights, each counted in one view."""
+        if self._first_view(y_idx) is y_idx:
+            return class_counts(y_idx, n_classes, weights)
+        return class_counts(y_idx, n_classes, weights).double() / self.views
+
     def _factors(
+        self,
         heads: Sequence[ClassifierRetraining],
         y_idx: Tensor,
         n_classes: int,
         weights: Tensor | None,
     ) -> Tensor:
-        counts = class_counts(y_idx, n_classes)
-        heavy = None if weights is None else class_counts(y_idx, n_classes, weights)
+        counts = self._counts(y_idx, n_classes)
+        heavy = None if weights is None else self._counts(y_idx, n_classes, weights)
         return torch.stack(
             [loss_factors(counts, head.q, head.weighting, head.beta, heavy) for head in heads]
         )

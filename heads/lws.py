@@ -42,6 +42,9 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     per_class : int, default 4
         Rows in a row from each class drawn.
     random_state : int, numpy.random.Generator or None, default 0
+    views : int, default 0
+        X holds that many views of the same rows, one view after another, with y repeated: the
+        fit cycles through them, a view for each pass over the data. 0: every row once.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
         `JointClassifier` describes.
@@ -75,6 +78,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         epochs: int | None = None,
         per_class: int = 4,
         random_state: Any = 0,
+        views: int = 0,
         weight: Any = None,
         bias: Any = None,
     ) -> None:
@@ -86,6 +90,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         self.epochs = epochs
         self.per_class = per_class
         self.random_state = random_state
+        self.views = views
         self.weight = weight
         self.bias = bias
 
@@ -113,6 +118,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         n_classes: int,
         weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
+        self._first_view(y_idx)
         W, b = self._stage1(feats, y_idx, n_classes, weights)
         within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
         scores_of = _scores_of_rows(feats, W, b)

@@ -86,6 +86,7 @@ _RECIPE = {
     "epochs": _WHOLE,
     "per_class": _WHOLE,
     "seed": _Key("a whole number", _whole, "random_state"),
+    "views": _WHOLE,
 }
 
 
@@ -277,6 +278,8 @@ def describe(head: Head) -> dict[str, Any]:
     }
     if not isinstance(described.get("seed", 0), Integral):
         described["seed"] = None  # a generator: what it will draw has no name
+    if not described.get("views", 1):
+        del described["views"]  # rows as they are: nothing to say
     if isinstance(head, TauNorm):
         described["bias"] = "keep" if head.keep_bias else "drop"
     steps = {"n_steps": "n_steps_", "floored": "floored_", "gradient": "gradient_"}

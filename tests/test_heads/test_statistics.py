@@ -170,6 +170,9 @@ def test_ece_is_that_of_a_loop_over_bins(rng: np.random.Generator) -> None:
     want = reference.ece(confidence, right, 15)
     assert calibration.expected_calibration_error(confidence, right) == pytest.approx(want)
     assert calibration.expected_calibration_error([0.5, 0.5], [True, False]) == 0
+    # 0.2 is the last of the third bin of 15: it and 0.21 do not make up for each other.
+    apart = calibration.expected_calibration_error([0.2, 0.21], [True, False])
+    assert apart == pytest.approx((0.8 + 0.21) / 2)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 40.0])

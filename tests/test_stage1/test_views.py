@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import featbank.data.loader
+import heads
 from cli.main import main
 from featbank import Bank, BankWriter, DamagedError, schema
 from featbank.backbones import build_model, split_classifier
@@ -228,3 +229,34 @@ def test_the_command_banks_views_and_info_counts_them(folder: Path, tmp_path: Pa
         ["train", "17", "-", "3"]
     ]
     assert CliRunner().invoke(main, ["verify", out]).exit_code == 0
+
+
+def test_sgd_heads_cycle_through_a_banks_views_unless_told_otherwise(
+    folder: Path, tmp_path: Path
+) -> None:
+    import json
+
+    bank_of(folder, tmp_path / "bank")
+    bank_of(folder, tmp_path / "plain", views=0)
+
+    def fit(bank: str, head: str) -> tuple[dict[str, Any], np.ndarray]:
+        out = tmp_path / f"{bank}-{head.replace(':', '-')}"
+        line = ["fit", str(tmp_path / bank), "--head", head, "--out", str(out)]
+        done = CliRunner().invoke(main, line, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        found = heads.load(next(out.glob("*.head"))).linear()[0]
+        return json.loads((out / "results.json").read_text())["results"][0]["params"], found
+
+    for head in ("crt:solver=sgd", "lws:solver=sgd"):
+        params, cycled = fit("bank", head)
+        assert params["views"] == 2
+        params, without = fit("bank", f"{head},views=0")
+        assert "views" not in params
+        _, plain = fit("plain", head)
+        np.testing.assert_array_equal(plain, without)
+        assert not np.allclose(cycled, plain)
+    assert "views" not in fit("bank", "crt")[0]
+    line = ["fit", str(tmp_path / "bank"), "--head", "crt:solver=sgd,views=3", "--out"]
+    done = CliRunner().invoke(main, [*line, str(tmp_path / "no")], catch_exceptions=False)
+    assert done.exit_code == 3
+    assert "has 2 views of its training images, and views=3 asks for more" in done.stderr
