@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
-from heads._arrays import row_blocks
+from heads._arrays import Scratch, one_thread_each, row_blocks
 from heads._lbfgs import Found, minimise
-from heads._linear import softmax_error
+from heads._linear import softmax_shares
 from heads._weighting import class_counts
 
 __all__ = ["Basis", "Problem", "class_weights", "principal_basis", "row_weights", "solve"]
+
+# Scores of one block of an evaluation (4 MB in float32), and blocks whose gradients are held.
+BLOCK, WAVE = 1 << 20, 16
 
 
 def class_weights(counts: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -143,6 +146,7 @@ class Problem:
 
     Z: Tensor
     y_idx: Tensor
+    n_classes: int
     weights: Tensor
     metric: Tensor
     base: Callable[[slice], Tensor] | None = None  # logits (k, C) added to a block's
@@ -157,28 +161,54 @@ class Problem:
         total[-1] = weight.sum()
         return total
 
+    @property
+    def rows_each(self) -> int:
+        """Return how many rows are one block; no fewer than r / 2, as each has a gradient."""
+        scores = BLOCK << 6 if self.Z.is_cuda else BLOCK
+        return max(64, scores // self.n_classes, self.Z.shape[1] // 2)
+
+    def _scores(self, rows: slice, point: Tensor, out: Tensor) -> Tensor:
+        scores = torch.addmm(point[:, -1], self.Z[rows], point[:, :-1].T, out=out)
+        return scores if self.base is None else scores.add_(self.base(rows))
+
+    def _again(self, rows: slice, point: Tensor, lost: Tensor) -> Tensor:
+        return self._scores(rows, point, point.new_empty(len(self.Z[rows]), len(point)))[lost]
+
     def value_and_gradient(self, point: Tensor, weight_decay: float) -> tuple[float, Tensor]:
         """Return the objective at a point (C, r + 1) and its gradient there.
 
         Products in the dtype of Z; losses, penalty and sums over blocks in float64.
         """
-        U, v = point[:, :-1].to(self.Z.dtype), point[:, -1].to(self.Z.dtype)
+        near = point.to(self.Z.dtype)
         loss = point.new_zeros((), dtype=torch.float64)
         slope = torch.zeros_like(point, dtype=torch.float64)
-        for rows in row_blocks(len(self.Z), max(U.shape)):
-            block, target = self.Z[rows], self.y_idx[rows]
-            scores = torch.addmm(v, block, U.T)
-            if self.base is not None:
-                scores += self.base(rows)
-            losses, error = softmax_error(scores, target)
-            weight = self.weights[rows]
-            loss += (losses * weight).sum()
-            error *= weight.to(error.dtype).unsqueeze(1)
-            slope[:, :-1] += error.T @ block
-            slope[:, -1] += error.sum(dim=0)
+        blocks = [
+            slice(start, min(start + self.rows_each, len(self.Z)))
+            for start in range(0, len(self.Z), self.rows_each)
+        ]
+        scratch = Scratch((blocks[0].stop, len(point)), self.Z)
+        with one_thread_each(self.Z.is_cuda or len(blocks) < 4) as spread:
+            for first in range(0, len(blocks), WAVE):  # so many parts are held at once
+                wave = blocks[first : first + WAVE]
+                for value, part in spread(partial(self._part, near, scratch), wave):
+                    loss += value
+                    slope += part
         pull = weight_decay * (point.double() @ self.metric)
         penalty = (pull * point).sum() / 2
         return float(loss + penalty), (slope + pull).to(point.dtype)
+
+    def _part(self, point: Tensor, scratch: Scratch, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return a block's loss and its gradient (C, r + 1)."""
+        block, target = self.Z[rows], self.y_idx[rows]
+        weight = self.weights[rows]
+        share = self._scores(rows, point, scratch.block[: len(block)])
+        losses = softmax_shares(share, target, partial(self._again, rows, point))
+        share[torch.arange(len(block), device=block.device), target] -= 1
+        near = weight.to(block.dtype)
+        slope = torch.empty_like(point)
+        torch.mm(share.T, block * near.unsqueeze(1), out=slope[:, :-1])
+        slope[:, -1] = near @ share
+        return losses.double() @ weight, slope
 
 
 def solve(
@@ -191,7 +221,7 @@ def solve(
     decrease: float = 0.0,
 ) -> Found:
     """Minimise from a start (C, r + 1) until no entry of the gradient exceeds `tolerance`."""
-    least = 1e-9 if problem.Z.dtype == torch.float32 else 1e-15
+    least = 1e-9 if problem.Z.dtype == torch.float32 else 0.0
     # Of a softmax over C classes that each take their share, the curvature in a coordinate is
     # about its second moment / C; with the penalty's it conditions each column.
     bend = problem.moments / len(start) + weight_decay * problem.metric.diagonal()

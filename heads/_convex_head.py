@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from heads._arrays import as_numpy, as_tensor, row_blocks
+from heads._arrays import as_numpy, as_tensor
 from heads._base import Stage1Head
 from heads._checks import check_number, check_one_of
 from heads._exact import Fitted, Goal, optimum, path
-from heads._linear import linear_scores
 from heads.errors import HeadInputError
 from heads.metrics import evaluate
 
@@ -57,7 +55,8 @@ class ConvexHead(Stage1Head):
         counts : array of shape (C,)
             Training rows of each class; with the thresholds as in `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
-            The points of the path, all of which are tried; else 1e-1 and down, until val falls.
+            The points of the path, all of which are tried; else 1e-1 to 1e-4 until val falls,
+            and weaker ones while it rises.
         sample_weight : array of shape (n,), optional
             As in `fit`.
 
@@ -93,13 +92,13 @@ class ConvexHead(Stage1Head):
             message = f"counts has {len(groups[0])} classes, but the labels have {n_classes}"
             raise HeadInputError(message)
 
-        def score(W: Tensor, b: Tensor) -> float:
-            metrics = evaluate(labels, _predict(held_out, W, b), *groups)
+        def score(predicted: Tensor) -> float:
+            metrics = evaluate(labels, predicted.cpu().numpy(), *groups)
             tried.append({"metrics": metrics})
             return float(metrics["all"] or 0)
 
         goal = self._goal(feats, y_idx, n_classes, weights)
-        found, chosen, points = path(feats, y_idx, n_classes, goal, score, weight_decays)
+        found, chosen, points = path(feats, y_idx, n_classes, goal, held_out, score, weight_decays)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen
@@ -129,11 +128,3 @@ class ConvexHead(Stage1Head):
             "n_steps_": found.evaluations,
             "gradient_": found.gradient,
         }
-
-
-def _predict(feats: Tensor, W: Tensor, b: Tensor) -> Any:
-    best: Callable[[slice], Tensor] = lambda rows: linear_scores(  # noqa: E731
-        feats[rows].to(W), W, b
-    ).argmax(dim=1)
-    blocks = row_blocks(len(feats), max(W.shape))
-    return torch.cat([best(rows) for rows in blocks]).cpu().numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from heads._arrays import one_thread_each, row_blocks
+from heads._arrays import Scratch, one_thread_each, row_blocks
 
 __all__ = ["class_means", "class_sums", "column_sums", "rows_by_class", "unit_rows"]
 
@@ -67,13 +66,6 @@ class _Bags:
         step = max(1, n_rows // BAG)
         for start in range(0, len(self.classes), step):
             yield slice(start, min(start + step, len(self.classes)))
-
-
-class _Scratch(threading.local):
-    """A block of memory of each thread: taking it anew for every piece costs more than its use."""
-
-    def __init__(self, n_rows: int, like: Tensor) -> None:
-        self.block = like.new_empty(n_rows, like.shape[1])
 
 
 def class_sums(
@@ -140,7 +132,10 @@ def _unit_sums(
     weights: Tensor | None,
 ) -> Work:
     """Return the same for rows that are centred, and divided by their norm if `unit`."""
-    scratch, places = _Scratch(most, feats), torch.arange(most, device=feats.device)
+    scratch, places = (
+        Scratch((most, feats.shape[1]), feats),
+        torch.arange(most, device=feats.device),
+    )
 
     def work(chosen: slice) -> tuple[slice, Tensor]:
         rows, begins = bags.rows(chosen)
