@@ -41,6 +41,7 @@ class ConvexHead(Stage1Head):
         few_below: int = 20,
         *,
         weight_decays: Sequence[float] | None = None,
+        sample_weight: Any = None,
     ) -> list[dict[str, Any]]:
         """Fit along the weight-decay path and keep what is best on a validation split.
 
@@ -56,6 +57,8 @@ class ConvexHead(Stage1Head):
         weight_decays : sequence of float, optional
             The points of the path, all of which are tried; else 1e-1 to 1e-4 until val falls,
             and weaker ones while it rises.
+        sample_weight : array of shape (n,), optional
+            As in `fit`.
 
         Returns
         -------
@@ -69,7 +72,8 @@ class ConvexHead(Stage1Head):
             check_number(type(self).__name__, "weight_decays", decay, low=0, above=True)
         decays = tuple(sorted(weight_decays, reverse=True)) if weight_decays else None
         held_out = as_tensor(X_val), as_numpy(y_val)
-        self._fit_by(X, y, partial(self._fit_path, *held_out, groups, decays, tried))
+        how = partial(self._fit_path, *held_out, groups, decays, tried)
+        self._fit_by(X, y, how, sample_weight)
         return tried
 
     def _fit_path(
@@ -82,6 +86,7 @@ class ConvexHead(Stage1Head):
         feats: Tensor,
         y_idx: Tensor,
         n_classes: int,
+        weights: Tensor | None = None,
     ) -> dict[str, Any]:
         if len(np.asarray(groups[0])) != n_classes:
             message = f"counts has {len(groups[0])} classes, but the labels have {n_classes}"
@@ -92,27 +97,29 @@ class ConvexHead(Stage1Head):
             tried.append({"metrics": metrics})
             return float(metrics["all"] or 0)
 
-        goal = self._goal(feats, y_idx, n_classes)
+        goal = self._goal(feats, y_idx, n_classes, weights)
         found, chosen, points = path(feats, y_idx, n_classes, goal, held_out, score, weight_decays)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen
         return self._solved(found)
 
-    def _fit_exactly(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+    def _fit_exactly(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
+    ) -> dict[str, Any]:
         decay = DEFAULT_WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
-        goal = self._goal(feats, y_idx, n_classes)
+        goal = self._goal(feats, y_idx, n_classes, weights)
         return self._solved(optimum(feats, y_idx, n_classes, goal, decay))
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
         """Return what is minimised."""
         raise NotImplementedError
 
     def _anchor_point(
-        self, anchor: str, feats: Tensor, y_idx: Tensor, n_classes: int
+        self, anchor: str, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         check_one_of(type(self).__name__, "anchor", anchor, ANCHORS)
-        return None if anchor == "zero" else self._stage1(feats, y_idx, n_classes)
+        return None if anchor == "zero" else self._stage1(feats, y_idx, n_classes, weights)
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from heads._arrays import full_precision, one_thread_if_small, row_blocks
-from heads._convex import Basis, Problem, class_weights, principal_basis, solve
+from heads._convex import Basis, Problem, principal_basis, row_weights, solve
 from heads._lbfgs import Found
 from heads._linear import linear_scores
 from heads._stats import rows_by_class
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # Largest entry of the gradient at the end, in the coordinates that are solved in.
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-8}
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 MOST = 500
 
 # Strong to weak, about a factor 3 apart: the path is smooth, and a finer one gains nothing.
@@ -58,11 +58,22 @@ class Goal:
     shares: each class's part (C,) of the loss; None: the same for all that have rows.
     shift (C,): added to every row's scores in training.
     anchor: the W (C, D) and b (C,) that the penalty is measured from; None is zero.
+    weights: those (n,) of the rows; None: all the same.
     """
 
     shares: Tensor | None = None
     shift: Tensor | None = None
     anchor: tuple[Tensor, Tensor] | None = None
+    weights: Tensor | None = None
+
+    def row_weights(self, y_idx: Tensor, n_classes: int) -> Tensor:
+        """Return each row's part (n,) of the loss."""
+        return row_weights(y_idx, n_classes, self.shares, self.weights)
+
+    def on(self, rows: Tensor) -> Goal:
+        """Return the same for some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -90,13 +101,16 @@ def optimum(
 ) -> Fitted:
     """Solve at one weight decay on all rows and all directions."""
     width = feats.shape[1]
-    spent, start = 0, feats.new_zeros(n_classes, width + 1, dtype=torch.float64)
     small = len(feats) * width * n_classes <= SMALL
     basis = _basis(feats, y_idx, n_classes, goal, width)
+    n_coordinates = basis.into.shape[1] + 1
+    spent, start = 0, feats.new_zeros(n_classes, n_coordinates, dtype=torch.float64)
     if not small and width > 2 * RANK:
         coarse = _basis(feats, y_idx, n_classes, goal, RANK)
         problem = _problem(feats, y_idx, n_classes, goal, coarse)
-        found = solve(problem, start[:, : RANK + 1], weight_decay, most=30, tolerance=1e-4)
+        found = solve(
+            problem, start[:, : coarse.into.shape[1] + 1], weight_decay, most=30, tolerance=1e-4
+        )
         start = basis.point(*coarse.linear(found.point.to(feats.dtype))).double()
         spent = found.evaluations
     with full_precision(), one_thread_if_small(feats.numel() * n_classes, SMALL // 4):
@@ -142,10 +156,11 @@ def path(
     if not small:
         rows = few_rows(y_idx, n_classes, ROWS_PER_CLASS)
         some, labels = feats[rows], y_idx[rows]
-    basis = _basis(some, labels, n_classes, goal, width if small else min(width, RANK))
+    fewer = goal if small else goal.on(rows)
+    basis = _basis(some, labels, n_classes, fewer, width if small else min(width, RANK))
     n_products = some.shape[0] * basis.into.shape[1] * n_classes
     with full_precision(), one_thread_if_small(n_products, SMALL // 4):
-        problem = _problem(some, labels, n_classes, goal, basis)
+        problem = _problem(some, labels, n_classes, fewer, basis)
         judge = _judge(held_out.to(feats), goal, basis, score)
         points = _follow(problem, judge, weight_decays)
         chosen = max(points, key=lambda reached: reached.score)
@@ -164,7 +179,7 @@ def _follow(
     weight_decays: tuple[float, ...] | None,
 ) -> list[PathPoint]:
     """Solve from strong to weak, each from the one before, a few evaluations each."""
-    n_classes, rank = len(problem.weights), problem.Z.shape[1]
+    n_classes, rank = problem.n_classes, problem.Z.shape[1]
     point = problem.Z.new_zeros(n_classes, rank + 1, dtype=torch.float64)
     points: list[PathPoint] = []
     for weight_decay in weight_decays or (*WEIGHT_DECAYS, *WEAKER):
@@ -234,14 +249,13 @@ def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
 
 
 def _basis(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, rank: int) -> Basis:
-    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.shares)
-    return principal_basis(feats, weights[y_idx], rank, 0.0)
+    return principal_basis(feats, goal.row_weights(y_idx, n_classes), rank, 0.0)
 
 
 def _problem(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, basis: Basis) -> Problem:
-    weights = class_weights(torch.bincount(y_idx, minlength=n_classes), goal.shares)
+    weights = goal.row_weights(y_idx, n_classes)
     base = _base(feats, goal)
-    return Problem(basis.coordinates(feats), y_idx, weights, basis.metric(), base)
+    return Problem(basis.coordinates(feats), y_idx, n_classes, weights, basis.metric(), base)
 
 
 def _base(feats: Tensor, goal: Goal) -> Callable[[slice], Tensor] | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
-from heads._convex import class_weights
+from heads._convex import row_weights
 from heads._exact import KEPT, few_rows
 from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_shares
@@ -43,22 +43,22 @@ class _Problem:
 
     logits: Callable[[slice], Tensor]
     y_idx: Tensor
-    weights: Tensor  # (C,) of a row of each class, float64
+    weights: Tensor  # (n,), float64
+    n_classes: int
     weight_decay: float
     like: Tensor
 
     @property
     def blocks(self) -> list[slice]:
         """Cut the rows into pieces of work."""
-        n_classes = len(self.weights)
-        each = max(64, (PIECE << 9 if self.like.is_cuda else PIECE) // n_classes)
+        each = max(64, (PIECE << 9 if self.like.is_cuda else PIECE) // self.n_classes)
         n_rows = len(self.y_idx)
         return [slice(s, min(s + each, n_rows)) for s in range(0, n_rows, each)]
 
     def objective(self, spread: Spread) -> Callable[[Tensor], tuple[float, Tensor]]:
         """Return the function from s (C,) float64 to the objective and its gradient."""
         blocks = self.blocks
-        scratch = Scratch((blocks[0].stop, len(self.weights)), self.like)
+        scratch = Scratch((blocks[0].stop, self.n_classes), self.like)
 
         def evaluate(scale: Tensor) -> tuple[float, Tensor]:
             near = scale.to(self.like.dtype)
@@ -73,7 +73,7 @@ class _Problem:
     def _part(self, scale: Tensor, rows: slice, scratch: Tensor) -> tuple[Tensor, Tensor]:
         """Return a piece's loss and its slope sum_i u_i (p_i - onehot_i) z_i, (C,)."""
         logits, target = self.logits(rows), self.y_idx[rows].unsqueeze(1)
-        weight = self.weights[target.squeeze(1)]
+        weight = self.weights[rows]
         share = torch.mul(logits, scale, out=scratch[: len(logits)])
         losses = softmax_shares(share, target.squeeze(1), lambda lost: logits[lost] * scale)
         slope = weight.to(share.dtype) @ share.mul_(logits)
@@ -92,28 +92,35 @@ class _Problem:
         for rows in row_blocks(len(self.y_idx), n_classes):
             logits = self.logits(rows)
             share = (logits * scale.to(logits.dtype)).softmax(dim=1).mul_(logits)
-            weight = self.weights[self.y_idx[rows]].to(share.dtype)
+            weight = self.weights[rows].to(share.dtype)
             bend += weight @ (share * logits)
             share *= weight.sqrt().unsqueeze(1)
             total -= share.T @ share
         return total + bend.diag()
 
 
-def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
-    """Minimise the class-balanced objective in the factors (C,).
+def best_scale(
+    feats: Tensor,
+    y_idx: Tensor,
+    W: Tensor,
+    b: Tensor,
+    weight_decay: float,
+    weights: Tensor | None = None,
+) -> Found:
+    """Minimise the class-balanced objective in the factors (C,); `weights` (n,) are the rows'.
 
-    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    First roughly, on a few rows of each class where there is much data; then on all rows from
+    there, with the Hessian of the same rows.
     """
     logits = _logits(feats, W, b)
-    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
-    problem = _Problem(logits, y_idx, weights, weight_decay, feats)
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    each = row_weights(y_idx, len(W), None, weights)
+    sample = problem = _Problem(logits, y_idx, each, len(W), weight_decay, feats)
     few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
-    if len(feats) * len(W) <= MANY_LOGITS or 3 * len(few) >= len(feats):
-        return _solve(problem, start, problem, GAIN_AT_END[feats.dtype])
-    some, labels = logits(few), y_idx[few]
-    balance = class_weights(torch.bincount(labels, minlength=len(W)))
-    sample = _Problem(some.__getitem__, labels, balance, weight_decay, feats)
+    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
+        some, labels = logits(few), y_idx[few]
+        of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
+        sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, feats)
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
     start = _solve(sample, start, sample, GAIN_OF_START).point
     return _solve(problem, start, sample, GAIN_AT_END[feats.dtype])
 

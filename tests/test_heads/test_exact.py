@@ -121,7 +121,7 @@ def test_coordinates_keep_scores_norms_and_gradients(rng: np.random.Generator, r
     X = torch.from_numpy(rng.normal(size=(300, 60)) * np.linspace(3, 0.1, 60) + 1)
     y, weights = torch.from_numpy(rng.integers(0, 5, 300)), torch.full((5,), 1 / 300)
     basis = principal_basis(X, weights[y], rank, 0.0)
-    problem = Problem(basis.coordinates(X), y, weights.double(), basis.metric())
+    problem = Problem(basis.coordinates(X), y, 5, weights[y].double(), basis.metric())
     point = torch.from_numpy(rng.normal(size=(5, rank + 1)))
     W, b = basis.linear(point)
     want, _, _ = reference.weighted_softmax(X, y.numpy(), W.numpy(), b.numpy(), weights.numpy(), 0)
