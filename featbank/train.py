@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from featbank.architecture import finish_network
-from featbank.backbones import (
-    TINY_CNN,
-    build_model,
-    classifier_names,
-    find_classifier,
-    input_spec,
-)
+from featbank.architecture import initial_network
+from featbank.backbones import TINY_CNN, input_spec
 from featbank.checkpoint import BEST, LAST, Checkpoint, write_checkpoint
 from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
@@ -27,12 +21,11 @@ from featbank.device import device_name, one_thread, resolve_device
 from featbank.events import events
 from featbank.objective import make_objective
 from featbank.optim import make_optimizer, restore_optimizer
-from featbank.partial import freeze, load_backbone, read_init
+from featbank.partial import read_init
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, tensors_digest, versions
 from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
 from featbank.session import Metrics, Session
-from featbank.weights import load_file, load_weights, read_weights
 
 __all__ = ["Metrics", "train"]
 
@@ -96,8 +89,16 @@ def train(
     init = None if config.init is None else read_init(config.init)
     identity = _identity(data, data_spec, config, spec, init)
     previous = open_run(run, identity, resume=resume, overwrite=overwrite)
-    model, layer = _network(data, config, spec, previous, init, reporter)
-    session = _start(data, config, spec, identity, where, previous, run, reporter, model, layer)
+    model, layer = initial_network(
+        config, len(data.class_names), spec.size, previous, init, reporter
+    )
+    record = {**identity, **_begun(layer, previous)}
+
+    def save(state: Checkpoint) -> None:
+        write_checkpoint(run / LAST, state)
+        reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
+
+    session = _session(data, config, spec, where, model, record, previous, save)
     if previous is None:
         clear_run(run)
     else:
@@ -159,44 +160,8 @@ def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, 
     }
 
 
-def _network(
-    data: ImageData,
-    config: TrainConfig,
-    spec: InputSpec,
-    previous: Checkpoint | None,
-    init: Checkpoint | None,
-    reporter: Reporter,
-) -> tuple[nn.Module, str]:
-    """Build the network, new or as a checkpoint left it; return it and its classifier's name."""
-    fresh = config.pretrained and previous is None
-    n_classes = len(data.class_names)
-    model = build_model(config.backbone, n_classes, spec.size, seed=config.seed, pretrained=fresh)
-    if config.weights is not None and previous is None:
-        weights, heads = read_weights(config.weights), classifier_names(config.backbone)
-        reporter.say(str(load_file(model, weights, config.backbone, heads)))
-    model = finish_network(model, config, spec.size)
-    layer = find_classifier(model, spec.size)
-    if previous is not None:
-        load_weights(model, previous.model, "the checkpoint")
-    elif init is not None:
-        load_backbone(model, layer, init.model, str(config.init))
-    freeze(model, layer, config.retrain)
-    return model, layer
-
-
-def _start(
-    data: ImageData,
-    config: TrainConfig,
-    spec: InputSpec,
-    identity: Mapping[str, Any],
-    device: torch.device,
-    previous: Checkpoint | None,
-    run: Path,
-    reporter: Reporter,
-    model: nn.Module,
-    layer: str,
-) -> Session:
-    """Put the network on its device and build its optimiser, new or as a checkpoint left it."""
+def _begun(layer: str, previous: Checkpoint | None) -> dict[str, Any]:
+    """Return the record's part that a training changes: new, or as a checkpoint left it."""
     begun = {
         "layer": layer,
         "epoch": 0,
@@ -205,18 +170,27 @@ def _start(
         "history": [],
         "best": None,
     }
+    if previous is None:
+        return begun
+    return {name: previous.record.get(name, value) for name, value in begun.items()}
+
+
+def _session(
+    data: ImageData,
+    config: TrainConfig,
+    spec: InputSpec,
+    device: torch.device,
+    model: nn.Module,
+    record: dict[str, Any],
+    previous: Checkpoint | None,
+    save: Callable[[Checkpoint], None],
+) -> Session:
+    """Put the network on its device; give it its optimiser, as it was left, and its objective."""
     model = model.to(device)
     if config.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config, layer)
+    optimizer = make_optimizer(model, config, record["layer"])
     if previous is not None:
         restore_optimizer(optimizer, previous.optimizer)
-        begun = {name: previous.record.get(name, value) for name, value in begun.items()}
-
-    def save(state: Checkpoint) -> None:
-        write_checkpoint(run / LAST, state)
-        reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
-
-    record = {**identity, **begun}
     objective = make_objective(config, data, model, device)
     return Session(data, config, spec, device, model, optimizer, objective, record, save)
