@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from featbank.backbones import (
     find_classifier,
     input_spec,
 )
-from featbank.checkpoint import BEST, LAST, Checkpoint, write_checkpoint
+from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
 from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
@@ -27,9 +28,11 @@ from featbank.device import device_name, one_thread, resolve_device
 from featbank.events import events
 from featbank.objective import make_objective
 from featbank.optim import make_optimizer, restore_optimizer
+from featbank.parallel import Team, synchronised
 from featbank.partial import freeze, load_backbone, read_init
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, tensors_digest, versions
+from featbank.ranks import Ranks
 from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
 from featbank.session import Metrics, Session
 from featbank.weights import load_file, load_weights, read_weights
@@ -88,37 +91,90 @@ def train(
     OutputExistsError, StaleError
         `out` holds something; or what is to be resumed was another training.
     """
-    began = time.monotonic()
-    run, where = Path(out), resolve_device(device)
+    with Ranks.join() as ranks:
+        watcher = reporter if ranks.first else SILENT
+        return _train(
+            data, data_spec, config, Path(out), device, metrics, watcher, ranks, resume, overwrite
+        )
+
+
+def _train(
+    data: ImageData,
+    data_spec: Mapping[str, Any],
+    config: TrainConfig,
+    run: Path,
+    device: str | torch.device,
+    metrics: Metrics,
+    reporter: Reporter,
+    ranks: Ranks,
+    resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Train, as one process of a job or alone."""
+    began, where = time.monotonic(), resolve_device(device, ranks.local)
     spec = input_spec(
         config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
     )
     init = None if config.init is None else read_init(config.init)
     identity = _identity(data, data_spec, config, spec, init)
-    previous = open_run(run, identity, resume=resume, overwrite=overwrite)
+    previous = _previous(run, identity, ranks, resume=resume, overwrite=overwrite)
     model, layer = _network(data, config, spec, previous, init, reporter)
-    session = _start(data, config, spec, identity, where, previous, run, reporter, model, layer)
-    if previous is None:
-        clear_run(run)
-    else:
+    team = Team(ranks, where)
+    save = _saver(run, reporter) if ranks.first else _silent_saver
+    session = _start(data, config, spec, identity, team, where, previous, save, model, layer)
+    if previous is not None:
         reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
-    clear_parts(run)
     size = session.epoch_size()
     settings = {
         **identity,
         "epoch": size,
         "device": device_name(where),
+        "processes": ranks.size,
         "versions": versions(),
         "git": git(),
     }
-    save_settings(run, settings)
+    if ranks.first:
+        if previous is None:
+            clear_run(run)
+        clear_parts(run)
+        save_settings(run, settings)
     reporter.say(session.about(size))
-    with one_thread(config.backbone == TINY_CNN), session.interruption, events(run) as event:
+    record_events = events(run) if ranks.first else nullcontext(lambda _entry: None)
+    with one_thread(config.backbone == TINY_CNN), session.interruption, record_events as event:
         for epoch in range(session.record["epoch"], config.epochs):
             is_best = session.run_epoch(epoch, metrics, reporter)
-            save_epoch(run, session.checkpoint(), is_best=is_best)
+            if ranks.first:
+                save_epoch(run, session.checkpoint(), is_best=is_best)
             event(session.record["history"][-1])
+    ranks.gather(None)  # the first may serve the store: it waits for the others
+    team.leave()
     return _summary(run, session.record, time.monotonic() - began)
+
+
+def _previous(
+    run: Path, identity: Mapping[str, Any], ranks: Ranks, *, resume: bool, overwrite: bool
+) -> Checkpoint | None:
+    """Return what to go on from; the first process decides, the others read what it read."""
+    previous = None
+    if ranks.first:
+        previous = open_run(run, identity, resume=resume, overwrite=overwrite)
+    if ranks.share(previous is not None) and not ranks.first:
+        previous = read_checkpoint(run / LAST)
+    return previous
+
+
+def _saver(run: Path, reporter: Reporter) -> Callable[[Checkpoint], None]:
+    """Return what saves a training within an epoch."""
+
+    def save(state: Checkpoint) -> None:
+        write_checkpoint(run / LAST, state)
+        reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
+
+    return save
+
+
+def _silent_saver(_state: Checkpoint) -> None:
+    """Save nothing: the job's first process does."""
 
 
 def _place(record: Mapping[str, Any]) -> str:
@@ -189,10 +245,10 @@ def _start(
     config: TrainConfig,
     spec: InputSpec,
     identity: Mapping[str, Any],
+    team: Team,
     device: torch.device,
     previous: Checkpoint | None,
-    run: Path,
-    reporter: Reporter,
+    save: Callable[[Checkpoint], None],
     model: nn.Module,
     layer: str,
 ) -> Session:
@@ -206,17 +262,14 @@ def _start(
         "best": None,
     }
     model = model.to(device)
+    if config.sync_bn:
+        model = synchronised(model, device)
     if config.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, config, layer)
     if previous is not None:
         restore_optimizer(optimizer, previous.optimizer)
         begun = {name: previous.record.get(name, value) for name, value in begun.items()}
-
-    def save(state: Checkpoint) -> None:
-        write_checkpoint(run / LAST, state)
-        reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
-
     record = {**identity, **begun}
     objective = make_objective(config, data, model, device)
-    return Session(data, config, spec, device, model, optimizer, objective, record, save)
+    return Session(data, config, spec, device, model, optimizer, objective, record, save, team)
