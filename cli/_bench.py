@@ -108,6 +108,7 @@ class Bench:
                     self.cells[key] = self.make(spec, key)
                     self.made += 1
                     advance(1, str(spec))
+        self._arrays = None  # the next bank needs the room
 
     def kept(self, spec: Spec, key: str) -> dict[str, Any] | None:
         """Return a cell's record where it is there and whole."""

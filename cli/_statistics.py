@@ -86,7 +86,7 @@ def shared(places: Sequence[Place]) -> dict[Any, list[int]]:
 
 
 def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of places that are compared, the later minus the earlier."""
+    """Yield the pairs of places that are compared: later minus earlier, or minus the baseline."""
     for j, i in combinations(range(len(places)), 2):
         one, other = places[i], places[j]
         same_bank, same_head = one.bank == other.bank, one.head == other.head
@@ -96,8 +96,8 @@ def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, 
             continue
         if same_head and baseline not in (None, one.bank, other.bank):
             continue
-        swapped = baseline is not None and baseline in (one.head if same_bank else one.bank,)
-        yield (j, i) if swapped else (i, j)
+        mine = one.head if same_bank else one.bank
+        yield (j, i) if mine == baseline else (i, j)
 
 
 def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:

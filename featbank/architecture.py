@@ -8,21 +8,61 @@ from typing import cast
 
 from torch import nn
 
-from featbank.backbones import build_model, find_classifier
+from featbank.backbones import build_model, classifier_names, find_classifier
 from featbank.bbn import BilateralNetwork
 from featbank.blocks import last_block
+from featbank.checkpoint import Checkpoint
 from featbank.config import TrainConfig
 from featbank.criterion import parse_loss
 from featbank.losses import NormalizedLinear
+from featbank.partial import freeze, load_backbone
+from featbank.progress import Reporter
 from featbank.rng import derive_seed, isolated_torch
+from featbank.weights import load_file, load_weights, read_weights
 
-__all__ = ["build_network", "finish_network"]
+__all__ = ["build_network", "finish_network", "initial_network"]
 
 
 def build_network(config: TrainConfig, n_classes: int, image_size: int) -> nn.Module:
-    """Return a training's network for `n_classes` classes, on the CPU, as loaded weights fit it."""
+    """Return a training's network for `n_classes` classes, on the CPU, without loaded weights."""
     model = build_model(config.backbone, n_classes, image_size, seed=config.seed)
     return finish_network(model, config, image_size)
+
+
+def initial_network(
+    config: TrainConfig,
+    n_classes: int,
+    image_size: int,
+    previous: Checkpoint | None,
+    init: Checkpoint | None,
+    reporter: Reporter,
+) -> tuple[nn.Module, str]:
+    """Return the network that a training starts with, and its classifier's name.
+
+    Parameters
+    ----------
+    config, n_classes, image_size
+        The settings, the number of classes, and the images' side in pixels.
+    previous
+        The training's own checkpoint, to go on from.
+    init
+        Another training's, of which it takes all but the classifier.
+    reporter
+        Is told what of a weights file fitted.
+    """
+    fresh = config.pretrained and previous is None
+    model = build_model(config.backbone, n_classes, image_size, seed=config.seed, pretrained=fresh)
+    if config.weights is not None and previous is None:
+        weights, heads = read_weights(config.weights), classifier_names(config.backbone)
+        reporter.say(str(load_file(model, weights, config.backbone, heads)))
+    model = finish_network(model, config, image_size)
+    layer = find_classifier(model, image_size)
+    if previous is not None:
+        load_weights(model, previous.model, "the checkpoint")
+    elif init is not None:
+        load_backbone(model, layer, init.model, str(config.init))
+    freeze(model, layer, config.retrain)
+    return model, layer
 
 
 def finish_network(model: nn.Module, config: TrainConfig, image_size: int) -> nn.Module:

@@ -12,14 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from featbank.architecture import finish_network
-from featbank.backbones import (
-    TINY_CNN,
-    build_model,
-    classifier_names,
-    find_classifier,
-    input_spec,
-)
+from featbank.architecture import initial_network
+from featbank.backbones import TINY_CNN, input_spec
 from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
 from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
@@ -29,13 +23,12 @@ from featbank.events import events
 from featbank.objective import make_objective
 from featbank.optim import make_optimizer, restore_optimizer
 from featbank.parallel import Team, synchronised
-from featbank.partial import freeze, load_backbone, read_init
+from featbank.partial import read_init
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, tensors_digest, versions
 from featbank.ranks import Ranks
 from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
 from featbank.session import Metrics, Session
-from featbank.weights import load_file, load_weights, read_weights
 
 __all__ = ["Metrics", "train"]
 
@@ -92,9 +85,9 @@ def train(
         `out` holds something; or what is to be resumed was another training.
     """
     with Ranks.join() as ranks:
-        watcher = reporter if ranks.first else SILENT
+        said = reporter if ranks.first else SILENT
         return _train(
-            data, data_spec, config, Path(out), device, metrics, watcher, ranks, resume, overwrite
+            data, data_spec, config, Path(out), device, metrics, said, ranks, resume, overwrite
         )
 
 
@@ -110,7 +103,7 @@ def _train(
     resume: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Train, as one process of a job or alone."""
+    """Train, alone or as one process of a job."""
     began, where = time.monotonic(), resolve_device(device, ranks.local)
     spec = input_spec(
         config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
@@ -118,35 +111,28 @@ def _train(
     init = None if config.init is None else read_init(config.init)
     identity = _identity(data, data_spec, config, spec, init)
     previous = _previous(run, identity, ranks, resume=resume, overwrite=overwrite)
-    model, layer = _network(data, config, spec, previous, init, reporter)
-    team = Team(ranks, where)
-    save = _saver(run, reporter) if ranks.first else _silent_saver
-    session = _start(data, config, spec, identity, team, where, previous, save, model, layer)
+    model, layer = initial_network(
+        config, len(data.class_names), spec.size, previous, init, reporter
+    )
+    record = {**identity, **_begun(layer, previous)}
+
+    save, team = _saver(run, ranks, reporter), Team(ranks, where)
+    session = _session(data, config, spec, where, model, record, previous, save, team)
     if previous is not None:
         reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
     size = session.epoch_size()
-    settings = {
-        **identity,
-        "epoch": size,
-        "device": device_name(where),
-        "processes": ranks.size,
-        "versions": versions(),
-        "git": git(),
-    }
     if ranks.first:
-        if previous is None:
-            clear_run(run)
-        clear_parts(run)
-        save_settings(run, settings)
+        made_by = {"device": device_name(where), "processes": ranks.size, "versions": versions()}
+        _begin(run, {**identity, "epoch": size, **made_by, "git": git()}, fresh=previous is None)
     reporter.say(session.about(size))
-    record_events = events(run) if ranks.first else nullcontext(lambda _entry: None)
-    with one_thread(config.backbone == TINY_CNN), session.interruption, record_events as event:
+    record_event = events(run) if ranks.first else nullcontext(lambda _entry: None)
+    with one_thread(config.backbone == TINY_CNN), session.interruption, record_event as event:
         for epoch in range(session.record["epoch"], config.epochs):
             is_best = session.run_epoch(epoch, metrics, reporter)
             if ranks.first:
                 save_epoch(run, session.checkpoint(), is_best=is_best)
             event(session.record["history"][-1])
-    ranks.gather(None)  # the first may serve the store: it waits for the others
+    ranks.gather(None)  # nobody leaves before all are done
     team.leave()
     return _summary(run, session.record, time.monotonic() - began)
 
@@ -163,18 +149,24 @@ def _previous(
     return previous
 
 
-def _saver(run: Path, reporter: Reporter) -> Callable[[Checkpoint], None]:
-    """Return what saves a training within an epoch."""
+def _begin(run: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
+    """Make the run's folder ready, and write what the training is."""
+    if fresh:
+        clear_run(run)
+    clear_parts(run)
+    save_settings(run, settings)
+
+
+def _saver(run: Path, ranks: Ranks, reporter: Reporter) -> Callable[[Checkpoint], None]:
+    """Return what saves a training within an epoch: of a job, the first process does."""
 
     def save(state: Checkpoint) -> None:
-        write_checkpoint(run / LAST, state)
-        reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
+        if ranks.first:
+            write_checkpoint(run / LAST, state)
+            place = _place(state.record)
+            reporter.say(f"saved {run / LAST} after {place}; --resume goes on from it")
 
     return save
-
-
-def _silent_saver(_state: Checkpoint) -> None:
-    """Save nothing: the job's first process does."""
 
 
 def _place(record: Mapping[str, Any]) -> str:
@@ -215,44 +207,8 @@ def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, 
     }
 
 
-def _network(
-    data: ImageData,
-    config: TrainConfig,
-    spec: InputSpec,
-    previous: Checkpoint | None,
-    init: Checkpoint | None,
-    reporter: Reporter,
-) -> tuple[nn.Module, str]:
-    """Build the network, new or as a checkpoint left it; return it and its classifier's name."""
-    fresh = config.pretrained and previous is None
-    n_classes = len(data.class_names)
-    model = build_model(config.backbone, n_classes, spec.size, seed=config.seed, pretrained=fresh)
-    if config.weights is not None and previous is None:
-        weights, heads = read_weights(config.weights), classifier_names(config.backbone)
-        reporter.say(str(load_file(model, weights, config.backbone, heads)))
-    model = finish_network(model, config, spec.size)
-    layer = find_classifier(model, spec.size)
-    if previous is not None:
-        load_weights(model, previous.model, "the checkpoint")
-    elif init is not None:
-        load_backbone(model, layer, init.model, str(config.init))
-    freeze(model, layer, config.retrain)
-    return model, layer
-
-
-def _start(
-    data: ImageData,
-    config: TrainConfig,
-    spec: InputSpec,
-    identity: Mapping[str, Any],
-    team: Team,
-    device: torch.device,
-    previous: Checkpoint | None,
-    save: Callable[[Checkpoint], None],
-    model: nn.Module,
-    layer: str,
-) -> Session:
-    """Put the network on its device and build its optimiser, new or as a checkpoint left it."""
+def _begun(layer: str, previous: Checkpoint | None) -> dict[str, Any]:
+    """Return the record's part that a training changes: new, or as a checkpoint left it."""
     begun = {
         "layer": layer,
         "epoch": 0,
@@ -261,15 +217,30 @@ def _start(
         "history": [],
         "best": None,
     }
+    if previous is None:
+        return begun
+    return {name: previous.record.get(name, value) for name, value in begun.items()}
+
+
+def _session(
+    data: ImageData,
+    config: TrainConfig,
+    spec: InputSpec,
+    device: torch.device,
+    model: nn.Module,
+    record: dict[str, Any],
+    previous: Checkpoint | None,
+    save: Callable[[Checkpoint], None],
+    team: Team,
+) -> Session:
+    """Put the network on its device; give it its optimiser, as it was left, and its objective."""
     model = model.to(device)
     if config.sync_bn:
         model = synchronised(model, device)
     if config.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config, layer)
+    optimizer = make_optimizer(model, config, record["layer"])
     if previous is not None:
         restore_optimizer(optimizer, previous.optimizer)
-        begun = {name: previous.record.get(name, value) for name, value in begun.items()}
-    record = {**identity, **begun}
     objective = make_objective(config, data, model, device)
     return Session(data, config, spec, device, model, optimizer, objective, record, save, team)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 __all__ = [
+    "Scratch",
     "as_numpy",
     "as_tensor",
     "compute_dtype",
@@ -133,6 +135,13 @@ def one_thread_each(alone: bool) -> Iterator[Callable[..., Iterable[Any]]]:
             yield pool.map
     finally:
         torch.set_num_threads(n_threads)
+
+
+class Scratch(threading.local):
+    """A block of memory of each thread: taking it anew for every piece costs more than its use."""
+
+    def __init__(self, shape: tuple[int, int], like: Tensor) -> None:
+        self.block = like.new_empty(shape)
 
 
 @contextmanager

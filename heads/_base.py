@@ -17,8 +17,10 @@ from torch import Tensor
 from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
 from heads._checks import (
     check_features,
+    check_finite,
     check_stage1,
     check_training,
+    check_weights,
     code_labels,
     code_row_numbers,
     refuse_overflow,
@@ -30,6 +32,7 @@ from heads.errors import HeadInputError
 __all__ = ["Head", "LinearHead", "Stage1Head"]
 
 Scorer = Callable[[Tensor], Tensor]
+Fitter = Callable[[Tensor, Tensor, int, Tensor | None], dict[str, Any]]
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):
@@ -43,8 +46,10 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     _fitted: tuple[str, ...]  # what `_fit` returns, by name
     _sees_all = False  # whether `_fit` itself refuses what is not finite, at no cost of its own
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit on features X (n, D) and labels y (n,).
+
+        `sample_weight` (n,): a row of weight 2 counts as two rows, one of weight 0 as none.
 
         Raises
         ------
@@ -52,20 +57,32 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
             stage-1 weight has no row for, or a parameter outside its range.
         """
-        return self._fit_by(X, y, self._fit)
+        return self._fit_by(X, y, self._fit, sample_weight)
 
-    def _fit_by(self, X: Any, y: Any, how: Callable[[Tensor, Tensor, int], dict[str, Any]]) -> Self:
+    def _fit_by(self, X: Any, y: Any, how: Fitter, sample_weight: Any = None) -> Self:
         self._check_params()
-        feats, y_idx, classes = self._training(X, y)
+        feats, y_idx, weights, classes = self._training(X, y, sample_weight)
         with full_precision():
-            fitted = how(feats, y_idx, len(classes))
+            fitted = how(feats, y_idx, len(classes), weights)
         return self._keep(fitted, classes, X)
 
-    def _training(self, X: Any, y: Any) -> tuple[Tensor, Tensor, NDArray[Any]]:
-        """Return checked features (n, D), each label's place (n,) among the classes, and those."""
+    def _training(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Tensor, Tensor, Tensor | None, NDArray[Any]]:
+        """Return checked features (n, D), each label's place (n,) among the classes, weights (n,).
+
+        And the classes. Rows of weight 0 are left out, and None is the weights of rows alike.
+        """
         feats, labels = check_training(self, X, y, finite=not self._sees_all)
+        weights = None
+        if sample_weight is not None:
+            given = check_weights(sample_weight, labels)
+            if not given.all():
+                feats = check_finite(feats)[torch.from_numpy(given > 0).to(feats.device)]
+                labels, given = labels[given > 0], given[given > 0]
+            weights = torch.from_numpy(given).to(feats.device)
         classes, coded = self._code(labels)
-        return feats, torch.from_numpy(coded).to(feats.device), classes
+        return feats, torch.from_numpy(coded).to(feats.device), weights, classes
 
     def _keep(self, fitted: dict[str, Any], classes: NDArray[Any], X: Any) -> Self:
         """Store what a fit returned, tensors as the kind of X."""
@@ -121,14 +138,24 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         return None
 
     def _fit_together(
-        self, heads: Sequence[Any], feats: Tensor, y_idx: Tensor, n_classes: int
+        self,
+        heads: Sequence[Any],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
         """Return what `_fit` returns of each of some heads that name the same company."""
         raise NotImplementedError
 
     @abstractmethod
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        """Return the fitted attributes by name; tensors become the kind of X."""
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Return the fitted attributes by name; tensors become the kind of X.
+
+        `weights` (n,) are those of the rows, float64 and above 0; None: all the same.
+        """
 
     @abstractmethod
     def _scorer(self, feats: Tensor) -> Scorer:
@@ -163,11 +190,16 @@ class Stage1Head(LinearHead):
         return code_row_numbers(labels, len(self.weight))
 
     def _stage1(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weight_decay: float = 5e-4
+        self,
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
+        weight_decay: float = 5e-4,
     ) -> tuple[Tensor, Tensor]:
         """Return the W (C, D) and b (C,) to start from, like `feats`."""
         if self.weight is None:
-            return fit_softmax(feats, y_idx, n_classes, weight_decay)
+            return fit_softmax(feats, y_idx, n_classes, weight_decay, weights)
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
         # Copies: what is fitted must not follow later changes to what was given, and one layout
         # in memory gives one result to the last bit.

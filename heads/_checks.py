@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
 from heads._arrays import as_numpy, as_tensor, compute_dtype, is_finite
@@ -25,6 +25,7 @@ __all__ = [
     "check_one_of",
     "check_stage1",
     "check_training",
+    "check_weights",
     "code_known",
     "code_labels",
     "code_row_numbers",
@@ -137,6 +138,13 @@ def check_training(
         feats = as_tensor(checked)
     check_classification_targets(labels)
     return feats, labels
+
+
+def check_weights(sample_weight: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Return weights (n,) of rows, none below zero and not all of them zero."""
+    given = as_numpy(sample_weight) if isinstance(sample_weight, Tensor) else sample_weight
+    checked = _check_sample_weight(given, labels, dtype=np.float64, ensure_non_negative=True)
+    return np.asarray(checked)
 
 
 def code_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from heads._arrays import as_numpy, as_tensor, row_blocks
+from heads._arrays import as_numpy, as_tensor
 from heads._base import Stage1Head
 from heads._checks import check_number, check_one_of
 from heads._exact import Fitted, Goal, optimum, path
-from heads._linear import linear_scores
 from heads.errors import HeadInputError
 from heads.metrics import evaluate
 
@@ -43,6 +41,7 @@ class ConvexHead(Stage1Head):
         few_below: int = 20,
         *,
         weight_decays: Sequence[float] | None = None,
+        sample_weight: Any = None,
     ) -> list[dict[str, Any]]:
         """Fit along the weight-decay path and keep what is best on a validation split.
 
@@ -56,7 +55,10 @@ class ConvexHead(Stage1Head):
         counts : array of shape (C,)
             Training rows of each class; with the thresholds as in `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
-            The points of the path, all of which are tried; else 1e-1 and down, until val falls.
+            The points of the path, all of which are tried; else 1e-1 to 1e-4 until val falls,
+            and weaker ones while it rises.
+        sample_weight : array of shape (n,), optional
+            As in `fit`.
 
         Returns
         -------
@@ -70,7 +72,8 @@ class ConvexHead(Stage1Head):
             check_number(type(self).__name__, "weight_decays", decay, low=0, above=True)
         decays = tuple(sorted(weight_decays, reverse=True)) if weight_decays else None
         held_out = as_tensor(X_val), as_numpy(y_val)
-        self._fit_by(X, y, partial(self._fit_path, *held_out, groups, decays, tried))
+        how = partial(self._fit_path, *held_out, groups, decays, tried)
+        self._fit_by(X, y, how, sample_weight)
         return tried
 
     def _fit_path(
@@ -83,37 +86,40 @@ class ConvexHead(Stage1Head):
         feats: Tensor,
         y_idx: Tensor,
         n_classes: int,
+        weights: Tensor | None = None,
     ) -> dict[str, Any]:
         if len(np.asarray(groups[0])) != n_classes:
             message = f"counts has {len(groups[0])} classes, but the labels have {n_classes}"
             raise HeadInputError(message)
 
-        def score(W: Tensor, b: Tensor) -> float:
-            metrics = evaluate(labels, _predict(held_out, W, b), *groups)
+        def score(predicted: Tensor) -> float:
+            metrics = evaluate(labels, predicted.cpu().numpy(), *groups)
             tried.append({"metrics": metrics})
             return float(metrics["all"] or 0)
 
-        goal = self._goal(feats, y_idx, n_classes)
-        found, chosen, points = path(feats, y_idx, n_classes, goal, score, weight_decays)
+        goal = self._goal(feats, y_idx, n_classes, weights)
+        found, chosen, points = path(feats, y_idx, n_classes, goal, held_out, score, weight_decays)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen
         return self._solved(found)
 
-    def _fit_exactly(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+    def _fit_exactly(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
+    ) -> dict[str, Any]:
         decay = DEFAULT_WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
-        goal = self._goal(feats, y_idx, n_classes)
+        goal = self._goal(feats, y_idx, n_classes, weights)
         return self._solved(optimum(feats, y_idx, n_classes, goal, decay))
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
         """Return what is minimised."""
         raise NotImplementedError
 
     def _anchor_point(
-        self, anchor: str, feats: Tensor, y_idx: Tensor, n_classes: int
+        self, anchor: str, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         check_one_of(type(self).__name__, "anchor", anchor, ANCHORS)
-        return None if anchor == "zero" else self._stage1(feats, y_idx, n_classes)
+        return None if anchor == "zero" else self._stage1(feats, y_idx, n_classes, weights)
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {
@@ -122,11 +128,3 @@ class ConvexHead(Stage1Head):
             "n_steps_": found.evaluations,
             "gradient_": found.gradient,
         }
-
-
-def _predict(feats: Tensor, W: Tensor, b: Tensor) -> Any:
-    best: Callable[[slice], Tensor] = lambda rows: linear_scores(  # noqa: E731
-        feats[rows].to(W), W, b
-    ).argmax(dim=1)
-    blocks = row_blocks(len(feats), max(W.shape))
-    return torch.cat([best(rows) for rows in blocks]).cpu().numpy()

@@ -13,6 +13,9 @@ __all__ = ["Found", "minimise"]
 MEMORY = 10
 # Armijo's share of the predicted decrease, and how often a step is shortened before giving up.
 SUFFICIENT, SHORTENINGS = 1e-4, 12
+# Values this close are equal but for rounding; then the slope along the step decides (Hager and
+# Zhang, "A new conjugate gradient method with guaranteed descent", SIAM J. Optim. 2005, eq. 4.1).
+ROUNDING = 1e-14
 
 Objective = Callable[[Tensor], tuple[float, Tensor]]
 
@@ -37,8 +40,9 @@ def minimise(
     """Minimise until `done` says so of a gradient, or `most` evaluations are spent.
 
     A step of length 1 along the quasi-Newton direction is shortened until it decreases the value
-    enough. The search also ends where no shortening does, or where three steps in a row decrease
-    the value by less than `least_decrease` relative to it: rounding sets that limit.
+    enough, or leaves it as it is and the slope flatter. The search also ends where no shortening
+    does, or where three steps in a row decrease the value by less than `least_decrease` relative
+    to it: rounding sets that limit.
 
     Source: Nocedal and Wright, "Numerical Optimization", algorithms 7.4 and 3.1.
     """
@@ -53,10 +57,13 @@ def minimise(
             trial = point + step * direction
             new_value, new_slope = objective(trial)
             spent += 1
-            if new_value <= value + SUFFICIENT * step * descent or spent >= most:
+            flatter = abs(_dot(new_slope, direction)) < abs(descent)
+            level = flatter and abs(new_value - value) <= ROUNDING * abs(value)
+            lower = new_value <= value + SUFFICIENT * step * descent
+            if lower or level or spent >= most:
                 break
             step *= _shorter(value, new_value, step, descent)
-        if not new_value < value:
+        if not (new_value < value or level):
             break
         small = small + 1 if value - new_value <= least_decrease * abs(value) else 0
         memory.add(trial - point, new_slope - slope)

@@ -9,7 +9,6 @@ Hessian; in its coordinates the whole problem is nearly round, and a handful of 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from heads._arrays import one_thread_each, row_blocks
-from heads._convex import class_weights
+from heads._arrays import Scratch, one_thread_each, row_blocks
+from heads._convex import row_weights
 from heads._exact import KEPT, few_rows
 from heads._lbfgs import Found, minimise
-from heads._linear import linear_scores
+from heads._linear import linear_scores, softmax_shares
 
 __all__ = ["best_scale"]
 
@@ -34,17 +33,8 @@ PIECE = 1 << 18
 GAIN_AT_END = {torch.float32: 1e-9, torch.float64: 1e-20}
 GAIN_OF_START = 1e-4
 MOST = 200
-# A share below this has lost digits in float32, or is zero.
-_LEAST_SHARE = 1e-30
 
 Spread = Callable[..., Iterable[Any]]
-
-
-class _Scratch(threading.local):
-    """A buffer of each thread, so that no piece of work takes memory of its own."""
-
-    def __init__(self, shape: tuple[int, int], like: Tensor) -> None:
-        self.scores = like.new_empty(shape)
 
 
 @dataclass(frozen=True)
@@ -53,26 +43,26 @@ class _Problem:
 
     logits: Callable[[slice], Tensor]
     y_idx: Tensor
-    weights: Tensor  # (C,) of a row of each class, float64
+    weights: Tensor  # (n,), float64
+    n_classes: int
     weight_decay: float
     like: Tensor
 
     @property
     def blocks(self) -> list[slice]:
         """Cut the rows into pieces of work."""
-        n_classes = len(self.weights)
-        each = max(64, (PIECE << 9 if self.like.is_cuda else PIECE) // n_classes)
+        each = max(64, (PIECE << 9 if self.like.is_cuda else PIECE) // self.n_classes)
         n_rows = len(self.y_idx)
         return [slice(s, min(s + each, n_rows)) for s in range(0, n_rows, each)]
 
     def objective(self, spread: Spread) -> Callable[[Tensor], tuple[float, Tensor]]:
         """Return the function from s (C,) float64 to the objective and its gradient."""
         blocks = self.blocks
-        scratch = _Scratch((blocks[0].stop, len(self.weights)), self.like)
+        scratch = Scratch((blocks[0].stop, self.n_classes), self.like)
 
         def evaluate(scale: Tensor) -> tuple[float, Tensor]:
             near = scale.to(self.like.dtype)
-            parts = list(spread(lambda rows: self._part(near, rows, scratch.scores), blocks))
+            parts = list(spread(lambda rows: self._part(near, rows, scratch.block), blocks))
             loss = float(torch.stack([value for value, _ in parts]).sum())
             slope = torch.stack([slope for _, slope in parts]).sum(dim=0, dtype=torch.float64)
             penalty = self.weight_decay / 2 * float(scale @ scale)
@@ -83,15 +73,13 @@ class _Problem:
     def _part(self, scale: Tensor, rows: slice, scratch: Tensor) -> tuple[Tensor, Tensor]:
         """Return a piece's loss and its slope sum_i u_i (p_i - onehot_i) z_i, (C,)."""
         logits, target = self.logits(rows), self.y_idx[rows].unsqueeze(1)
-        weight = self.weights[target.squeeze(1)]
-        scores = torch.mul(logits, scale, out=scratch[: len(logits)])
-        ahead = scores.gather(1, target)
-        share = torch.softmax(scores, dim=1, out=scores)
-        losses = _losses(share.gather(1, target), ahead, logits, scale)
+        weight = self.weights[rows]
+        share = torch.mul(logits, scale, out=scratch[: len(logits)])
+        losses = softmax_shares(share, target.squeeze(1), lambda lost: logits[lost] * scale)
         slope = weight.to(share.dtype) @ share.mul_(logits)
         own = logits.gather(1, target).squeeze(1)
         slope.scatter_add_(0, target.squeeze(1), -(weight * own).to(slope.dtype))
-        return losses.squeeze(1).double() @ weight, slope
+        return losses.double() @ weight, slope
 
     def hessian(self, scale: Tensor) -> Tensor:
         """Return the second derivatives (C, C) at s (C,), float64.
@@ -104,37 +92,35 @@ class _Problem:
         for rows in row_blocks(len(self.y_idx), n_classes):
             logits = self.logits(rows)
             share = (logits * scale.to(logits.dtype)).softmax(dim=1).mul_(logits)
-            weight = self.weights[self.y_idx[rows]].to(share.dtype)
+            weight = self.weights[rows].to(share.dtype)
             bend += weight @ (share * logits)
             share *= weight.sqrt().unsqueeze(1)
             total -= share.T @ share
         return total + bend.diag()
 
 
-def _losses(share: Tensor, ahead: Tensor, logits: Tensor, scale: Tensor) -> Tensor:
-    """Return -log p_y (k, 1) of shares p_y; where p_y is next to nothing, from the scores."""
-    losses = -share.log()
-    lost = (share < _LEAST_SHARE).nonzero()[:, 0]
-    if len(lost):
-        losses[lost, 0] = torch.logsumexp(logits[lost] * scale, dim=1) - ahead[lost, 0]
-    return losses
+def best_scale(
+    feats: Tensor,
+    y_idx: Tensor,
+    W: Tensor,
+    b: Tensor,
+    weight_decay: float,
+    weights: Tensor | None = None,
+) -> Found:
+    """Minimise the class-balanced objective in the factors (C,); `weights` (n,) are the rows'.
 
-
-def best_scale(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float) -> Found:
-    """Minimise the class-balanced objective in the factors (C,).
-
-    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    First roughly, on a few rows of each class where there is much data; then on all rows from
+    there, with the Hessian of the same rows.
     """
     logits = _logits(feats, W, b)
-    weights = class_weights(torch.bincount(y_idx, minlength=len(W)))
-    problem = _Problem(logits, y_idx, weights, weight_decay, feats)
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    each = row_weights(y_idx, len(W), None, weights)
+    sample = problem = _Problem(logits, y_idx, each, len(W), weight_decay, feats)
     few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
-    if len(feats) * len(W) <= MANY_LOGITS or 3 * len(few) >= len(feats):
-        return _solve(problem, start, problem, GAIN_AT_END[feats.dtype])
-    some, labels = logits(few), y_idx[few]
-    balance = class_weights(torch.bincount(labels, minlength=len(W)))
-    sample = _Problem(some.__getitem__, labels, balance, weight_decay, feats)
+    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
+        some, labels = logits(few), y_idx[few]
+        of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
+        sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, feats)
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
     start = _solve(sample, start, sample, GAIN_OF_START).point
     return _solve(problem, start, sample, GAIN_AT_END[feats.dtype])
 

@@ -25,11 +25,17 @@ DECREASE_AT_END = {torch.float32: 1e-9, torch.float64: 1e-15}
 
 
 def softmax_objective(
-    feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor, weight_decay: float
+    feats: Tensor,
+    y_idx: Tensor,
+    W: Tensor,
+    b: Tensor,
+    weight_decay: float,
+    weights: Tensor | None = None,
 ) -> tuple[float, Tensor, Tensor]:
     """Return the objective at W (C, D), b (C,), and its gradient in both, as float64.
 
-    Scores are computed in the dtype of `feats`, sums over rows in float64.
+    Scores are computed in the dtype of `feats`, sums over rows in float64; `weights` (n,) are those
+    of the rows.
     """
     loss = feats.new_zeros((), dtype=torch.float64)
     dW, db = torch.zeros_like(W, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)
@@ -37,16 +43,23 @@ def softmax_objective(
         block, target = feats[rows], y_idx[rows]
         scores = linear_scores(block, W.to(feats.dtype), b.to(feats.dtype))
         losses, error = softmax_error(scores, target)
+        if weights is not None:
+            losses = losses * weights[rows]
+            error *= weights[rows].to(error.dtype).unsqueeze(1)
         loss += losses.sum(dtype=torch.float64)
         dW += error.T @ block
         db += error.sum(dim=0, dtype=torch.float64)
     penalty = (W.double().square().sum() + b.double().square().sum()) * (weight_decay / 2)
-    n = len(feats)
+    n = len(feats) if weights is None else float(weights.sum())
     return float(loss / n + penalty), dW / n + weight_decay * W, db / n + weight_decay * b
 
 
 def fit_softmax(
-    feats: Tensor, y_idx: Tensor, n_classes: int, weight_decay: float
+    feats: Tensor,
+    y_idx: Tensor,
+    n_classes: int,
+    weight_decay: float,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Minimise the objective from zero by L-BFGS over all rows; no chance is involved.
 
@@ -62,7 +75,7 @@ def fit_softmax(
         return both[:, :width], both[:, width]
 
     def value_and_gradient(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, dW, db = softmax_objective(feats, y_idx, *unpack(theta), weight_decay)
+        value, dW, db = softmax_objective(feats, y_idx, *unpack(theta), weight_decay, weights)
         return value, torch.cat([dW, db.unsqueeze(1)], dim=1).cpu().numpy().ravel()
 
     options = {

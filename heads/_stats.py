@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from heads._arrays import one_thread_each
+from heads._arrays import Scratch, one_thread_each, row_blocks
 
 __all__ = ["class_means", "class_sums", "column_sums", "rows_by_class", "unit_rows"]
 
@@ -69,13 +68,6 @@ class _Bags:
             yield slice(start, min(start + step, len(self.classes)))
 
 
-class _Scratch(threading.local):
-    """A block of memory of each thread: taking it anew for every piece costs more than its use."""
-
-    def __init__(self, n_rows: int, like: Tensor) -> None:
-        self.block = like.new_empty(n_rows, like.shape[1])
-
-
 def class_sums(
     feats: Tensor,
     y_idx: Tensor,
@@ -83,6 +75,7 @@ def class_sums(
     *,
     centre: Tensor | None = None,
     unit: bool = False,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Sum the rows of each class, or what centring and division by the norm make of them.
 
@@ -95,6 +88,8 @@ def class_sums(
         Subtracted from every row first.
     unit : bool
         Divide every row by its norm then; a row of zeros stays zero.
+    weights : Tensor of shape (n,) like `feats`, optional
+        Multiply what every row then is.
 
     Returns
     -------
@@ -107,25 +102,40 @@ def class_sums(
     sums = torch.zeros(n_classes, width, dtype=torch.float64, device=feats.device)
     with one_thread_each(feats.is_cuda or n_rows <= most) as spread:
         bags = _Bags.of(y_idx, n_classes)
-        work = _bag_sums(feats, bags) if plain else _unit_sums(feats, bags, most, centre, unit)
+        work = (
+            _bag_sums(feats, bags, weights)
+            if plain
+            else _unit_sums(feats, bags, most, centre, unit, weights)
+        )
         for chosen, part in spread(work, bags.pieces(most)):  # added in their order
             sums.index_add_(0, bags.classes[chosen], part.double())
     return sums
 
 
-def _bag_sums(feats: Tensor, bags: _Bags) -> Work:
+def _bag_sums(feats: Tensor, bags: _Bags, weights: Tensor | None) -> Work:
     """Return a function from a slice of bags to itself and their sums (k, D)."""
 
     def work(chosen: slice) -> tuple[slice, Tensor]:
         rows, begins = bags.rows(chosen)
-        return chosen, embedding_bag(rows, feats, begins, mode="sum")
+        share = None if weights is None else weights[rows]
+        return chosen, embedding_bag(rows, feats, begins, mode="sum", per_sample_weights=share)
 
     return work
 
 
-def _unit_sums(feats: Tensor, bags: _Bags, most: int, centre: Tensor | None, unit: bool) -> Work:
+def _unit_sums(
+    feats: Tensor,
+    bags: _Bags,
+    most: int,
+    centre: Tensor | None,
+    unit: bool,
+    weights: Tensor | None,
+) -> Work:
     """Return the same for rows that are centred, and divided by their norm if `unit`."""
-    scratch, places = _Scratch(most, feats), torch.arange(most, device=feats.device)
+    scratch, places = (
+        Scratch((most, feats.shape[1]), feats),
+        torch.arange(most, device=feats.device),
+    )
 
     def work(chosen: slice) -> tuple[slice, Tensor]:
         rows, begins = bags.rows(chosen)
@@ -133,6 +143,8 @@ def _unit_sums(feats: Tensor, bags: _Bags, most: int, centre: Tensor | None, uni
         if centre is not None:
             block -= centre
         share = row_norms(block).reciprocal_() if unit else None
+        if weights is not None:
+            share = weights[rows] if share is None else share.mul_(weights[rows])
         part = embedding_bag(
             places[: len(rows)], block, begins, mode="sum", per_sample_weights=share
         )
@@ -141,8 +153,15 @@ def _unit_sums(feats: Tensor, bags: _Bags, most: int, centre: Tensor | None, uni
     return work
 
 
-def column_sums(feats: Tensor) -> Tensor:
-    """Return the sum (D,) over the rows of feats (n, D), float64 over blocks of rows."""
+def column_sums(feats: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the sum (D,) over the rows of feats (n, D), by their weights (n,), if any.
+
+    Sums over blocks of rows are added in float64.
+    """
+    if weights is not None:
+        blocks = row_blocks(len(feats), feats.shape[1])
+        parts = [weights[rows] @ feats[rows] for rows in blocks]
+        return torch.stack(parts).sum(dim=0, dtype=torch.float64)
     step = max(BAG, PLAIN_PIECE // feats.shape[1])
     blocks = (slice(start, start + step) for start in range(0, len(feats), step))
     with one_thread_each(feats.is_cuda or len(feats) <= step) as spread:
@@ -152,7 +171,7 @@ def column_sums(feats: Tensor) -> Tensor:
 
 def class_means(sums: Tensor, counts: Tensor) -> Tensor:
     """Divide sums (C, D) by counts (C,); a class without rows keeps its zeros."""
-    return sums / counts.clamp(min=1).unsqueeze(1)
+    return sums / torch.where(counts > 0, counts, 1).unsqueeze(1)
 
 
 def row_norms(rows: Tensor) -> Tensor:

@@ -7,9 +7,14 @@ from torch import Tensor
 
 from heads._sampling import class_probabilities
 
-__all__ = ["WEIGHTINGS", "class_shares", "effective_number", "loss_factors"]
+__all__ = ["WEIGHTINGS", "class_counts", "class_shares", "effective_number", "loss_factors"]
 
 WEIGHTINGS = ("none", "class-balanced", "effective")
+
+
+def class_counts(y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
+    """Return how many rows each class has (C,), or the sum of their weights (n,), float64."""
+    return torch.bincount(y_idx, weights, minlength=n_classes)
 
 
 def effective_number(counts: Tensor, beta: float) -> Tensor:
@@ -25,12 +30,26 @@ def effective_number(counts: Tensor, beta: float) -> Tensor:
     return torch.expm1(n_c * log_beta) / torch.expm1(log_beta)
 
 
-def loss_factors(counts: Tensor, q: float, weighting: str, beta: float) -> Tensor:
+def within_class(y_idx: Tensor, n_classes: int, weights: Tensor) -> Tensor:
+    """Return the weights (n,) of rows, divided by their mean over their class."""
+    means = class_counts(y_idx, n_classes, weights) / class_counts(y_idx, n_classes).clamp(min=1)
+    return weights / means[y_idx]
+
+
+def loss_factors(
+    counts: Tensor, q: float, weighting: str, beta: float, heavy: Tensor | None = None
+) -> Tensor:
     """Return the factor (C,), float64, of the loss of each class's rows.
 
     1, 1 / n_c or 1 / E_{n_c}, scaled to a mean of 1 over what a sampler of exponent q draws: the
-    weighting says which classes count more, and lr and weight_decay keep their meaning.
+    weighting says which classes count more, and lr and weight_decay keep their meaning. Where rows
+    have weights, a class counts as `heavy` (C,), their sum, and the factor makes up for a sampler
+    that draws by `counts`.
     """
+    if heavy is not None:
+        drawn = _drawn(counts, q)
+        shares = class_shares(heavy, q, weighting, beta)
+        return torch.where(drawn > 0, shares / torch.where(drawn > 0, drawn, 1.0), 0.0)
     if weighting == "none":
         return torch.ones_like(counts, dtype=torch.float64)
     n_c = counts.double()

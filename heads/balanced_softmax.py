@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from heads._checks import check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Goal
 from heads._families import log_prior
-from heads._weighting import class_shares
+from heads._weighting import class_counts, class_shares
 from heads.errors import HeadInputError
 
 __all__ = ["BalancedSoftmax"]
@@ -78,13 +77,14 @@ class BalancedSoftmax(ConvexHead):
             raise HeadInputError(message)
         check_one_of(owner, "sampling", self.sampling, ("instance",))
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        return self._fit_exactly(feats, y_idx, n_classes)
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        return self._fit_exactly(feats, y_idx, n_classes, weights)
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
-        counts = torch.bincount(y_idx, minlength=n_classes)
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
+        counts = class_counts(y_idx, n_classes, weights)
         shift = log_prior(counts).to(feats)
         anchor = self.anchor or ("zero" if self.weight is None else "stage1")
-        return Goal(
-            class_shares(counts, 1.0), shift, self._anchor_point(anchor, feats, y_idx, n_classes)
-        )
+        point = self._anchor_point(anchor, feats, y_idx, n_classes, weights)
+        return Goal(class_shares(counts, 1.0), shift, point, weights)

@@ -17,7 +17,7 @@ from heads._linear import softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Schedule, descend_together, plan_steps
 from heads._streams import bundles
-from heads._weighting import WEIGHTINGS, class_shares, loss_factors
+from heads._weighting import WEIGHTINGS, class_counts, class_shares, loss_factors, within_class
 from heads.errors import HeadInputError
 
 __all__ = ["ClassifierRetraining"]
@@ -141,33 +141,44 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             message = f"{owner}: anchor={self.anchor!r} belongs to solver='exact', not to 'sgd'"
             raise HeadInputError(message)
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> Goal:
-        counts = torch.bincount(self._first_view(y_idx), minlength=n_classes)
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
+        counts = self._counts(y_idx, n_classes, weights)
         shares = class_shares(counts, self.q, self.weighting, self.beta)
-        return Goal(shares, None, self._anchor_point(self.anchor, feats, y_idx, n_classes))
+        point = self._anchor_point(self.anchor, feats, y_idx, n_classes, weights)
+        return Goal(shares, None, point, weights)
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {**super()._solved(found), "floored_": False}
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         if self.solver == "exact":
-            return self._fit_exactly(feats, y_idx, n_classes)
-        return self._fit_together([self], feats, y_idx, n_classes)[0]
+            return self._fit_exactly(feats, y_idx, n_classes, weights)
+        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
 
     def _fit_together(
-        self, heads: Sequence[Self], feats: Tensor, y_idx: Tensor, n_classes: int
+        self,
+        heads: Sequence[Self],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
         recipes = [head._recipe() for head in heads]
         plans = [plan_steps(len(feats), recipe) for recipe in recipes]
         states = [head.random_state for head in heads]
-        factors = self._factors(heads, self._first_view(y_idx), n_classes).to(feats.dtype)
+        factors = self._factors(heads, y_idx, n_classes, weights).to(feats.dtype)
+        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
         fitted: list[dict[str, Any]] = [{} for _ in heads]
         start = partial(fresh_linear, feats, n_classes)
         for bundle in bundles(recipes, plans, states, y_idx, feats, start):
             W, b = (
                 bundle.stacked(torch.stack(parts)) for parts in zip(*bundle.starts, strict=True)
             )
-            retrain(W, b, feats, y_idx, factors[bundle.members], bundle.batches, bundle.plan)
+            retrain(
+                W, b, feats, y_idx, factors[bundle.members], within, bundle.batches, bundle.plan
+            )
             for place, weight, bias in zip(
                 bundle.members.ravel(), W.flatten(0, 1), b.flatten(0, 1), strict=True
             ):
@@ -177,11 +188,23 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             for values, plan in zip(fitted, plans, strict=True)
         ]
 
-    @staticmethod
-    def _factors(heads: Sequence[ClassifierRetraining], y_idx: Tensor, n_classes: int) -> Tensor:
-        counts = torch.bincount(y_idx, minlength=n_classes)
+    def _counts(self, y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
+        """Return the rows of each class (C,), or their weights, each counted in one view."""
+        if self._first_view(y_idx) is y_idx:
+            return class_counts(y_idx, n_classes, weights)
+        return class_counts(y_idx, n_classes, weights).double() / self.views
+
+    def _factors(
+        self,
+        heads: Sequence[ClassifierRetraining],
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None,
+    ) -> Tensor:
+        counts = self._counts(y_idx, n_classes)
+        heavy = None if weights is None else self._counts(y_idx, n_classes, weights)
         return torch.stack(
-            [loss_factors(counts, head.q, head.weighting, head.beta) for head in heads]
+            [loss_factors(counts, head.q, head.weighting, head.beta, heavy) for head in heads]
         )
 
 
@@ -199,13 +222,15 @@ def retrain(
     feats: Tensor,
     y_idx: Tensor,
     factors: Tensor,
+    within: Tensor | None,
     batches: Tensor,
     plan: Schedule,
 ) -> None:
     """Train a stack of classifiers in place, W (S, H, C, D) and b (S, H, C).
 
-    The gradient is that of the mean over the batch of each class's factor (S, H, C) times the
-    loss; batches are row numbers (n_steps, S, batch).
+    The gradient is that of the mean over the batch of each class's factor (S, H, C) times each
+    row's weight within its class (n,), if any, times the loss; batches are row numbers
+    (n_steps, S, batch).
     """
 
     def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,7 +242,9 @@ def retrain(
         target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
         _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
         weight = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
-        error *= (weight.reshape(-1, 1)) / rows.shape[1]
+        if within is not None:
+            weight = weight * within[rows].unsqueeze(2)
+        error *= weight.reshape(-1, 1) / rows.shape[1]
         error = error.view(scores.shape)
         return torch.bmm(error.transpose(1, 2), block).view_as(W), error.sum(dim=1).view_as(b)
 

@@ -54,6 +54,8 @@ class JointClassifier(Stage1Head):
         super()._check_params()
         check_number(type(self).__name__, "weight_decay", self.weight_decay, low=0)
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes, self.weight_decay)
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        W, b = self._stage1(feats, y_idx, n_classes, weights, self.weight_decay)
         return {"weight_": W, "bias_": b}

@@ -12,6 +12,7 @@ from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
 from heads._checks import check_number, refuse_overflow
 from heads._families import AdjustLines, log_prior
+from heads._weighting import class_counts
 
 __all__ = ["LogitAdjustment"]
 
@@ -61,9 +62,11 @@ class LogitAdjustment(Stage1Head):
         super()._check_params()
         check_number(type(self).__name__, "tau", self.tau, low=-1e6)
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes)
-        prior = log_prior(torch.bincount(y_idx, minlength=n_classes))
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        W, b = self._stage1(feats, y_idx, n_classes, weights)
+        prior = log_prior(class_counts(y_idx, n_classes, weights))
         return {"weight_": W, "bias_": b, "log_prior_": prior.to(feats.device)}
 
     def _lines(self, feats: Tensor) -> AdjustLines:

@@ -16,6 +16,7 @@ from heads._recipe import RecipeParams
 from heads._scales import best_scale
 from heads._sgd import Schedule, descend_together, plan_steps
 from heads._streams import bundles
+from heads._weighting import within_class
 
 __all__ = ["LearnableWeightScaling"]
 
@@ -93,10 +94,12 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         self.weight = weight
         self.bias = bias
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
         if self.solver == "exact":
-            W, b = self._stage1(feats, y_idx, n_classes)
-            found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay)
+            W, b = self._stage1(feats, y_idx, n_classes, weights)
+            found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay, weights)
             return {
                 "weight_": W,
                 "bias_": b,
@@ -105,13 +108,19 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
                 "floored_": False,
                 "gradient_": float(found.gradient.abs().max()),
             }
-        return self._fit_together([self], feats, y_idx, n_classes)[0]
+        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
 
     def _fit_together(
-        self, heads: Sequence[Self], feats: Tensor, y_idx: Tensor, n_classes: int
+        self,
+        heads: Sequence[Self],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
         self._first_view(y_idx)
-        W, b = self._stage1(feats, y_idx, n_classes)
+        W, b = self._stage1(feats, y_idx, n_classes, weights)
+        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
         scores_of = _scores_of_rows(feats, W, b)
         recipes = [head._recipe() for head in heads]
         plans = [plan_steps(len(feats), recipe) for recipe in recipes]
@@ -119,7 +128,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         scales: list[Tensor] = [b] * len(heads)
         for bundle in bundles(recipes, plans, states, y_idx, feats, lambda rng: None):
             scale = feats.new_ones(*bundle.members.shape, n_classes)
-            learn_scale(scale, scores_of, y_idx, bundle.batches, bundle.plan)
+            learn_scale(scale, scores_of, y_idx, within, bundle.batches, bundle.plan)
             for place, found in zip(bundle.members.ravel(), scale.flatten(0, 1), strict=True):
                 scales[place] = found.clone()
         return [
@@ -158,6 +167,7 @@ def learn_scale(
     scale: Tensor,
     scores_of: Callable[[Tensor], Tensor],
     y_idx: Tensor,
+    within: Tensor | None,
     batches: Tensor,
     plan: Schedule,
 ) -> None:
@@ -170,6 +180,9 @@ def learn_scale(
         target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
         scores = frozen * scale.unsqueeze(1)
         _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
-        return ((error.view(scores.shape) * frozen).mean(dim=1),)
+        error = error.view(scores.shape) * frozen
+        if within is not None:
+            error *= within[rows].view(*rows.shape, 1, 1)
+        return (error.mean(dim=1),)
 
     descend_together([scale], gradient, batches, plan)

@@ -16,7 +16,7 @@ MOST = 1 << 28
 H = TypeVar("H", bound=Head)
 
 
-def fit_many(estimators: Iterable[H], X: Any, y: Any) -> list[H]:
+def fit_many(estimators: Iterable[H], X: Any, y: Any, sample_weight: Any = None) -> list[H]:
     """Fit heads on the same rows, each as it would fit alone.
 
     `ClassifierRetraining` and `LearnableWeightScaling` with `solver="sgd"` and the same `batch` go
@@ -30,6 +30,7 @@ def fit_many(estimators: Iterable[H], X: Any, y: Any) -> list[H]:
     estimators : iterable of heads
         Fitted in place.
     X, y : arrays of shape (n, D) and (n,)
+    sample_weight : array of shape (n,), optional
 
     Returns
     -------
@@ -58,20 +59,20 @@ def fit_many(estimators: Iterable[H], X: Any, y: Any) -> list[H]:
         company = head._company()
         groups.setdefault(place if company is None else company, []).append(head)
     for group in groups.values():
-        _fit_group(group, X, y)
+        _fit_group(group, X, y, sample_weight)
     return given
 
 
-def _fit_group(group: Sequence[H], X: Any, y: Any) -> None:
+def _fit_group(group: Sequence[H], X: Any, y: Any, sample_weight: Any) -> None:
     lead = group[0]
     if len(group) == 1:
-        lead.fit(X, y)
+        lead.fit(X, y, sample_weight)
         return
-    feats, y_idx, classes = lead._training(X, y)
+    feats, y_idx, weights, classes = lead._training(X, y, sample_weight)
     seen = {name: value for name, value in vars(lead).items() if name.endswith("_in_")}
     for some in _cut(group, max(1, MOST // (len(classes) * (feats.shape[1] + 1)))):
         with full_precision():
-            fitted = lead._fit_together(some, feats, y_idx, len(classes))
+            fitted = lead._fit_together(some, feats, y_idx, len(classes), weights)
         for head, values in zip(some, fitted, strict=True):
             for name, value in seen.items():
                 setattr(head, name, value)

@@ -23,6 +23,7 @@ from heads._checks import (
 from heads._faiss import faiss_searcher
 from heads._nearest import Searcher, best_centroid, centroid_scores, torch_searcher
 from heads._stats import class_means, class_sums, column_sums, unit_rows
+from heads._weighting import class_counts
 from heads.errors import HeadInputError
 
 __all__ = ["NearestClassMean"]
@@ -141,20 +142,26 @@ class NearestClassMean(Head):
         check_one_of(owner, "centroids", self.centroids, CENTROIDS)
         check_one_of(owner, "engine", self.engine, ENGINES)
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        mean = None
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        mean, share = None, None if weights is None else weights.to(feats.dtype)
+        counts = class_counts(y_idx, n_classes, weights)
         if self._transform == "cl2n":
-            mean = (column_sums(feats) / len(feats)).to(feats.dtype)
-        sums = self._sums_of(feats, y_idx, n_classes, mean)
-        return self._centroids_of(
-            sums, torch.bincount(y_idx, minlength=n_classes), mean, feats.dtype
-        )
+            mean = (column_sums(feats, share) / counts.sum()).to(feats.dtype)
+        sums = self._sums_of(feats, y_idx, n_classes, mean, share)
+        return self._centroids_of(sums, counts, mean, feats.dtype)
 
     def _sums_of(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, mean: Tensor | None = None
+        self,
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        mean: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         unit = self._transform != "un"
-        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit)
+        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit, weights=weights)
         if not is_finite(sums):
             check_finite(feats)
             refuse_overflow(sums)

@@ -68,8 +68,10 @@ class TauNorm(Stage1Head):
         check_number(type(self).__name__, "tau", self.tau, low=0)
         check_flag(type(self).__name__, "keep_bias", self.keep_bias)
 
-    def _fit(self, feats: Tensor, y_idx: Tensor, n_classes: int) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes)
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        W, b = self._stage1(feats, y_idx, n_classes, weights)
         bias = b if self.keep_bias else torch.zeros_like(b)
         return {"weight_": W, "bias_": bias, "scale_": tau_scale(W, self.tau)}
 

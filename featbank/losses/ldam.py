@@ -65,4 +65,7 @@ class NormalizedLinear(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return cosines (N, C) of features (N, D)."""
-        return functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        # In float32 under autocast too: the loss multiplies a cosine's rounding error by its scale.
+        with torch.autocast(features.device.type, enabled=False):
+            rows = functional.normalize(self.weight)
+            return functional.linear(functional.normalize(features.float()), rows)

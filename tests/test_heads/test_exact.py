@@ -121,7 +121,7 @@ def test_coordinates_keep_scores_norms_and_gradients(rng: np.random.Generator, r
     X = torch.from_numpy(rng.normal(size=(300, 60)) * np.linspace(3, 0.1, 60) + 1)
     y, weights = torch.from_numpy(rng.integers(0, 5, 300)), torch.full((5,), 1 / 300)
     basis = principal_basis(X, weights[y], rank, 0.0)
-    problem = Problem(basis.coordinates(X), y, weights.double(), basis.metric())
+    problem = Problem(basis.coordinates(X), y, 5, weights[y].double(), basis.metric())
     point = torch.from_numpy(rng.normal(size=(5, rank + 1)))
     W, b = basis.linear(point)
     want, _, _ = reference.weighted_softmax(X, y.numpy(), W.numpy(), b.numpy(), weights.numpy(), 0)
@@ -136,6 +136,25 @@ def test_coordinates_keep_scores_norms_and_gradients(rng: np.random.Generator, r
     assert (ahead - behind) / 2 == pytest.approx(float((slope * nudge).sum()), rel=1e-5)
     covariance = torch.cov(basis.coordinates(X).T, correction=0)
     torch.testing.assert_close(covariance, torch.eye(rank).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "last"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 8, 9], 1e-5),  # goes on below 1e-4 while val rises
+        ([1, 2, 3, 4, 5, 7, 6, 9, 9, 9], 1e-4),  # not after a fall
+        ([1, 2, 3, 2, 1, 9, 9, 9, 9, 9], 1e-3),  # two falls in a row end it
+        (list(range(20)), 1e-6),
+    ],
+)
+def test_the_path_goes_on_while_val_rises(scores: list[int], last: float) -> None:
+    rng = np.random.default_rng(0)
+    data, given = cloud(rng), iter(scores)
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+
+    _, _, points = exact.path(X, y, 6, exact.Goal(), X, lambda predicted: next(given))
+
+    assert points[-1].weight_decay == last
 
 
 def test_minimise_finds_the_minimum_of_a_quadratic(rng: np.random.Generator, seed: int) -> None:

@@ -6,14 +6,19 @@ import torch
 from scipy.special import logsumexp
 
 from heads import _scales
-from heads._convex import class_weights
+from heads._convex import row_weights
 from tests.test_heads.data import Cloud, cloud
 
 
 def problem(data: Cloud, logits: torch.Tensor) -> _scales._Problem:
     y_idx = torch.from_numpy(data.y)
     return _scales._Problem(
-        logits.__getitem__, y_idx, class_weights(torch.bincount(y_idx)), 5e-4, logits
+        logits.__getitem__,
+        y_idx,
+        row_weights(y_idx, logits.shape[1]),
+        logits.shape[1],
+        5e-4,
+        logits,
     )
 
 

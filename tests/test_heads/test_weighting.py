@@ -156,13 +156,14 @@ def test_the_path_on_few_rows_keeps_the_shares_of_all(
 ) -> None:
     monkeypatch.setattr(exact, "SMALL", 0)
     monkeypatch.setattr(exact, "LAST_EVALUATIONS", 300)
-    seen = []
-    plain = exact.class_weights
-    monkeypatch.setattr(
-        exact,
-        "class_weights",
-        lambda n, shares: seen.append(n * plain(n, shares)) or plain(n, shares),
-    )
+    seen, plain = [], exact.row_weights
+
+    def spy(y: torch.Tensor, *args: object) -> torch.Tensor:
+        weights = plain(y, *args)
+        seen.append(torch.bincount(y, weights))
+        return weights
+
+    monkeypatch.setattr(exact, "row_weights", spy)
     data = cloud(rng)
     ClassifierRetraining(q=q, weighting=weighting).fit_path(
         data.X, data.y, data.X_test, data.y_test, data.counts

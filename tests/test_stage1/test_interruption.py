@@ -176,7 +176,7 @@ def test_a_signal_in_any_phase_saves_and_leaves_and_resuming_gives_the_same_bits
 @pytest.mark.parametrize(
     ("phase", "at"),
     [
-        *(("train.open_run", 0), ("train.build_model", 0), ("train.clear_run", 0)),
+        *(("train.open_run", 0), ("train.initial_network", 0), ("train.clear_run", 0)),
         *(("runs.replace_text", 0), ("runs.replace_text", 1), ("train.events", 0)),
         *(("runs.write_checkpoint", 1), ("train._summary", 0)),
     ],
@@ -263,7 +263,7 @@ def test_draws_in_the_network_do_not_repeat_and_survive_a_kill_within_an_epoch(
 ) -> None:
     from tests.test_stage1.test_train import Drawing
 
-    monkeypatch.setattr("featbank.train.build_model", lambda *_, **__: Drawing())
+    monkeypatch.setattr("featbank.architecture.build_model", lambda *_, **__: Drawing())
     Drawing.drawn.clear()
     run(digits, CONFIG, tmp_path / "whole")
     want = list(Drawing.drawn)

@@ -49,7 +49,7 @@ class Flat(nn.Module):
 
 @pytest.fixture
 def flat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featbank.train.build_model", lambda *_, **__: Flat())
+    monkeypatch.setattr("featbank.architecture.build_model", lambda *_, **__: Flat())
 
 
 @pytest.fixture(scope="module")

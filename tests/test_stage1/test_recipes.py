@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from featbank import Bank
-from featbank.architecture import build_network
+from featbank.architecture import build_network, initial_network
 from featbank.bbn import Bilateral, BilateralNetwork, cumulative_alpha
 from featbank.blocks import last_block, names_from_last_block, stage_names
 from featbank.checkpoint import BEST, LAST, read_checkpoint
@@ -84,10 +84,10 @@ class Some:
 def test_a_recipe_learns_and_resumes_to_the_same_bits(
     digits: ImageData, tmp_path: Path, name: str
 ) -> None:
-    config = replace(TINY, epochs=4, **RECIPES[name])
+    config = replace(TINY, epochs=3, **RECIPES[name])
     run(digits, config, tmp_path / "whole")
     with pytest.raises(StopError):
-        run(digits, config, tmp_path / "parts", reporter=StopAfter(2))
+        run(digits, config, tmp_path / "parts", reporter=StopAfter(1))
 
     run(digits, config, tmp_path / "parts", resume=True)
 
@@ -95,7 +95,7 @@ def test_a_recipe_learns_and_resumes_to_the_same_bits(
         whole, parts = (tmp_path / folder / file for folder in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes(), file
     scores = [float(row["val_all"]) for row in read_metrics(tmp_path / "whole")]
-    assert max(scores) > 0.12  # one in ten is chance, and these are 20 steps
+    assert max(scores) > 0.11  # one in ten is chance, and these are 15 steps
 
 
 @pytest.mark.parametrize("settings", [{"method": "bbn"}, {"mixup": "manifold:partner=class"}])
@@ -399,14 +399,12 @@ def test_retraining_moves_what_it_names_and_nothing_else(
 def test_the_classifier_starts_fresh_and_the_backbone_as_it_was(
     digits: ImageData, plain: Path
 ) -> None:
-    from featbank.backbones import input_spec
     from featbank.partial import read_init
     from featbank.progress import SILENT
-    from featbank.train import _network
 
     config = replace(RETRAINING, init=str(plain), retrain="all")
     init = read_init(plain)
-    model, layer = _network(digits, config, input_spec("tiny-cnn", None, 8), None, init, SILENT)
+    model, layer = initial_network(config, 10, 8, None, init, SILENT)
 
     fresh = build_network(config, 10, 8).state_dict()
     for name, value in model.state_dict().items():

@@ -155,7 +155,7 @@ class Drawing(nn.Module):
 def test_draws_in_the_network_follow_seed_and_epoch(
     digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank.train.build_model", lambda *_, **__: Drawing())
+    monkeypatch.setattr("featbank.architecture.build_model", lambda *_, **__: Drawing())
     Drawing.drawn.clear()
     with pytest.raises(StopError):
         run(digits, TINY, tmp_path / "run", reporter=StopAfter(1))

@@ -39,7 +39,11 @@ const shape = (tag, attrs = {}, ...children) =>
 const percent = (v, digits = 1) => (known(v) ? (100 * v).toFixed(digits) : "–");
 const signed = (v, digits = 1) =>
   !known(v) ? "–" : (v < 0 ? "−" : "+") + Math.abs(100 * v).toFixed(digits);
-const brief = (v) => (typeof v === "number" ? String(+v.toPrecision(4)) : String(v));
+const brief = (v) => {
+  if (typeof v !== "number") return String(v);
+  return v && Math.abs(v) < 1e-4 ? v.toExponential(1) : String(+v.toPrecision(4));
+};
+const cut = (text, most) => (text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text);
 const count = (n) => n.toLocaleString("en");
 
 function parameters(cell) {

@@ -13,8 +13,9 @@ function ofSampler(sampler, head, group) {
 }
 
 function shotFacet(host, group, domain) {
+  const letters = Math.floor((host.clientWidth - 60) / data.heads.length / 6.6);
   const chart = new Chart(host, {
-    x: { domain: [-0.5, data.heads.length - 0.5], ticks: range(data.heads.length), label: group === "all" ? "all classes" : `${group}-shot classes`, format: (i) => (data.heads[i].length > 14 ? `${data.heads[i].slice(0, 13)}…` : data.heads[i]) },
+    x: { domain: [-0.5, data.heads.length - 0.5], ticks: range(data.heads.length), label: group === "all" ? "all classes" : `${group}-shot classes`, format: (i) => cut(data.heads[i], letters) },
     y: { domain, label: "accuracy (%)", format: (v) => percent(v, 0) },
     height: 250, label: `Accuracy on ${group} classes by head and sampler`,
   });
