@@ -52,6 +52,7 @@ wheel: $(DEV_STAMP)
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
+	for shape in imagenet-lt places-lt inaturalist-slice; do $(BIN)/python -m benchmarks.engine --shape $$shape --epochs 1 --out bench-$$shape.md || exit 1; done
 	$(BIN)/python benchmarks/bank_io.py
 	$(BIN)/python benchmarks/train_overhead.py
 

@@ -2,7 +2,9 @@
 
     python -m benchmarks.engine --shape imagenet-lt --rows tau,lws,crt,ncm --out table.md
 
-Ratios of one run on one machine are what to compare; absolute times move with what else runs.
+What is compared runs in turn, round by round, and a ratio is the median of the rounds' ratios to
+the first of its table (in brackets the least and the greatest): absolute times move with what else
+runs. The recipe and the loops take minutes and run once, between two runs of ours.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from benchmarks import features
 from benchmarks.features import Problem, Shape
 from heads import ClassifierRetraining, LearnableWeightScaling, NearestClassMean, fit_many
 from heads._convex import class_weights
+from heads._exact import few_rows
 from heads._linear import linear_scores, softmax_error
 from heads._sgd import Recipe, descend, plan_steps, sampled_rows
 from heads.curve import exact_tau_curve
@@ -39,20 +42,44 @@ SHAPES = {
 }
 
 
+Work = Callable[[], Any]
+
+
 class Table:
-    """Rows of what, time, ratio to the first of the group, and what was reached."""
+    """Rows of what, seconds, ratio to the first of the group, and what was reached."""
 
     def __init__(self) -> None:
-        self.lines = ["| what | seconds | times the first | reached |", "|---|---|---|---|"]
-        self.first: float | None = None
+        self.lines: list[str] = []
 
-    def add(self, what: str, seconds: float, reached: str = "") -> None:
-        self.first = self.first or seconds
-        self.lines.append(f"| {what} | {seconds:.2f} | {seconds / self.first:.3f} | {reached} |")
+    def group(self, title: str) -> None:
+        """Begin a table."""
+        self.lines += ["", title, ""]
+        self.lines += ["| what | seconds | times the first | reached |", "|---|---|---|---|"]
+        print(title, flush=True)
+
+    def add(self, what: str, seconds: list[float], first: list[float], reached: str = "") -> None:
+        """Add a row; ratios are round by round, or of each round to the first's median."""
+        against = first if len(first) == len(seconds) else [float(np.median(first))] * len(seconds)
+        ratios = np.array(seconds) / against
+        spread = f" ({ratios.min():.3g} to {ratios.max():.3g})" if len(ratios) > 1 else ""
+        cells = (what, f"{np.median(seconds):.3g}", f"{np.median(ratios):.3g}{spread}", reached)
+        self.lines.append("| " + " | ".join(cells) + " |")
         print(self.lines[-1], flush=True)
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def in_turn(works: dict[str, Work], rounds: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Run every work once a round; return seconds of each round, and the last results."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    results: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, work in works.items():
+            took, results[name] = timed(work)
+            seconds[name].append(took)
+    return seconds, results
+
+
+def timed(work: Work) -> tuple[float, Any]:
+    """Return the seconds that a piece of work takes, and its result."""
     started = time.perf_counter()
     result = work()
     if torch.cuda.is_available():
@@ -75,10 +102,6 @@ def tau_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
     X, y = problem.splits["test"]
     taus = [round(0.1 * step, 1) for step in range(21)]
 
-    def product() -> None:
-        for start in range(0, len(X), 4096):
-            X[start : start + 4096] @ W.T
-
     def loop() -> list[float]:
         found = []
         for tau in taus:
@@ -88,18 +111,24 @@ def tau_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
             found.append(accuracy(problem, "test", predicted))
         return found
 
+    def product() -> None:
+        for start in range(0, len(X), 4096):
+            X[start : start + 4096] @ W.T
+
+    def curve() -> Any:
+        return exact_tau_curve(W, X, y, problem.counts)
+
     exact_tau_curve(W, X[:4096], y[:4096], problem.counts)  # threads begin
-    table.first = None
-    once = min(timed(product)[0] for _ in range(2))
-    seconds, curve = min((timed(lambda: exact_tau_curve(W, X, y, problem.counts))
-                          for _ in range(2)), key=lambda pair: pair[0])  # fmt: skip
-    table.add("one product", once)
-    table.add("exact tau curve", seconds, f"{len(curve.breakpoints)} breakpoints")
+    seconds, results = in_turn({"product": product, "curve": curve}, 5)
     slow, values = timed(loop)
-    off = max(abs(v - curve.at(t)["all"]) for t, v in zip(taus, values, strict=True))
-    table.add("21 products", slow, f"largest difference from the curve {off:.1e}")
-    chosen, found = timed(lambda: choose_on_curve(curve))
-    table.add("choosing from the curve (bootstrap)", chosen, f"tau {found['best']:g}")
+    found, first = results["curve"], seconds["product"]
+    off = max(abs(v - found.at(t)["all"]) for t, v in zip(taus, values, strict=True))
+    table.group(f"tau-norm on {len(X)} rows")
+    table.add("one product", first, first)
+    table.add("exact tau curve", seconds["curve"], first, f"{len(found.breakpoints)} breakpoints")
+    table.add("21 products", [slow], first, f"largest difference from the curve {off:.1e}")
+    choosing, chosen = timed(lambda: choose_on_curve(found))
+    table.add("choosing from the curve", [choosing], first, f"tau {chosen['best']:g}")
 
 
 def lws_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
@@ -117,7 +146,7 @@ def lws_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
         return f"objective {loss + 2.5e-4 * float(scale.square().sum()):.5f}"
 
     def straight() -> Any:
-        scale = torch.ones(len(W))
+        scale = torch.ones_like(b)
         rows = sampled_rows(y, recipe, plan, np.random.default_rng(0))
 
         def gradient(chosen: Any) -> tuple[Any]:
@@ -128,57 +157,101 @@ def lws_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
         descend([scale], gradient, rows, recipe, plan)
         return scale
 
-    table.first = None
+    exact = LearnableWeightScaling("exact", weight=W, bias=b)
+    kept = LearnableWeightScaling("sgd", weight=W, bias=b)
+    ours = [timed(lambda: exact.fit(X, y))[0]]
     slow, scale = timed(straight)
-    table.add("LWS, recipe, a product per step", slow, objective(scale))
-    for solver in ("sgd", "exact"):
-        head = LearnableWeightScaling(solver, weight=W, bias=b)
-        seconds, _ = timed(lambda head=head: head.fit(X, y))
-        what = f"{objective(head.scale_)}; {reached(problem, head)}; {head.n_steps_} evaluations"
-        table.add(f"LWS, {solver}", seconds, what)
+    ours.append(timed(lambda: exact.fit(X, y))[0])
+    middle = timed(lambda: kept.fit(X, y))[0]
+    table.group("LWS")
+    table.add("the recipe, a product per step", [slow], [slow], objective(scale))
+    for what, seconds, head in (("the recipe on kept logits", [middle], kept),
+                                ("ours, to the optimum", ours, exact)):  # fmt: skip
+        steps = f"{head.n_steps_} {'steps' if head is kept else 'evaluations'}"
+        what_for = f"{objective(head.scale_)}; {reached(problem, head)}; {steps}"
+        table.add(what, seconds, [slow], what_for)
 
 
 def crt_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
     X, y = problem.splits["train"]
-    table.first = None
-    head = ClassifierRetraining("sgd")
-    seconds, _ = timed(lambda: head.fit(X, y))
-    table.add("cRT, recipe", seconds, reached(problem, head))
-    ours = ClassifierRetraining()
-    seconds, tried = timed(lambda: ours.fit_path(X, y, *problem.splits["val"], problem.counts))
+    recipe, ours = ClassifierRetraining("sgd"), ClassifierRetraining()
+    tried: list[Any] = []
+
+    def whole_path() -> None:
+        ours.weight_decay = None
+        tried[:] = ours.fit_path(X, y, *problem.splits["val"], problem.counts)
+
+    before = timed(whole_path)[0]
+    slow = timed(lambda: recipe.fit(X, y))[0]
+    seconds = [before, timed(whole_path)[0]]
+    table.group("cRT")
+    table.add("the recipe", [slow], [slow], reached(problem, recipe))
     points = ", ".join(f"{p['weight_decay']:g}: {100 * p['metrics']['all']:.1f}" for p in tried)
     what = f"{reached(problem, ours)}; weight decay {ours.weight_decay:g} of {points} (val)"
-    table.add("cRT, whole path and selection", seconds, what)
+    table.add("ours, whole path and selection", seconds, [slow], what)
 
 
 def ncm_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
     from sklearn.neighbors import NearestCentroid
 
     X, y = problem.splits["train"]
-    table.first = None
-    table.add("read the features once (sum)", min(timed(X.sum)[0] for _ in range(3)))
-    for transform in ("un", "cl2n"):
-        head = NearestClassMean(transform)
-        seconds = min(timed(lambda head=head: head.fit(X, y))[0] for _ in range(2))
-        table.add(f"NCM {transform}", seconds, reached(problem, head))
-    seconds, _ = timed(lambda: torch.stack([X[y == c].mean(0) for c in range(len(W))]))
-    table.add("a loop over classes", seconds)
-    theirs = NearestCentroid()
-    seconds, _ = timed(lambda: theirs.fit(X.numpy(), y.numpy()))
-    table.add("scikit-learn NearestCentroid", seconds)
+    heads = {name: NearestClassMean(name) for name in ("un", "l2n", "cl2n")}
+    works: dict[str, Work] = {"read the features once (X.sum())": X.sum}
+    works |= {f"NCM {name}": (lambda head=head: head.fit(X, y)) for name, head in heads.items()}
+    seconds, _ = in_turn(works, 7)
+    first = seconds["read the features once (X.sum())"]
+    table.group("Fitting NCM")
+    for name, took in seconds.items():
+        head = heads.get(name.removeprefix("NCM "))
+        table.add(name, took, first, reached(problem, head) if head else "")
+    loop = timed(lambda: torch.stack([X[y == c].mean(0) for c in range(len(W))]))[0]
+    table.add("un by a loop over classes", [loop], first)
+    if not X.is_cuda:
+        theirs = NearestCentroid()
+        slow = timed(lambda: theirs.fit(X.numpy(), y.numpy()))[0]
+        table.add("scikit-learn NearestCentroid", [slow], first, reached(problem, theirs))
+    X_test = problem.splits["test"][0][:16384]
+    engines = {e: NearestClassMean("cl2n", engine=e).fit(X, y) for e in ("torch", "faiss")}
+    seconds, found = in_turn(
+        {e: (lambda head=head: head.predict(X_test)) for e, head in engines.items()}, 3
+    )
+    same = f"{int((found['torch'] != found['faiss']).sum())} labels differ"
+    table.group(f"Searching with NCM, {len(X_test)} rows")
+    for engine, took in seconds.items():
+        table.add(f"engine={engine}", took, seconds["torch"], same)
 
 
 def sklearn_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
     from sklearn.linear_model import LogisticRegression
 
-    X, y = problem.splits["train"]
-    theirs = LogisticRegression(class_weight="balanced", C=1 / (3e-3 * len(X)), max_iter=200)
-    table.first = None
-    seconds, _ = timed(lambda: theirs.fit(X.numpy(), y.numpy()))
-    table.add("scikit-learn LogisticRegression, balanced", seconds, reached(problem, theirs))
-    ours = ClassifierRetraining(weight_decay=3e-3)
-    seconds, _ = timed(lambda: ours.fit(X, y))
-    table.add("cRT, exact, the same weight decay", seconds, reached(problem, ours))
+    rows = few_rows(problem.splits["train"][1], len(W), 20)
+    rows = rows[problem.splits["train"][1][rows] % (len(W) // 100) == 0]  # about 100 classes
+    X, y = (part[rows].cpu() for part in problem.splits["train"])
+    val = problem.splits["val"]
+    chosen = val[1] % (len(W) // 100) == 0
+    X_val, y_val = val[0][chosen].cpu(), val[1][chosen].cpu()
+    decay = 3e-3
+
+    def objective(W: Any, b: Any) -> float:
+        _, place, counts = np.unique(y.numpy(), return_inverse=True, return_counts=True)
+        losses, _ = softmax_error((X @ W.T + b).double(), torch.from_numpy(place))
+        loss = float(losses @ torch.from_numpy(1 / (len(counts) * counts[place])))
+        return loss + decay / 2 * float(W.square().sum() + b.square().sum())
+
+    theirs = LogisticRegression(class_weight="balanced", C=1 / (decay * len(X)), max_iter=200)
+    ours = ClassifierRetraining(weight_decay=decay)
+    seconds, _ = in_turn({"theirs": lambda: theirs.fit(X.numpy(), y.numpy()),
+                          "ours": lambda: ours.fit(X, y)}, 2)  # fmt: skip
+    table.group(f"One weight decay, {len(X)} x {X.shape[1]}, {len(theirs.classes_)} classes")
+    for name, head, linear in (
+        ("scikit-learn LogisticRegression, balanced, max_iter 200", theirs,
+         (torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_))),
+        ("cRT, exact", ours, (ours.weight_, ours.bias_)),
+    ):  # fmt: skip
+        right = np.asarray(head.predict(X_val.numpy())) == y_val.numpy()
+        value = objective(*(part.float() for part in linear))
+        what = f"objective {value:.5f}; val {100 * right.mean():.2f}"
+        table.add(name, seconds["theirs" if head is theirs else "ours"], seconds["theirs"], what)
 
 
 def many_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
@@ -221,7 +294,7 @@ ROWS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="small")
-    parser.add_argument("--rows", default="tau,lws,crt,ncm")
+    parser.add_argument("--rows", default="ncm,tau,lws,crt,sklearn")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=3, help="of stage 1")
     parser.add_argument("--out", type=Path)

@@ -109,18 +109,18 @@ def best_scale(
 ) -> Found:
     """Minimise the class-balanced objective in the factors (C,); `weights` (n,) are the rows'.
 
-    Where there is much data, the optimum of a few rows of each class is the start; else 1.
+    First roughly, on a few rows of each class where there is much data; then on all rows from
+    there, with the Hessian of the same rows.
     """
     logits = _logits(feats, W, b)
     each = row_weights(y_idx, len(W), None, weights)
-    problem = _Problem(logits, y_idx, each, len(W), weight_decay, feats)
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+    sample = problem = _Problem(logits, y_idx, each, len(W), weight_decay, feats)
     few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
-    if len(feats) * len(W) <= MANY_LOGITS or 3 * len(few) >= len(feats):
-        return _solve(problem, start, problem, GAIN_AT_END[feats.dtype])
-    some, labels = logits(few), y_idx[few]
-    of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
-    sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, feats)
+    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
+        some, labels = logits(few), y_idx[few]
+        of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
+        sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, feats)
+    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
     start = _solve(sample, start, sample, GAIN_OF_START).point
     return _solve(problem, start, sample, GAIN_AT_END[feats.dtype])
 

@@ -121,9 +121,21 @@ def test_the_data_in_the_page_are_those_of_the_folder(folder: Path, text: str) -
         assert cell["metrics"].items() >= entry["metrics"].items()
         assert cell["metrics"]["error"] == pytest.approx(1 - entry["metrics"]["micro"])
         with np.load(folder / "cells" / entry["cell"] / "evaluation.npz") as file:
-            right = file["labels"][file["labels"] == file["predicted"]]
-        hits = np.frombuffer(base64.b64decode(cell["hits"]["b"]), np.uint8)
-        assert hits.tolist() == np.bincount(right, minlength=10).tolist()
+            saved = dict(file)
+        right = saved["labels"] == saved["predicted"]
+        hits = np.bincount(saved["labels"][right], minlength=10)
+        assert unpacked(cell["hits"]).tolist() == hits.tolist()
+        assert np.array_equal(unpacked(cell["plane"]["grid"]), saved["plane_grid"].ravel())
+        # The made-up view is of every row.
+        assert np.array_equal(np.unpackbits(unpacked(cell["wrong"]))[:500], ~right)
+        bins = cell["reliability"]
+        hit = unpacked(bins["rows"]) * np.nan_to_num(unpacked(bins["accuracy"]))
+        assert hit.sum() == pytest.approx(right.sum(), rel=1e-5)
+
+
+def unpacked(packed: dict[str, str]) -> Any:
+    """Read an array as the page's script does."""
+    return np.frombuffer(base64.b64decode(packed["b"]), f"<{packed['t']}")
 
 
 def test_the_table_can_be_read_without_scripts(text: str) -> None:

@@ -171,6 +171,15 @@ def test_deferred_resampling_draws_by_instance_and_then_by_class(digits: ImageDa
 # Mixup
 
 
+def test_a_partner_of_the_same_sampler_is_another_image(digits: ImageData) -> None:
+    config = replace(TINY, mixup="input:partner=instance")
+    objective = make_objective(config, digits, nn.Identity(), torch.device("cpu"))
+    ours, theirs = objective.orders(1)
+
+    assert sorted(ours) == sorted(theirs) == list(range(80))
+    assert (ours == theirs).sum() < 10
+
+
 class Linear(nn.Module):
     """Two linear stages, so that mixing anywhere is the same."""
 
