@@ -25,7 +25,7 @@ import torch
 
 from benchmarks import features
 from benchmarks.features import Problem, Shape
-from heads import ClassifierRetraining, LearnableWeightScaling, NearestClassMean
+from heads import ClassifierRetraining, LearnableWeightScaling, NearestClassMean, fit_many
 from heads._convex import class_weights
 from heads._exact import few_rows
 from heads._linear import linear_scores, softmax_error
@@ -259,7 +259,41 @@ def sklearn_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
         table.add(name, seconds["theirs" if head is theirs else "ours"], seconds["theirs"], what)
 
 
-ROWS = {"tau": tau_rows, "lws": lws_rows, "crt": crt_rows, "ncm": ncm_rows, "sklearn": sklearn_rows}
+def many_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
+    """16 cRT heads by the recipe's SGD, one epoch each: one after another, and in one pass."""
+    X, y = problem.splits["train"]
+    rates, decays = (0.05, 0.1, 0.2, 0.4), (0, 1e-4, 5e-4, 2e-3)
+
+    def grid(values: str, some: tuple[float, ...]) -> list[ClassifierRetraining]:
+        return [
+            ClassifierRetraining("sgd", epochs=1, lr=lr, **{values: value})
+            for lr in rates for value in some
+        ]  # fmt: skip
+
+    for what, values, some in (
+        ("rates x weight decays: one stream", "weight_decay", decays),
+        ("rates x seeds: four streams", "random_state", (0, 1, 2, 3)),
+    ):
+        table.first = None
+        ClassifierRetraining("sgd", epochs=1, batch=64).fit(X[:512], y[:512])  # threads begin
+        slow, alone = timed(lambda v=values, s=some: [h.fit(X, y) for h in grid(v, s)])
+        table.add(f"16 cRT heads, {what}, 16 fits", slow)
+        fast, together = timed(lambda v=values, s=some: fit_many(grid(v, s), X, y))
+        off = max(
+            float((one.weight_ - other.weight_).abs().max())
+            for one, other in zip(alone, together, strict=True)
+        )
+        table.add("the same in one pass", fast, f"largest difference of a weight {off:.1e}")
+
+
+ROWS = {
+    "tau": tau_rows,
+    "lws": lws_rows,
+    "crt": crt_rows,
+    "ncm": ncm_rows,
+    "sklearn": sklearn_rows,
+    "many": many_rows,
+}
 
 
 def main() -> None:

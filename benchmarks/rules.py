@@ -1,7 +1,9 @@
 """Compare rules that choose tau on val, by the test accuracy they give and its spread.
 
     python -m benchmarks.rules --banks 4 --draws 20
+    python -m benchmarks.rules --draws 20 --per-class 3,10,20 A.zarr B.zarr
 
+Without banks on disk, on simulated ones (benchmarks/features.py).
 On each bank the test curve is exact, so every rule's regret (the best test accuracy minus that at
 its choice) is known; val is drawn anew many times, with few rows a class as in practice.
 """
@@ -10,10 +12,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from benchmarks import features
+from benchmarks.banks import problem_of
+from benchmarks.features import Problem
 from heads.curve import StepCurve, exact_adjust_curve, exact_tau_curve
 from heads.rules import RULES, choose_on_curve
 
@@ -32,26 +39,34 @@ def redrawn(curve: StepCurve, per_class: int, rng: np.random.Generator) -> StepC
     )
 
 
+def simulated(n_banks: int) -> Iterator[tuple[Problem, tuple[Tensor, Tensor]]]:
+    """Yield simulated banks that are harder or easier, with their stage-1 classifiers."""
+    for bank in range(n_banks):
+        shape = dataclasses.replace(features.SMALL, n_val=100, spread=0.6 + 0.15 * bank)
+        problem = features.make(shape, bank)
+        yield problem, features.stage1(problem, 5, bank)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--banks", type=int, default=4)
     parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--per-class", default="3,10,20")
+    parser.add_argument("bank", nargs="*", type=Path)
     given = parser.parse_args()
+    found = list(map(problem_of, given.bank) if given.bank else simulated(given.banks))
     print("| head | val rows a class | rule | regret, points | its spread | spread of tau |")
     print("|---|---|---|---|---|---|")
     for family in ("tau", "logit-adjust"):
-        curves = []
-        for bank in range(given.banks):
-            spread = 0.6 + 0.15 * bank
-            shape = dataclasses.replace(features.SMALL, n_val=100, spread=spread)
-            problem = features.make(shape, bank)
-            W, b = features.stage1(problem, 5, bank)
-            curves.append([
+        curves = [
+            [
                 exact_tau_curve(W, *problem.splits[s], problem.counts) if family == "tau"
                 else exact_adjust_curve(W, b, *problem.splits[s], problem.counts)
                 for s in ("val", "test")
-            ])  # fmt: skip
-        for per_class in (3, 10, 20):
+            ]
+            for problem, (W, b) in found
+        ]  # fmt: skip
+        for per_class in map(int, given.per_class.split(",")):
             losses: dict[str, list[float]] = {rule: [] for rule in (*RULES, "fixed at 1")}
             chosen: dict[str, list[float]] = {rule: [] for rule in losses}
             for bank, (val, test) in enumerate(curves):
@@ -64,7 +79,7 @@ def main() -> None:
                         losses[rule].append(100 * (best - float(test.at(at)["all"] or 0)))
                         chosen[rule].append(at)
             for rule, values in losses.items():
-                taus = np.reshape(chosen[rule], (given.banks, -1)).std(axis=1).mean()
+                taus = np.reshape(chosen[rule], (len(found), -1)).std(axis=1).mean()
                 print(
                     f"| {family} | {per_class} | {rule} | {np.mean(values):.2f} "
                     f"| {np.std(values):.2f} | {taus:.3f} |"

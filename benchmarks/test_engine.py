@@ -12,7 +12,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import features
 from benchmarks.features import Problem
-from heads import BalancedSoftmax, ClassifierRetraining, LearnableWeightScaling, NearestClassMean
+from heads import (
+    BalancedSoftmax,
+    ClassifierRetraining,
+    LearnableWeightScaling,
+    NearestClassMean,
+    fit_many,
+)
 from heads.curve import exact_tau_curve
 from heads.metrics import evaluate
 from heads.sweep import tau_curve
@@ -82,3 +88,19 @@ def test_ncm(benchmark: BenchmarkFixture, problem: Problem, transform: str) -> N
     head = NearestClassMean(transform)
     benchmark(lambda: head.fit(*problem.splits["train"]))
     benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_16_crt_heads(benchmark: BenchmarkFixture, problem: Problem, together: bool) -> None:
+    X, y = problem.splits["train"]
+
+    def grid() -> list[ClassifierRetraining]:
+        rates, decays = (0.05, 0.1, 0.2, 0.4), (0, 1e-4, 5e-4, 2e-3)
+        return [
+            ClassifierRetraining("sgd", lr=lr, weight_decay=wd) for lr in rates for wd in decays
+        ]
+
+    fitted = benchmark(
+        lambda: fit_many(grid(), X, y) if together else [h.fit(X, y) for h in grid()]
+    )
+    benchmark.extra_info["val_all"] = max(val_accuracy(problem, head) for head in fitted)

@@ -106,15 +106,17 @@ def notes(benches: Sequence[Bench]) -> list[str]:
     by_samples: dict[str, list[str]] = {}
     for bench in benches:
         by_samples.setdefault(bench.about["samples"]["digest"], []).append(bench.about["name"])
+    shared = [names for names in by_samples.values() if len(names) > 1]
     if len(by_samples) > 1:
-        same = "; ".join(", ".join(names) for names in by_samples.values())
+        same = "; ".join(", ".join(names) for names in shared)
         out.append(
-            "banks with different reported samples are compared unpaired, without McNemar's test; "
-            f"the same samples have: {same}"
+            "banks with different reported samples are compared unpaired, without McNemar's test"
+            + (f"; the same samples have: {same}" if same else "")
         )
-    unnamed = [b.about["name"] for b in benches if not b.about["samples"]["named"]]
-    if len(unnamed) > 1:
-        out.append(f"rows of {', '.join(unnamed)} have no ids: they are paired by their number")
+    named = {bench.about["name"]: bench.about["samples"]["named"] for bench in benches}
+    unnamed = [", ".join(names) for names in shared if not named[names[0]]]
+    if unnamed:
+        out.append(f"rows of {'; '.join(unnamed)} have no ids: they are paired by their number")
     dishonest = [bench.about["name"] for bench in benches if bench.entry.parts.dishonest]
     if dishonest:
         out.append(f"parameters of {', '.join(dishonest)} were chosen on the REPORTED split")

@@ -104,7 +104,9 @@ def block(
         best = best_of(cells, bank, every, metric)
         texts = [texts_of(cells[bank, head], metric, starred=head in best) for head in shown]
         yield clip(bank, 30).ljust(first) + row([text[0] for text in texts], widths)
-        yield (" " * first + row([text[1] for text in texts], widths)).rstrip()
+        below = " " * first + row([text[1] for text in texts], widths)
+        if below.strip():
+            yield below.rstrip()
     yield ""
 
 

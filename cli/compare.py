@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False
     for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
         click.echo(line)
     for note in result["notes"]:
-        click.echo(plain(f"note: {note}"))
+        click.echo(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
 
 
 def seed_groups(texts: tuple[str, ...]) -> dict[str, list[str]]:

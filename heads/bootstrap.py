@@ -3,8 +3,10 @@
 Rows are drawn within their classes, with replacement. Of the n_c rows of a class n_c - 1 are drawn
 (Rao and Wu, "Resampling Inference With Complex Survey Data", JASA 1988; their bootstrap with
 m_h = n_h - 1): the variance of a mean over classes is then unbiased, where n_c draws make it too
-small by n_c / (n_c - 1), by a third at the 3 rows a class of iNaturalist's val. A class with one
-row tells nothing about its own variance and does not vary.
+small by n_c / (n_c - 1), by a third at the 3 rows a class of iNaturalist's val. Classes with one
+row each tell nothing about their own variance and are drawn together, those of a shot group as
+one class would be (collapsed strata: Cochran, "Sampling Techniques", 3rd edition, 1977), which
+makes intervals rather too wide than too narrow.
 
 All classifiers see the same draws, and a draw depends on labels and seed alone, so a comparison
 with one classifier more leaves the others' numbers as they were. What varies is which rows were
@@ -28,6 +30,8 @@ METRICS = ("all", "many", "medium", "few", "micro")
 
 # Drawn rows that are held at a time: a few tens of megabytes.
 _BLOCK_ROWS = 1 << 22
+# Below any difference that rows can make, above what rounding leaves of none.
+_NOISE = 1e-10
 
 Floats = NDArray[np.float64]
 
@@ -68,11 +72,12 @@ def resample(
             f"{hits.shape}, {labels.shape} and {draws}"
         )
         raise HeadInputError(message)
-    order = np.argsort(labels, kind="stable")
-    hits, labels = hits[order], labels[order]
-    weights = _metric_weights(labels, np.asarray(groups))
+    strata = _strata(labels, np.asarray(groups))
+    order = np.argsort(strata, kind="stable")
+    hits, labels, strata = hits[order], labels[order], strata[order]
+    weights = _metric_weights(labels, strata, np.asarray(groups))
     values = {name: np.empty((draws, hits.shape[1])) for name in weights}
-    for block, times in _drawn(labels, draws, seed):
+    for block, times in _drawn(strata, draws, seed):
         for name, weight in weights.items():
             values[name][block] = (times * weight) @ hits
     # Rounded, so that equal accuracies are equal numbers however they were summed.
@@ -104,40 +109,47 @@ def difference(
         Percentile interval; two-sided p of value / standard deviation of the drawn differences
         under the normal distribution (Efron and Tibshirani, "An Introduction to the Bootstrap",
         1993, chapter 12), which unlike a count of draws resolves the small p-values that a
-        correction for many comparisons needs. Where no draw differs from the value, 1 if the
-        value is 0, else one over the number of draws and one.
+        correction for many comparisons needs. Where no draw differs from another nothing can be
+        said, and p is 1.
     """
     drawn = one - (other if paired else np.roll(other, 1))
     spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
-    if spread > 0:
-        p = math.erfc(abs(value) / spread / math.sqrt(2))
-    else:
-        p = 1.0 if value == 0 else 1 / (len(drawn) + 1)
+    p = math.erfc(abs(value) / spread / math.sqrt(2)) if spread > _NOISE else 1.0
     return interval(drawn), p
 
 
-def _metric_weights(labels: NDArray[np.int64], groups: NDArray[np.int8]) -> Mapping[str, Floats]:
+def _strata(labels: NDArray[np.int64], groups: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Return what each row is drawn within, (n,): its class; its group where it is alone in it."""
+    alone = np.bincount(labels, minlength=len(groups))[labels] == 1
+    return np.where(alone, len(groups) + groups[labels].astype(np.int64), labels)
+
+
+def _metric_weights(
+    labels: NDArray[np.int64], strata: NDArray[np.int64], groups: NDArray[np.int8]
+) -> Mapping[str, Floats]:
     """Return what one drawn row adds to each metric if it is right, (n,), by metric."""
-    total = np.bincount(labels, minlength=len(groups))
+    total, size = np.bincount(labels, minlength=len(groups)), np.bincount(strata)[strata]
     known = total > 0
-    drawn = np.maximum(total - 1, 1)
     members = {"all": known, **{name: known & (groups == g) for g, name in enumerate(METRICS[1:4])}}
     by_class = {
-        name: chosen / drawn / chosen.sum() for name, chosen in members.items() if chosen.any()
+        name: chosen / np.maximum(total, 1) / chosen.sum()
+        for name, chosen in members.items()
+        if chosen.any()
     }
-    by_class["micro"] = total / drawn / len(labels)
-    return {name: weight[labels] for name, weight in by_class.items()}
+    by_class["micro"] = np.full(len(groups), 1 / len(labels))
+    scale = size / np.maximum(size - 1, 1)  # fewer rows are drawn than there are
+    return {name: weight[labels] * scale for name, weight in by_class.items()}
 
 
-def _drawn(labels: NDArray[np.int64], draws: int, seed: int) -> Iterator[tuple[slice, Floats]]:
-    """Yield blocks of draws: how often each row, sorted by class, was drawn, (k, n)."""
+def _drawn(strata: NDArray[np.int64], draws: int, seed: int) -> Iterator[tuple[slice, Floats]]:
+    """Yield blocks of draws: how often each row, sorted by stratum, was drawn, (k, n)."""
     rng = np.random.default_rng(seed)
-    total = np.bincount(labels)
+    total = np.bincount(strata)
     total = total[total > 0]
     picks = np.maximum(total - 1, 1)
     first = np.repeat(np.cumsum(total) - total, picks)
     size = np.repeat(total, picks)
-    n, step = len(labels), max(1, _BLOCK_ROWS // len(labels))
+    n, step = len(strata), max(1, _BLOCK_ROWS // len(strata))
     for start in range(0, draws, step):
         k = min(step, draws - start)
         rows = first + (rng.random((k, len(size))) * size).astype(np.int64)

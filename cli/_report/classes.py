@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from featbank.sampling import strategy_probabilities
 from featbank.shots import Shots
 
-__all__ = ["BINS", "STRATEGIES", "by_size", "class_set", "hits_by_class", "sampling_curves"]
+__all__ = [
+    "BINS",
+    "STRATEGIES",
+    "by_size",
+    "class_set",
+    "groups_of",
+    "hits_by_class",
+    "sampling_curves",
+]
 
 Ints = NDArray[np.int64]
 
@@ -24,14 +32,19 @@ STRATEGIES = ("instance", "sqrt", "class", "progressive", "reversed")
 def class_set(bank: dict[str, Any], labels: Ints) -> dict[str, Any]:
     """Return names, training counts (C,), shot groups (C,) and rows of the reported split (C,)."""
     counts = np.asarray(bank["class_counts"], dtype=np.int64)
-    shots = Shots(int(bank["shots"]["many_above"]), int(bank["shots"]["few_below"]))
     return {
         "names": [str(name) for name in bank["class_names"]],
         "counts": counts,
-        "group": shots.groups(counts),
+        "group": groups_of(bank),
         "rows": np.bincount(labels, minlength=len(counts)),
-        "shots": shots.to_json(),
+        "shots": bank["shots"],
     }
+
+
+def groups_of(bank: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return the shot group of each class of a bank's record, (C,)."""
+    shots = Shots(int(bank["shots"]["many_above"]), int(bank["shots"]["few_below"]))
+    return shots.groups(bank["class_counts"])
 
 
 def hits_by_class(labels: Ints, predicted: Ints, n_classes: int) -> Ints:

@@ -132,20 +132,12 @@ def plane(arrays: Arrays, record: dict[str, Any], sizes: limits.Limits) -> dict[
     step = sizes.stride
     grid = arrays["plane_grid"][step // 2 :: step, step // 2 :: step].astype(np.int64)
     if sizes.by_group:
-        counts = np.asarray(record["class_counts"])
-        grid = groups_of(record, counts)[grid].astype(np.int64)
+        grid = classes.groups_of(record)[grid].astype(np.int64)
     return {
         "size": grid.shape[0],
         "grid": smallest(grid.ravel()),
         "extent": [float(edge) for edge in arrays["plane_extent"]],
     }
-
-
-def groups_of(record: dict[str, Any], counts: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the shot group of each class of a bank."""
-    from featbank.shots import Shots
-
-    return Shots(record["shots"]["many_above"], record["shots"]["few_below"]).groups(counts)
 
 
 def wrong_in_view(

@@ -20,9 +20,17 @@ from tests.test_heads.data import cloud
 GRID = [round(0.05 * step, 2) for step in range(41)]
 
 
-def assert_same(curve: object, W: NDArray, b: object, X: NDArray, y: NDArray, n_c: NDArray) -> None:
+def assert_same(
+    curve: object,
+    W: NDArray,
+    b: object,
+    X: NDArray,
+    y: NDArray,
+    n_c: NDArray,
+    taus: list[float] = GRID,
+) -> None:
     """The curve's metrics are those of exact arithmetic at every point of the grid."""
-    for tau in GRID:
+    for tau in taus:
         if b is None:
             predicted = reference.tau_winners(X, W, tau)
         else:
@@ -71,26 +79,50 @@ def test_the_curve_the_grid_and_the_head_agree(
 SMALL = st.integers(-2, 3)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.data(), st.integers(2, 5), st.integers(1, 3), st.sampled_from(["float32", "float64"]))
-def test_adversarial_ties(data: st.DataObject, n_classes: int, width: int, dtype: str) -> None:
-    def draw(*shape: int) -> NDArray:
+# Where small whole numbers tie, and beside; the slow test takes the whole grid.
+COARSE = [0.0, 0.25, 0.5, 0.95, 1.0, 1.05, 1.5, 2.0]
+
+
+@st.composite
+def tied_problems(draw: st.DrawFn) -> tuple[NDArray, ...]:
+    """Return W (C, D), b (C,), X (6, D), y (6,) and counts (C,) of small whole numbers."""
+    n_classes, width = draw(st.integers(2, 5)), draw(st.integers(1, 3))
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+
+    def numbers(values: st.SearchStrategy[int], *shape: int) -> NDArray:
         size = int(np.prod(shape))
-        values = data.draw(st.lists(SMALL, min_size=size, max_size=size))
-        return np.array(values, dtype=dtype).reshape(shape)
+        return np.array(draw(st.lists(values, min_size=size, max_size=size))).reshape(shape)
 
-    W, X = draw(n_classes, width), draw(6, width)
-    y = np.array(data.draw(st.lists(st.integers(0, n_classes - 1), min_size=6, max_size=6)))
-    n_c = np.array(data.draw(st.lists(st.integers(1, 3), min_size=n_classes, max_size=n_classes)))
-    b = draw(n_classes)
+    W, b, X = (
+        numbers(SMALL, *s).astype(dtype) for s in ((n_classes, width), (n_classes,), (6, width))
+    )
+    return W, b, X, numbers(st.integers(0, n_classes - 1), 6), numbers(st.integers(1, 3), n_classes)
 
-    assert_same(exact_tau_curve(W, X, y, n_c), W, None, X, y, n_c)
-    assert_same(exact_adjust_curve(W, b, X, y, n_c), W, b, X, y, n_c)
-    for point in tau_curve(W, X, y, n_c, taus=GRID):
-        want = evaluate(y, reference.tau_winners(X, W, point["tau"]), n_c)
-        assert point["all"] == want["all"]
-        head = TauNorm(point["tau"], weight=W).fit(X, y)
-        np.testing.assert_array_equal(head.predict(X), reference.tau_winners(X, W, point["tau"]))
+
+def check_ties(problem: tuple[NDArray, ...], taus: list[float]) -> None:
+    """The curves, the grid and the head decide ties as exact arithmetic does."""
+    W, b, X, y, n_c = problem
+    assert_same(exact_tau_curve(W, X, y, n_c), W, None, X, y, n_c, taus)
+    assert_same(exact_adjust_curve(W, b, X, y, n_c), W, b, X, y, n_c, taus)
+    for point in tau_curve(W, X, y, n_c, taus=taus):
+        winners = reference.tau_winners(X, W, point["tau"])
+        assert point["all"] == evaluate(y, winners, n_c)["all"]
+        if point["tau"] in (0.0, 1.0) or taus is GRID:
+            head = TauNorm(point["tau"], weight=W).fit(X, y)
+            np.testing.assert_array_equal(head.predict(X), winners)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tied_problems())
+def test_adversarial_ties(problem: tuple[NDArray, ...]) -> None:
+    check_ties(problem, COARSE)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(tied_problems())
+def test_adversarial_ties_on_the_whole_grid(problem: tuple[NDArray, ...]) -> None:
+    check_ties(problem, GRID)
 
 
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e15])

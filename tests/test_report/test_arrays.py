@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cli._report.cells import Cell
 from cli._report.classes import by_size, hits_by_class, sampling_curves
 from cli._report.confusion import top_confusions
 from cli._report.data import curve_data, scaled
-from cli._report.limits import Limits
+from cli._report.limits import Limits, kept_by_class
 from cli._report.pack import cleaned, smallest, to_json, to_units
 from cli._report.provenance import provenance_rows
 from cli._report.reliability import reliability_bins
@@ -79,11 +80,11 @@ def test_the_most_frequent_confusions_come_first() -> None:
 
 
 def test_reliability_bins_are_those_of_guo(rng: np.random.Generator) -> None:
-    sure = np.append(rng.random(400), [0.0, 1.0, 0.2, np.nan]).astype(np.float32)
+    sure = np.append(rng.random(399), [0.25, 0.0, 1.0, 0.5, np.nan]).astype(np.float32)
     right = rng.random(404) < 0.5
-    found = reliability_bins(sure, right, bins=5)
-    for m in range(5):
-        low, high = m / 5, (m + 1) / 5
+    found = reliability_bins(sure, right, bins=4)
+    for m in range(4):
+        low, high = m / 4, (m + 1) / 4
         inside = [i for i, p in enumerate(sure) if low < np.float64(p) <= high or (m == p == 0)]
         assert found["rows"][m] == len(inside)
         assert found["confidence"][m] == pytest.approx(np.mean(sure[inside]), abs=1e-6)
@@ -152,6 +153,14 @@ def test_no_text_can_end_the_script_element_it_stands_in(name: str) -> None:
     assert json.loads(text)["name"] == "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode() for c in name
     )
+
+
+def test_single_classes_are_kept_of_the_best_heads_of_each_bank() -> None:
+    values = {(0, 0): 0.5, (0, 1): 0.7, (0, 2): 0.6, (1, 0): 0.9, (1, 1): None, (1, 2): 0.8}
+    cells = [Cell(b, h, "", {"metrics": {"all": value}}) for (b, h), value in values.items()]
+    assert kept_by_class(cells, 3) == {(0, 1), (1, 0), (0, 2)}
+    assert kept_by_class(cells, 99) == set(values)
+    assert len(kept_by_class(cells, 0)) == 2  # there are always two to look at
 
 
 def test_rows_of_a_view_are_sampled_evenly() -> None:

@@ -31,11 +31,9 @@ def executable() -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # Chromium's sandbox refuses to run as root, which a container often is.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     path = executable()
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=arguments)
+        started = playwright.chromium.launch(executable_path=path)
         yield started
         started.close()
 

@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli._report import build_report
+from cli._report.folder import read_arrays
 from cli._report.tsne import embedding
 from cli.main import main
+from featbank.errors import DamagedError
 from tests.banks import write_bank
 from tests.results_folder import Fake, write_results
 
@@ -121,9 +123,21 @@ def test_the_data_in_the_page_are_those_of_the_folder(folder: Path, text: str) -
         assert cell["metrics"].items() >= entry["metrics"].items()
         assert cell["metrics"]["error"] == pytest.approx(1 - entry["metrics"]["micro"])
         with np.load(folder / "cells" / entry["cell"] / "evaluation.npz") as file:
-            right = file["labels"][file["labels"] == file["predicted"]]
-        hits = np.frombuffer(base64.b64decode(cell["hits"]["b"]), np.uint8)
-        assert hits.tolist() == np.bincount(right, minlength=10).tolist()
+            saved = dict(file)
+        right = saved["labels"] == saved["predicted"]
+        hits = np.bincount(saved["labels"][right], minlength=10)
+        assert unpacked(cell["hits"]).tolist() == hits.tolist()
+        assert np.array_equal(unpacked(cell["plane"]["grid"]), saved["plane_grid"].ravel())
+        # The made-up view is of every row.
+        assert np.array_equal(np.unpackbits(unpacked(cell["wrong"]))[:500], ~right)
+        bins = cell["reliability"]
+        hit = unpacked(bins["rows"]) * np.nan_to_num(unpacked(bins["accuracy"]))
+        assert hit.sum() == pytest.approx(right.sum(), rel=1e-5)
+
+
+def unpacked(packed: dict[str, str]) -> Any:
+    """Read an array as the page's script does."""
+    return np.frombuffer(base64.b64decode(packed["b"]), f"<{packed['t']}")
 
 
 def test_the_table_can_be_read_without_scripts(text: str) -> None:
@@ -197,6 +211,26 @@ def test_what_is_damaged_is_named_in_one_line(
     assert said in refused(folder, code)
 
 
+def test_no_changed_byte_of_an_archive_is_taken_for_what_was_written(
+    folder: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    whole, path = an_evaluation(folder).read_bytes(), tmp_path / "evaluation.npz"
+    with np.load(an_evaluation(folder)) as file:
+        written = dict(file)
+    headers = [
+        at.start() + step for at in re.finditer(b"PK|NUMPY", whole) for step in range(0, 128, 11)
+    ]
+    for place in [*headers, *rng.integers(0, len(whole), 60)]:
+        changed = bytearray(whole)
+        changed[min(place, len(whole) - 1)] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            read = read_arrays(path, list(written))
+        except DamagedError:
+            continue
+        assert all(np.array_equal(read[name], written[name], equal_nan=True) for name in written)
+
+
 def an_evaluation(folder: Path) -> Path:
     return min((folder / "cells").glob("*/evaluation.npz"))
 
@@ -261,6 +295,9 @@ def test_tsne_is_made_on_request_once_and_only_of_the_same_bank(
     (folder / "banks/float16/tsne.npz").unlink()
     record = json.loads((folder / "banks/float16/bank.json").read_text())
     record["path"] = record["path"].replace("float16", "float32")
+    (folder / "banks/float16/bank.json").write_text(json.dumps(record))
+    assert "does not hold what was written" in refused(folder, 4)
+    del record["sha256"]
     (folder / "banks/float16/bank.json").write_text(json.dumps(record))
     done = CliRunner().invoke(main, ["report", str(folder), "--tsne"])
     assert done.exit_code == 5

@@ -118,6 +118,8 @@ def test_a_recipe_of_pairs_resumes_within_an_epoch(
             run(digits, config, tmp_path / "parts")
     record = read_checkpoint(tmp_path / "parts" / LAST).record
     assert (record["epoch"], record["step"]) == (1, 2)
+    # A mean over draws, not over images: about ln 10 before anything is learnt.
+    assert 1.5 < record["history"][0]["train_loss"] < 3
 
     run(digits, config, tmp_path / "parts", resume=True)
 
@@ -169,6 +171,15 @@ def test_deferred_resampling_draws_by_instance_and_then_by_class(digits: ImageDa
 
 
 # Mixup
+
+
+def test_a_partner_of_the_same_sampler_is_another_image(digits: ImageData) -> None:
+    config = replace(TINY, mixup="input:partner=instance")
+    objective = make_objective(config, digits, nn.Identity(), torch.device("cpu"))
+    ours, theirs = objective.orders(1)
+
+    assert sorted(ours) == sorted(theirs) == list(range(80))
+    assert (ours == theirs).sum() < 10
 
 
 class Linear(nn.Module):
