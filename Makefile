@@ -55,6 +55,7 @@ bench: $(DEV_STAMP)
 	for shape in imagenet-lt places-lt inaturalist-slice; do $(BIN)/python -m benchmarks.engine --shape $$shape --epochs 1 --out bench-$$shape.md || exit 1; done
 	$(BIN)/python benchmarks/bank_io.py
 	$(BIN)/python benchmarks/train_overhead.py
+	$(BIN)/python -m benchmarks.compare
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)

@@ -2,8 +2,9 @@
 
     python benchmarks/compare.py --banks 5 --shape small-512
 
-Times are of the whole command, start of Python included; for the first run also how much of it was
-fitting (the sum of `fit_seconds`), and the resampling with all comparisons, run alone.
+Times are of the whole command, start of Python included, on the clock and on the processors (which
+says more where others use the machine); for the first run also how much of it was fitting (the sum
+of `fit_seconds`, by the clock), and the resampling with all comparisons, run alone.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import features
+from cli._statistics import Place, statistics
 from featbank import Bank, BankPlan, BankWriter
 from featbank.rows import SplitRows
 
@@ -49,25 +54,27 @@ def write(path: Path, shape: features.Shape, seed: int) -> None:
         writer.commit()
 
 
-def timed(banks: list[Path], out: Path) -> float:
-    """Run the command; return its seconds."""
+def processors() -> float:
+    """Return the processor seconds of all commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(banks: list[Path], out: Path) -> tuple[float, float]:
+    """Run the command; return its seconds by the clock and on the processors."""
     words = [word for head in HEADS for word in ("--head", head)]
     command = [sys.executable, "-m", "cli", "compare", *map(str, banks), *words]
-    started = time.perf_counter()
+    started, before = time.perf_counter(), processors()
     subprocess.run(
         [*command, "--out", str(out), "--device", "cpu", "--quiet"],
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    return time.perf_counter() - started
+    return time.perf_counter() - started, processors() - before
 
 
-def statistics_alone(banks: list[Path], out: Path) -> float:
-    """Resample and compare what is in a folder, once more; return the seconds."""
-    from cli._statistics import Place, statistics
-
+def statistics_alone(out: Path) -> tuple[float, float]:
+    """Resample and compare what is in a folder, once more; return the seconds as `timed` does."""
     found = json.loads((out / "compare.json").read_text())
-    import numpy as np
-
     places = []
     for entry in found["results"]:
         bank = Bank.open(entry["bank"])
@@ -80,26 +87,28 @@ def statistics_alone(banks: list[Path], out: Path) -> float:
                 right=labels == predicted, metrics=entry["metrics"],
             )
         )  # fmt: skip
-    started = time.perf_counter()
+    started, before = time.perf_counter(), time.process_time()
     again = statistics(places, draws=found["settings"]["bootstrap"], seed=0)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started, time.process_time() - before
     assert again.comparisons == found["comparisons"]
     return seconds
 
 
-def measure(n_banks: int, shape: features.Shape, folder: Path) -> dict[str, float]:
-    """Return seconds by what was run."""
+def measure(
+    n_banks: int, shape: features.Shape, folder: Path
+) -> dict[str, tuple[float, float | None]]:
+    """Return seconds by the clock and on the processors, by what was run."""
     banks = [folder / f"bank{index}.zarr" for index in range(n_banks + 1)]
     for index, bank in enumerate(banks):
         write(bank, shape, index)
     out = folder / "out"
     first = timed(banks[:-1], out)
     results = json.loads((out / "compare.json").read_text())["results"]
-    rest = statistics_alone(banks, out)
+    rest = statistics_alone(out)
     second = timed(banks[:-1], out)
     return {
         "first run": first,
-        "of it fitting": sum(entry["fit_seconds"] for entry in results),
+        "of it fitting": (sum(entry["fit_seconds"] for entry in results), None),
         "of it resampling and comparisons": rest,
         "second run": second,
         "one bank more": timed(banks, out),
@@ -115,8 +124,8 @@ def main() -> None:
     shape = SHAPES[given.shape]
     print(f"{given.banks} banks x {len(HEADS)} heads; {shape}")
     with tempfile.TemporaryDirectory() as folder:
-        for name, seconds in measure(given.banks, shape, Path(folder)).items():
-            print(f"{name:34} {seconds:7.2f} s")
+        for name, (clock, used) in measure(given.banks, shape, Path(folder)).items():
+            print(f"{name:34} {clock:7.2f} s {'' if used is None else f'{used:7.2f} s'}")
 
 
 if __name__ == "__main__":

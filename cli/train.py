@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli._progress import reporter
+from cli._progress import first_of_job, reporter
 from cli._show import percent, write_json
 from cli.specs import Spec, parse_spec
 
@@ -145,6 +145,14 @@ def whole_numbers(
 )
 @click.option("--compile/--no-compile", default=None, help="Run through torch.compile.")
 @click.option(
+    "--accumulate", type=click.IntRange(min=1),
+    help="Put a batch through the network in so many parts; --batch-size stays what a step has.",
+)  # fmt: skip
+@click.option(
+    "--sync-bn/--no-sync-bn", default=None,
+    help="Under torchrun on GPUs: BatchNorm sees the whole batch, not each process's part.",
+)  # fmt: skip
+@click.option(
     "--checkpoint-every", metavar="N|Nm",
     help="Save within an epoch every N steps, or every N minutes as 10m.  [default: 10m]",
 )  # fmt: skip
@@ -190,7 +198,7 @@ def command(
         resume=resume,
         overwrite=overwrite,
     )
-    if not write_json(json_to, {"schema": 1, **summary}):
+    if first_of_job() and not write_json(json_to, {"schema": 1, **summary}):
         click.echo(line(summary))
 
 

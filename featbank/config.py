@@ -140,6 +140,8 @@ class TrainConfig:
     std: tuple[float, ...] | None = None
     augment: str = "auto"
     compile: bool = False
+    accumulate: int = 1
+    sync_bn: bool = False
     checkpoint_every: str = "10m"
 
     def __post_init__(self) -> None:
@@ -148,6 +150,7 @@ class TrainConfig:
         require_known("augmentation", self.augment, AUGMENTATIONS)
         check_strategy(self.sampler)
         SaveEvery.parse(self.checkpoint_every)
+        self._require("accumulate", self.accumulate >= 1, "at least 1")
         self._require("epochs", self.epochs >= 1, "at least 1")
         self._require("batch_size", self.batch_size >= 2, "at least 2, for batch normalisation")
         self._require("lr", 0 < self.lr < math.inf, "a finite number above 0")

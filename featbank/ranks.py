@@ -113,6 +113,12 @@ class Ranks:
         """Return a name in the store that no other job of these processes uses."""
         return f"featbank/{self.job}/{name}"
 
+    def store_of(self, name: str) -> Any:
+        """Return the store, on a connection of its own, for names below `name`."""
+        from torch.distributed.distributed_c10d import PrefixStore
+
+        return PrefixStore(self.key(name), self.store.clone())
+
     def __enter__(self) -> Self:
         if self.size > 1:
             threading.Thread(target=self._watch, daemon=True).start()

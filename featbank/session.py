@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from featbank.checkpoint import Checkpoint
 from featbank.config import SaveEvery, TrainConfig
-from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
+from featbank.data.loader import Batch, BatchPlan, Key, eval_batches, image_loader
 from featbank.data.transforms import InputSpec, augmentation, eval_transform
 from featbank.data.types import ImageData
 from featbank.device import autocast
@@ -21,6 +21,7 @@ from featbank.errors import InputError
 from featbank.interruption import Interruption
 from featbank.objective import Objective, step_batches
 from featbank.optim import learning_rate, optimizer_tensors, set_rate
+from featbank.parallel import Share, Team, shares
 from featbank.partial import set_training
 from featbank.progress import Reporter
 from featbank.rng import derive_seed, isolated_torch, reseed_torch
@@ -56,11 +57,15 @@ class Session:
         objective: Objective,
         record: dict[str, Any],
         save: Callable[[Checkpoint], None],
+        team: Team,
     ) -> None:
         self.data, self.config, self.device = data, config, device
         self.model, self.optimizer, self.objective = model, optimizer, objective
-        self.record, self.save = record, save
-        self.forward: Any = torch.compile(model) if config.compile else model
+        self.record, self.save, self.team = record, save, team
+        wrapped = team.wrap(model, device)
+        self.forward: Any = torch.compile(wrapped) if config.compile else wrapped
+        # Validation exchanges nothing, so it goes past the wrapper.
+        self.evaluated: Any = self.forward if wrapped is model else model
         self.interruption = Interruption()
         self.every = SaveEvery.parse(config.checkpoint_every)
         self.saved = time.monotonic()
@@ -73,7 +78,8 @@ class Session:
         transform = augmentation(spec, config.augment, data.photographs, data.native_size)
         self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
         if "val" in data.splits:
-            self.eval_plan.batches = eval_batches(len(data.splits["val"]), config.batch_size)
+            batches = eval_batches(len(data.splits["val"]), config.batch_size)
+            self.eval_plan.batches = team.ranks.mine(batches)
             self.eval_loader = image_loader(
                 data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
             )
@@ -103,6 +109,7 @@ class Session:
         """Train one epoch, validate, extend the record; say whether it is the best so far."""
         with isolated_torch(derive_seed(self.config.seed, "epoch", epoch), self.device):
             loss = self.train_epoch(epoch, reporter)
+        self.team.average_statistics(self.model)
         val = self.validate(metrics, reporter) if "val" in self.data.splits else None
         lr = self.optimizer.param_groups[0]["lr"]
         entry = {"epoch": epoch + 1, "lr": lr, "train_loss": loss, "val": val}
@@ -124,41 +131,61 @@ class Session:
         config, orders = self.config, self.objective.orders(epoch)
         batches = step_batches(orders, epoch, config.batch_size)
         steps, first = len(batches), self.record["step"]
-        self.plan.batches = batches[first:]
-        total = torch.tensor(self.record["loss_sum"], dtype=torch.float64, device=self.device)
         in_step = len(orders)  # images that one draw of the sampler brings
+        parts = [self.share(batch, in_step) for batch in batches[first:]]
+        self.plan.batches = [part.keys for step in parts for part in step]
+        before = self.record["loss_sum"] if self.team.rank == 0 else 0.0
+        total = torch.tensor(before, dtype=torch.float64, device=self.device)
         done = sum(len(batch) for batch in batches[:first]) // in_step
         set_rate(self.optimizer, learning_rate(config, epoch * steps + max(first - 1, 0), steps))
         set_training(self.model, shift_bn=config.shift_bn)
         note = ""
         label, left = f"epoch {epoch + 1}/{config.epochs}", len(orders[0]) - done
-        with reporter.track(label, left, "images") as advance:
-            for step, batch in enumerate(self.loader, start=first):
+        images = iter(self.loader)
+        with reporter.track(label, left, "images") as advance, self.team.together():
+            for step, share in enumerate(parts, start=first):
                 rate = learning_rate(config, epoch * steps + step, steps)
                 set_rate(self.optimizer, rate)
-                reseed_torch(derive_seed(config.seed, "step", epoch, step), self.device)
-                drawn = len(batch.rows) // in_step
-                total += self.train_step(batch, epoch, step) * drawn
+                self.reseed(epoch, step)
+                drawn = len(batches[step]) // in_step
+                made = [(next(images), part.weight) for part in share]
+                total += self.train_step(made, epoch, step) * drawn
                 done += drawn
                 if (step + 1) % _STEPS_PER_CHECK == 0 or step + 1 == steps:
-                    self.check_finite(total, epoch, step)
-                    note = f"loss {float(total) / done:.4f}, lr {rate:.3g}"
+                    so_far = self.check_finite(total, epoch, step)
+                    note = f"loss {so_far / done:.4f}, lr {rate:.3g}"
                 advance(drawn, note)
                 self.save_if_due(total, epoch, step)
-        self.record |= {"step": steps, "loss_sum": float(total)}
-        return float(total) / len(orders[0])
+        whole = float(self.team.sum(total))
+        self.record |= {"step": steps, "loss_sum": whole}
+        return whole / len(orders[0])
 
-    def train_step(self, batch: Batch, epoch: int, step: int) -> Tensor:
-        """Take one step of the optimiser; return the batch's mean loss."""
-        _refuse_bad(batch)
-        labels = torch.from_numpy(self.data.splits["train"].labels[batch.rows])
-        images, labels = self.to_device(batch.images), labels.to(self.device, non_blocking=True)
-        with autocast(self.device, self.config.amp):
-            loss = self.objective.loss(self.forward, images, labels, epoch, step)
+    def share(self, batch: Sequence[Key], in_step: int) -> list[Share]:
+        """Return this process's parts of a step."""
+        return shares(batch, in_step, self.team.rank, self.team.size, self.config.accumulate)
+
+    def reseed(self, epoch: int, step: int) -> None:
+        """Name what the network draws in a step: by seed, epoch and step, and in each process."""
+        mine = (self.team.rank,) if self.team.rank else ()
+        reseed_torch(derive_seed(self.config.seed, "step", epoch, step, *mine), self.device)
+
+    def train_step(self, parts: Sequence[tuple[Batch, float]], epoch: int, step: int) -> Tensor:
+        """Take one step of the optimiser; return this process's part of the batch's mean loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        mean = torch.zeros((), device=self.device)
+        for place, (batch, weight) in enumerate(parts, start=1):
+            _refuse_bad(batch)
+            labels = torch.from_numpy(self.data.splits["train"].labels[batch.rows])
+            images, labels = self.to_device(batch.images), labels.to(self.device, non_blocking=True)
+            with self.team.apart(self.forward, last=place == len(parts)):
+                with autocast(self.device, self.config.amp):
+                    loss = self.objective.loss(self.forward, images, labels, epoch, step)
+                # DistributedDataParallel takes the mean of the processes' gradients.
+                scaled = loss if weight == 1.0 else loss * (weight * self.team.size)
+                scaled.backward()  # type: ignore[no-untyped-call]
+            mean = mean + loss.detach() * weight
         self.optimizer.step()
-        return loss.detach()
+        return mean
 
     def to_device(self, images: Tensor) -> Tensor:
         """Copy images to the device, in the layout that the model has there."""
@@ -168,32 +195,43 @@ class Session:
         return images
 
     def save_if_due(self, total: Tensor, epoch: int, step: int) -> None:
-        """Save after a step where it is time to, or where a signal asks to stop."""
-        came = self.interruption.came is not None
-        if not came and not self.every.due(step + 1, time.monotonic() - self.saved):
+        """Save after a step where it is time to, or where a signal asks to stop.
+
+        Of several processes the first one's clock counts, and a signal to any of them.
+        """
+        due = self.every.due(step + 1, time.monotonic() - self.saved) and self.team.rank == 0
+        came, due_now = self.team.most(self.interruption.came or 0, int(due))
+        if not came and not due_now:
             return
-        self.check_finite(total, epoch, step)
-        self.record |= {"step": step + 1, "loss_sum": float(total)}
+        whole = self.check_finite(total, epoch, step)
+        self.record |= {"step": step + 1, "loss_sum": whole}
+        self.team.average_statistics(self.model)
         self.save(self.checkpoint())
         self.saved = time.monotonic()
         if came:
+            self.interruption.came = came
             self.interruption.pass_on()
 
-    def check_finite(self, total: Tensor, epoch: int, step: int) -> None:
-        """Stop a training that has diverged before it can overwrite a good checkpoint."""
+    def check_finite(self, total: Tensor, epoch: int, step: int) -> float:
+        """Stop a training that has diverged before it can overwrite a good checkpoint.
+
+        Returns the sum of losses over all processes.
+        """
+        whole = self.team.sum(total)
         weights = sum(each.detach().sum() for each in self.model.parameters())
-        if not torch.isfinite(total + weights):
+        if not torch.isfinite(whole + weights):
             message = (
                 f"training diverged in epoch {epoch + 1}, by step {step + 1}: the loss or a weight "
                 f"is not finite; lower --lr (now {self.config.lr:g}) or add warm-up epochs; "
                 "the checkpoints of earlier epochs are kept"
             )
             raise InputError(message)
+        return float(whole)
 
     def validate(self, metrics: Metrics, reporter: Reporter) -> dict[str, float | None]:
         """Return the metrics of the val split."""
         split = self.data.splits["val"]
-        predictions = np.empty(len(split), dtype=np.int64)
+        predictions = np.zeros(len(split), dtype=np.int64)
         self.model.eval()
         with (
             torch.inference_mode(),
@@ -202,11 +240,16 @@ class Session:
         ):
             for batch in self.eval_loader:
                 _refuse_bad(batch)
-                logits = self.forward(self.to_device(batch.images))
+                logits = self.evaluated(self.to_device(batch.images))
                 predictions[batch.rows] = logits.argmax(dim=1).cpu().numpy()
-                advance(min(len(batch.rows), len(split)))
-                if self.interruption.came is not None:
+                advance(len(np.unique(batch.rows)))
+                if self.interruption.came is not None and self.team.size == 1:
                     self.leave_validation()
+        (came,) = self.team.most(self.interruption.came or 0)
+        if came:
+            self.interruption.came = came
+            self.leave_validation()
+        predictions = self.team.predictions(predictions)
         found = metrics(split.labels, predictions, self.data.counts)
         return {name: None if value is None else float(value) for name, value in found.items()}
 

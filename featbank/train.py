@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from featbank.architecture import initial_network
 from featbank.backbones import TINY_CNN, input_spec
-from featbank.checkpoint import BEST, LAST, Checkpoint, write_checkpoint
+from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
 from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
@@ -21,9 +22,11 @@ from featbank.device import device_name, one_thread, resolve_device
 from featbank.events import events
 from featbank.objective import make_objective
 from featbank.optim import make_optimizer, restore_optimizer
+from featbank.parallel import Team, synchronised
 from featbank.partial import read_init
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, tensors_digest, versions
+from featbank.ranks import Ranks
 from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
 from featbank.session import Metrics, Session
 
@@ -81,45 +84,89 @@ def train(
     OutputExistsError, StaleError
         `out` holds something; or what is to be resumed was another training.
     """
-    began = time.monotonic()
-    run, where = Path(out), resolve_device(device)
+    with Ranks.join() as ranks:
+        said = reporter if ranks.first else SILENT
+        return _train(
+            data, data_spec, config, Path(out), device, metrics, said, ranks, resume, overwrite
+        )
+
+
+def _train(
+    data: ImageData,
+    data_spec: Mapping[str, Any],
+    config: TrainConfig,
+    run: Path,
+    device: str | torch.device,
+    metrics: Metrics,
+    reporter: Reporter,
+    ranks: Ranks,
+    resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Train, alone or as one process of a job."""
+    began, where = time.monotonic(), resolve_device(device, ranks.local)
     spec = input_spec(
         config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
     )
     init = None if config.init is None else read_init(config.init)
     identity = _identity(data, data_spec, config, spec, init)
-    previous = open_run(run, identity, resume=resume, overwrite=overwrite)
+    previous = _previous(run, identity, ranks, resume=resume, overwrite=overwrite)
     model, layer = initial_network(
         config, len(data.class_names), spec.size, previous, init, reporter
     )
     record = {**identity, **_begun(layer, previous)}
 
-    def save(state: Checkpoint) -> None:
-        write_checkpoint(run / LAST, state)
-        reporter.say(f"saved {run / LAST} after {_place(state.record)}; --resume goes on from it")
-
-    session = _session(data, config, spec, where, model, record, previous, save)
-    if previous is None:
-        clear_run(run)
-    else:
+    save, team = _saver(run, ranks, reporter), Team(ranks, where)
+    session = _session(data, config, spec, where, model, record, previous, save, team)
+    if previous is not None:
         reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
-    clear_parts(run)
     size = session.epoch_size()
-    settings = {
-        **identity,
-        "epoch": size,
-        "device": device_name(where),
-        "versions": versions(),
-        "git": git(),
-    }
-    save_settings(run, settings)
+    if ranks.first:
+        made_by = {"device": device_name(where), "processes": ranks.size, "versions": versions()}
+        _begin(run, {**identity, "epoch": size, **made_by, "git": git()}, fresh=previous is None)
     reporter.say(session.about(size))
-    with one_thread(config.backbone == TINY_CNN), session.interruption, events(run) as event:
+    record_event = events(run) if ranks.first else nullcontext(lambda _entry: None)
+    with one_thread(config.backbone == TINY_CNN), session.interruption, record_event as event:
         for epoch in range(session.record["epoch"], config.epochs):
             is_best = session.run_epoch(epoch, metrics, reporter)
-            save_epoch(run, session.checkpoint(), is_best=is_best)
+            if ranks.first:
+                save_epoch(run, session.checkpoint(), is_best=is_best)
             event(session.record["history"][-1])
+    ranks.gather(None)  # nobody leaves before all are done
+    team.leave()
     return _summary(run, session.record, time.monotonic() - began)
+
+
+def _previous(
+    run: Path, identity: Mapping[str, Any], ranks: Ranks, *, resume: bool, overwrite: bool
+) -> Checkpoint | None:
+    """Return what to go on from; the first process decides, the others read what it read."""
+    previous = None
+    if ranks.first:
+        previous = open_run(run, identity, resume=resume, overwrite=overwrite)
+    if ranks.share(previous is not None) and not ranks.first:
+        previous = read_checkpoint(run / LAST)
+    return previous
+
+
+def _begin(run: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
+    """Make the run's folder ready, and write what the training is."""
+    if fresh:
+        clear_run(run)
+    clear_parts(run)
+    save_settings(run, settings)
+
+
+def _saver(run: Path, ranks: Ranks, reporter: Reporter) -> Callable[[Checkpoint], None]:
+    """Return what saves a training within an epoch: of a job, the first process does."""
+
+    def save(state: Checkpoint) -> None:
+        if ranks.first:
+            write_checkpoint(run / LAST, state)
+            place = _place(state.record)
+            reporter.say(f"saved {run / LAST} after {place}; --resume goes on from it")
+
+    return save
 
 
 def _place(record: Mapping[str, Any]) -> str:
@@ -184,13 +231,16 @@ def _session(
     record: dict[str, Any],
     previous: Checkpoint | None,
     save: Callable[[Checkpoint], None],
+    team: Team,
 ) -> Session:
     """Put the network on its device; give it its optimiser, as it was left, and its objective."""
     model = model.to(device)
+    if config.sync_bn:
+        model = synchronised(model, device)
     if config.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
     optimizer = make_optimizer(model, config, record["layer"])
     if previous is not None:
         restore_optimizer(optimizer, previous.optimizer)
     objective = make_objective(config, data, model, device)
-    return Session(data, config, spec, device, model, optimizer, objective, record, save)
+    return Session(data, config, spec, device, model, optimizer, objective, record, save, team)

@@ -121,7 +121,7 @@ def difference(
 def _strata(labels: NDArray[np.int64], groups: NDArray[np.int8]) -> NDArray[np.int64]:
     """Return what each row is drawn within, (n,): its class; its group where it is alone in it."""
     alone = np.bincount(labels, minlength=len(groups))[labels] == 1
-    return np.where(alone, len(groups) + groups[labels], labels)
+    return np.where(alone, len(groups) + groups[labels].astype(np.int64), labels)
 
 
 def _metric_weights(

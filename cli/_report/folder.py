@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli._cells import digest_of
 from featbank.errors import DamagedError, MissingFileError
 
 __all__ = ["Arrays", "Results"]
@@ -53,7 +57,9 @@ class Results:
         """Read one bank's record; `slug` is put in."""
         path = self.bank_folder(slug) / "bank.json"
         record = read_object(path)
-        require(record, path, "name", "class_names", "class_counts", "shots")
+        require(
+            record, path, "name", "path", "digest", "report", "class_names", "class_counts", "shots"
+        )
         if len(record["class_names"]) != len(record["class_counts"]):
             message = f"{path}: class_names and class_counts differ in length; {AGAIN}"
             raise DamagedError(message)
@@ -91,6 +97,11 @@ class Results:
         return read_arrays(self.folder / "cells" / plain_name(key) / "evaluation.npz", names)
 
 
+# What zipfile and numpy raise on bytes that are not those that they wrote.
+BAD_ARCHIVE = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
 AGAIN = "run featbank compare again, which makes damaged results anew"
 
 
@@ -103,7 +114,7 @@ def plain_name(name: str) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
+    """Read a JSON object, which must have the digest that it names."""
     if not path.is_file():
         message = f"{path} is missing; {AGAIN}"
         raise DamagedError(message)
@@ -114,6 +125,10 @@ def read_object(path: Path) -> dict[str, Any]:
         raise DamagedError(message) from error
     if not isinstance(found, dict):
         message = f"{path} is no JSON object; {AGAIN}"
+        raise DamagedError(message)
+    digest = found.pop("sha256", None)
+    if digest is not None and digest != digest_of(found):
+        message = f"{path} does not hold what was written; {AGAIN}"
         raise DamagedError(message)
     return found
 
@@ -127,12 +142,19 @@ def require(found: dict[str, Any], path: Path, *names: str) -> None:
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
-    """Read an .npz that must hold `names`; nothing in it is executed."""
+    """Read an .npz that must hold `names`; every byte is checked, and nothing is executed."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(path) as whole:
+            # numpy reads no further than a changed header says, so that its end goes unchecked.
+            damaged = whole.testzip()
+        if damaged is None:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+    except BAD_ARCHIVE as error:
         message = f"{path} cannot be read ({error}); {AGAIN}"
         raise DamagedError(message) from error
+    if damaged is not None:
+        message = f"{path}: {damaged} does not hold what was written; {AGAIN}"
+        raise DamagedError(message)
     require(arrays, path, *names)
     return arrays

@@ -49,6 +49,17 @@ def test_classes_of_one_row_are_drawn_together_within_their_group(
     assert (alone["all"] == 1).all()
 
 
+@pytest.mark.parametrize("classes", [127, 300])
+def test_more_classes_than_a_small_number_holds(rng: np.random.Generator, classes: int) -> None:
+    y = np.concatenate([np.arange(classes), np.arange(classes - 3)])  # the last three alone
+    groups = np.full(classes, 2, np.int8)
+    right = rng.random((len(y), 2)) < 0.7
+    drawn = bootstrap.resample(right, y, groups)["all"]
+    assert drawn.mean(axis=0) == pytest.approx(
+        [np.mean([right[y == c, k].mean() for c in range(classes)]) for k in range(2)], abs=0.01
+    )
+
+
 def test_every_draw_is_a_mean_over_classes_of_whole_rows(rng: np.random.Generator) -> None:
     _, y, right = rows(rng, [4, 3], 1)
     groups = np.array([0, 2], np.int8)

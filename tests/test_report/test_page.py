@@ -15,8 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli._report import build_report
+from cli._report.folder import read_arrays
 from cli._report.tsne import embedding
 from cli.main import main
+from featbank.errors import DamagedError
 from tests.banks import write_bank
 from tests.results_folder import Fake, write_results
 
@@ -209,6 +211,26 @@ def test_what_is_damaged_is_named_in_one_line(
     assert said in refused(folder, code)
 
 
+def test_no_changed_byte_of_an_archive_is_taken_for_what_was_written(
+    folder: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    whole, path = an_evaluation(folder).read_bytes(), tmp_path / "evaluation.npz"
+    with np.load(an_evaluation(folder)) as file:
+        written = dict(file)
+    headers = [
+        at.start() + step for at in re.finditer(b"PK|NUMPY", whole) for step in range(0, 128, 11)
+    ]
+    for place in [*headers, *rng.integers(0, len(whole), 60)]:
+        changed = bytearray(whole)
+        changed[min(place, len(whole) - 1)] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            read = read_arrays(path, list(written))
+        except DamagedError:
+            continue
+        assert all(np.array_equal(read[name], written[name], equal_nan=True) for name in written)
+
+
 def an_evaluation(folder: Path) -> Path:
     return min((folder / "cells").glob("*/evaluation.npz"))
 
@@ -273,6 +295,9 @@ def test_tsne_is_made_on_request_once_and_only_of_the_same_bank(
     (folder / "banks/float16/tsne.npz").unlink()
     record = json.loads((folder / "banks/float16/bank.json").read_text())
     record["path"] = record["path"].replace("float16", "float32")
+    (folder / "banks/float16/bank.json").write_text(json.dumps(record))
+    assert "does not hold what was written" in refused(folder, 4)
+    del record["sha256"]
     (folder / "banks/float16/bank.json").write_text(json.dumps(record))
     done = CliRunner().invoke(main, ["report", str(folder), "--tsne"])
     assert done.exit_code == 5
