@@ -3,8 +3,8 @@
     python experiments/views.py --seeds 5 --views 10 --out views-out
 
 Real images: scikit-learn's digits, long-tailed. Each seed draws its own images, initialisation and
-order. Every head by sgd, and the classifier that is trained on fresh augmented images through the
-frozen backbone, takes batches of 64 and about 200 steps. A folder that is there already is taken as
+order. Heads by sgd take 200 steps of 64, the classifier that is trained on fresh augmented images
+through the frozen backbone 170. A folder that is there already is taken as
 it is, so an interrupted run goes on.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 GROUPS = ("many", "medium", "few", "all")
 SGD = "solver=sgd,batch=64"
-# 335 images in batches of 64: six steps an epoch, so 34 epochs are 204 steps; the heads take 200.
+# 276 images in batches of 64, the last one smaller: 170 steps in 34 epochs; the heads take 200.
 FRESH = ("--retrain", "classifier", "--batch-size", "64", "--epochs", "34", "--lr", "0.2")
 FRESH += ("--weight-decay", "5e-4", "--warmup-epochs", "0")
 
