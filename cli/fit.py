@@ -19,7 +19,8 @@ __all__ = ["command"]
 @click.option(
     "--head", "heads", required=True, multiple=True, metavar="SPEC",
     help="Head to fit, again for each: joint, ncm, tau, logit-adjust, crt, lws, balanced-softmax;"
-    " ncm:transform=l2n,metric=cosine.",
+    " ncm:transform=l2n,metric=cosine. Values may be lists: crt:solver=sgd,lr=[0.05,0.1,0.2] fits"
+    " all and keeps the best on --select.",
 )  # fmt: skip
 @options.out
 @options.select

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from heads import (
     BalancedSoftmax,
     ClassifierRetraining,
+    JointClassifier,
     LearnableWeightScaling,
     LogitAdjustment,
     NearestClassMean,
@@ -251,7 +252,9 @@ def test_logit_adjustment_subtracts_the_log_prior(rng: np.random.Generator, seed
 @pytest.mark.parametrize(
     ("head", "grid"),
     [
+        (JointClassifier(), {"weight_decay": [1e-1, 1e-3]}),
         (TauNorm(), {"tau": [0.0, 1.0]}),
+        (ClassifierRetraining("sgd", epochs=2), {"lr": [0.05, 0.1]}),
         (LogitAdjustment(), {"tau": [0.0, 1.0]}),
         (ClassifierRetraining(), {"weight_decay": [1e-1, 1e-3]}),
         (BalancedSoftmax(), {"weight_decay": [1e-1, 1e-3]}),
