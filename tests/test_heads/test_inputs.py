@@ -9,6 +9,7 @@ import torch
 
 import heads
 from heads._arrays import as_tensor, full_precision
+from heads._checks import code_labels
 from tests.test_heads.data import cloud
 
 ALL = (
@@ -258,3 +259,16 @@ def test_a_gpu_tensor_gives_what_an_array_gives(rng: np.random.Generator, name: 
     assert got.is_cuda
     want = make(name).fit(data.X, data.y).predict(data.X_test)
     assert (got.cpu().numpy() == want).mean() > 0.98
+
+
+@pytest.mark.parametrize("low", [-(2**63), -70, 0, 10**6, 2**62])
+@pytest.mark.parametrize("step", [1, 3, 1000])
+def test_labels_are_coded_as_numpy_sorts_them(low: int, step: int) -> None:
+    labels = low + step * np.random.default_rng(0).integers(0, 9, 40)
+    classes, places = code_labels(labels)
+    want, inverse = np.unique(labels, return_inverse=True)
+
+    assert classes.dtype == labels.dtype
+    assert places.dtype == np.int64
+    np.testing.assert_array_equal(classes, want)
+    np.testing.assert_array_equal(places, inverse)
