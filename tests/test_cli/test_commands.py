@@ -69,7 +69,7 @@ def test_import_then_info_tell_the_same(tmp_path: Path) -> None:
         "import", tmp_path / "f.npz", "--out", tmp_path / "bank", "--overwrite", "--json", "-"
     )
     assert json.loads(again.stdout) == facts
-    assert facts["splits"]["train"] == {"rows": 228, "skipped": 0}
+    assert facts["splits"]["train"] == {"rows": 228, "skipped": 0, "views": 0}
     assert facts["class_counts"] == [120, 60, 30, 12, 6]
     assert (facts["dim"], facts["dtype"], facts["classifier"]) == (12, "float32", False)
     shown = featbank("info", tmp_path / "bank").stdout

@@ -84,7 +84,7 @@ class Some:
 def test_a_recipe_learns_and_resumes_to_the_same_bits(
     digits: ImageData, tmp_path: Path, name: str
 ) -> None:
-    config = replace(TINY, epochs=3, **RECIPES[name])
+    config = replace(TINY, epochs=4, **RECIPES[name])
     run(digits, config, tmp_path / "whole")
     with pytest.raises(StopError):
         run(digits, config, tmp_path / "parts", reporter=StopAfter(1))
@@ -95,7 +95,7 @@ def test_a_recipe_learns_and_resumes_to_the_same_bits(
         whole, parts = (tmp_path / folder / file for folder in ("whole", "parts"))
         assert whole.read_bytes() == parts.read_bytes(), file
     scores = [float(row["val_all"]) for row in read_metrics(tmp_path / "whole")]
-    assert max(scores) > 0.11  # one in ten is chance, and these are 15 steps
+    assert max(scores) > 0.12  # one in ten is chance, and these are 20 steps
 
 
 @pytest.mark.parametrize("settings", [{"method": "bbn"}, {"mixup": "manifold:partner=class"}])
