@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -47,15 +47,27 @@ class _WritableView:
 
 
 def as_tensor(array: Any) -> Tensor:
-    """Return a tensor over the same memory where torch allows it, else over a copy."""
+    """Return a tensor over the same memory where torch allows it, else over a copy.
+
+    A matrix whose rows are not whole in memory is copied: products round by their layout, and
+    the same numbers are to give the same result.
+    """
     if isinstance(array, Tensor):
-        return array.detach()
+        tensor = array.detach()
+        return tensor.contiguous() if _is_scattered(tensor.stride()) else tensor
     plain = np.asarray(array)
+    if _is_scattered([step // plain.itemsize for step in plain.strides]):
+        plain = np.ascontiguousarray(plain)
     if not plain.dtype.isnative or any(step < 0 for step in plain.strides):
         plain = plain.astype(plain.dtype.newbyteorder("="), order="C")
     if not plain.flags.writeable:
         plain = np.asarray(_WritableView(plain))
     return torch.from_numpy(plain)
+
+
+def _is_scattered(steps: Sequence[int]) -> bool:
+    """Tell whether a matrix with these steps between elements has rows that are not whole."""
+    return len(steps) > 1 and steps[-1] != 1
 
 
 def as_numpy(array: Any) -> NDArray[Any]:
