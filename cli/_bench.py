@@ -154,7 +154,7 @@ class Bench:
 
         parts, split = self.entry.parts, self.entry.split
         shown = [name for name in dict.fromkeys((parts.select, split)) if name is not None]
-        files = {"view.npz": arrays_bytes(view_arrays(self.arrays, split, self.settings.seed))}
+        files = {"view.npz": arrays_bytes(view_arrays(self.arrays, split))}
         for head in curves:
             files[f"curve-{head}.npz"] = arrays_bytes(curve_arrays(self.arrays, head, shown))
         record = {"key": key, **description(self.entry), "samples": samples_of(self.entry)}

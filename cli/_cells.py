@@ -44,14 +44,15 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def prepare(out: Path) -> None:
-    """Make the folder, or refuse one that holds something else than a comparison."""
+    """Make the folder, or refuse one that holds other things and no comparison."""
     if out.exists() and not out.is_dir():
         message = f"{out} exists and is no folder; choose another path for --out"
         raise OutputExistsError(message)
     known = {COMPARISON, "banks", "cells", "figures", "report.html"}
     if out.is_dir():
-        strange = {path.name for path in out.iterdir() if not path.name.startswith(".")} - known
-        if strange:
+        held = {path.name for path in out.iterdir() if not path.name.startswith(".")}
+        strange = held - known
+        if strange and not {COMPARISON, "cells"} <= held:  # beside a comparison, notes may lie
             message = f"{out} holds {min(strange)} and is no comparison's folder; choose another"
             raise OutputExistsError(message)
     out.mkdir(parents=True, exist_ok=True)

@@ -51,8 +51,8 @@ def combine(
         ],
         "heads": [str(spec) for spec in wanted],
         "results": [
-            result(bench, key, ci95)
-            for (bench, _, key), ci95 in zip(order, found.intervals, strict=True)
+            result(bench, spec, key, ci95)
+            for (bench, spec, key), ci95 in zip(order, found.intervals, strict=True)
         ],
         "candidates": [
             {"bank": bench.about["path"], "head": spec.name, "spec": str(spec), **point}
@@ -85,13 +85,15 @@ def place(bench: Bench, spec: Spec, key: str) -> Any:
     )
 
 
-def result(bench: Bench, key: str, ci95: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one entry of schema 1."""
+def result(bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one entry of schema 1, its head as it is written now: a cell may be of another day."""
     cell = bench.cells[key]
-    kept = ("head", "spec", "params", "selected_on", "selection", "split", "metrics")
+    kept = ("params", "selected_on", "selection", "split", "metrics")
     return {
         "bank": bench.about["path"],
         "bank_name": bench.about["name"],
+        "head": spec.name,
+        "spec": str(spec),
         **{name: cell[name] for name in kept},
         "ci95": dict(ci95),
         "calibration": cell["calibration"],

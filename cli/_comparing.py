@@ -120,8 +120,12 @@ def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) 
     """Refuse names that are not among the banks and heads, and a head that is named twice."""
     heads, banks = [str(spec) for spec in wanted], [entry.name for entry in entries]
     message = ""
-    if len(set(heads)) < len(heads):
-        message = f"--head {next(h for h in heads if heads.count(h) > 1)} is given twice"
+    kinds = [
+        (spec.name, {key: str(value) for key, value in spec.params.items()}) for spec in wanted
+    ]
+    again = [head for place, head in enumerate(heads) if kinds[place] in kinds[:place]]
+    if again:
+        message = f"--head {again[0]} is given twice"
     elif settings.baseline not in (None, *heads, *banks):
         known = ", ".join((*heads, *banks))
         message = f"--baseline {settings.baseline} is neither head nor bank; there are {known}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -61,6 +62,8 @@ class RecipeParams:
         check_number(owner, "momentum", recipe.momentum, low=0)
         check_number(owner, "weight_decay", recipe.weight_decay, low=0)
         check_number(owner, "views", self.views, low=0, whole=True)
+        if isinstance(self.random_state, Integral):
+            check_number(owner, "random_state", self.random_state, low=0, whole=True)
         for name in ("batch", "epochs", "per_class"):
             check_number(owner, name, getattr(recipe, name), low=1, whole=True)
 

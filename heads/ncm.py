@@ -207,7 +207,7 @@ class NearestClassMean(Head):
         counts = torch.bincount(y_idx, minlength=len(known))
         if not first:
             sums += match(self._running.sums, sums)
-            counts += match(self._running.counts, counts)
+            counts = counts + self._running.counts.to(counts.device)  # weights are no whole numbers
         return self._keep(self._centroids_of(sums, counts, None, feats.dtype), known, X)
 
     def _known(self, classes: Any) -> NDArray[Any]:

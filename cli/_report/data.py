@@ -158,7 +158,6 @@ def bank_data(
 ) -> dict[str, Any]:
     """Return one bank: what it is, its sample in the plane, and its exact curves."""
     record = results.banks[index]
-    best = {cell.entry["head"]: cell.best for cell in found if cell.bank == index}
     return {
         "name": record["name"],
         "slug": record["slug"],
@@ -167,10 +166,21 @@ def bank_data(
         "classes": sets.of_bank.get(index, 0),
         "view": view_data(results, record["slug"], sizes),
         "curves": [
-            curve_data(name, arrays, best.get(name))
+            curve_data(name, arrays, chosen_on_curve(name, index, found))
             for name, arrays in results.curves(record["slug"])
         ],
     }
+
+
+def chosen_on_curve(name: str, bank: int, found: Sequence[Cell]) -> float | None:
+    """Return what was chosen for a head on its curve; a kept bias has another curve."""
+    best = (
+        cell.best
+        for cell in found
+        if (cell.bank, cell.entry["head"]) == (bank, name)
+        and cell.entry.get("params", {}).get("bias") != "keep"
+    )
+    return next((value for value in best if value is not None), None)
 
 
 def view_data(results: Results, slug: str, sizes: limits.Limits) -> dict[str, Any]:

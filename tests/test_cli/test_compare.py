@@ -113,6 +113,36 @@ def test_what_is_done_is_not_done_again_and_a_bank_more_costs_one_bank(
     assert all(stamps(copy)[key] > after[key] for key in before)
 
 
+def test_a_head_may_be_written_in_another_order_the_next_time(
+    banks: list[Path], copy: Path
+) -> None:
+    notes = copy / "notes.md"
+    one = ["--head", "ncm:transform=l2n,metric=cosine"]
+    first = featbank("compare", banks[0], *one, "--out", copy, "--markdown", notes)
+    assert first.exit_code == 0, first.output
+    before = stamps(copy)
+    other = ["--head", "ncm:metric=cosine,transform=l2n"]
+    again = featbank("compare", banks[0], *other, "--head", "joint", "--out", copy)
+    assert again.exit_code == 0, again.output
+    assert stamps(copy) == before
+    found = json.loads((copy / "compare.json").read_text())
+    assert [entry["spec"] for entry in found["results"]] == found["heads"]
+    twice = featbank("compare", banks[0], *one, *other, "--out", copy)
+    assert "is given twice" in twice.stderr
+
+
+def test_all_seeds_are_drawn_in_one_plane(
+    banks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cli._cell_fit.VIEW_ROWS", 5)
+    views = []
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        featbank("compare", banks[0], "--head", "ncm", "--seed", seed, "--out", out)
+        views.append((out / "banks" / "a" / "view.npz").read_bytes())
+    assert views[0] == views[1]
+
+
 def test_a_second_run_loads_nothing_heavy(banks: list[Path], copy: Path) -> None:
     code = (
         "import sys; from cli.main import main\n"

@@ -186,6 +186,20 @@ def test_partial_fits_amount_to_one_fit(
     np.testing.assert_array_equal(head.predict(data.X_test), whole.predict(data.X_test))
 
 
+def test_a_partial_fit_goes_on_from_weights_that_are_no_whole_numbers(
+    rng: np.random.Generator,
+) -> None:
+    data = cloud(rng)
+    weights = rng.random(len(data.y))
+    head = NearestClassMean("un").fit(data.X, data.y, weights).partial_fit(data.X, data.y)
+    whole = NearestClassMean("un").fit(
+        np.concatenate([data.X, data.X]),
+        np.concatenate([data.y, data.y]),
+        np.concatenate([weights, np.ones_like(weights)]),
+    )
+    np.testing.assert_allclose(head.centroids_, whole.centroids_, rtol=1e-12)
+
+
 def test_partial_fit_refuses_what_it_cannot_know(rng: np.random.Generator) -> None:
     data = cloud(rng)
     with pytest.raises(AttributeError, match="cl2n' centres every row by the mean of all rows"):

@@ -178,6 +178,7 @@ def test_divergence_is_said(rng: np.random.Generator) -> None:
         ({"batch": 2.5}, "'batch' parameter .* a whole number of at least 1. Got 2.5"),
         ({"epochs": True}, "'epochs' parameter .* Got True"),
         ({"per_class": 0}, "'per_class' parameter"),
+        ({"random_state": -1}, "'random_state' parameter .* of at least 0. Got -1"),
     ],
 )
 def test_parameters_outside_their_range(params: dict[str, object], words: str) -> None:

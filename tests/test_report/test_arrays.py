@@ -10,7 +10,7 @@ import pytest
 from cli._report.cells import Cell
 from cli._report.classes import by_size, hits_by_class, sampling_curves
 from cli._report.confusion import top_confusions
-from cli._report.data import curve_data, scaled
+from cli._report.data import chosen_on_curve, curve_data, scaled
 from cli._report.limits import Limits, kept_by_class
 from cli._report.pack import cleaned, smallest, to_json, to_units
 from cli._report.provenance import provenance_rows
@@ -130,6 +130,17 @@ def test_a_group_that_a_curve_lacks_is_null() -> None:
     assert found["splits"]["test"]["few"] is None
     assert found["splits"]["test"]["all"].tolist() == [0.5, 0.25]
     assert found["best"] == 0.7
+
+
+def test_a_curve_marks_what_was_chosen_on_it_and_not_what_was_given() -> None:
+    def cell(head: int, best: float | None, bias: str = "drop") -> Cell:
+        entry = {"head": "tau", "params": {"bias": bias}, "selection": best and {"best": best}}
+        return Cell(0, head, "k", entry)
+
+    kept, chosen, given = cell(0, 0.3, "keep"), cell(1, 0.7), cell(2, None)
+    assert chosen_on_curve("tau", 0, [kept, chosen, given]) == 0.7
+    assert chosen_on_curve("tau", 0, [kept, given]) is None
+    assert chosen_on_curve("tau", 1, [chosen]) is None
 
 
 @pytest.mark.parametrize(("top", "dtype"), [(0, "u1"), (255, "u1"), (256, "u2"), (65_536, "u4")])
