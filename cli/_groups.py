@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli._bench import Entry
+from featbank.identity import flattened
 
 __all__ = ["by_recipe", "named_groups"]
 
@@ -64,7 +65,8 @@ def recipe_of(provenance: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     data = provenance.get("data") or {}
     settings = {"data": data.get("name"), **dict(data.get("settings") or {})}
-    whole = {**settings, "transform": provenance.get("transform"), **provenance["recipe"]}
+    recipe = flattened(provenance["recipe"])
+    whole = {**settings, "transform": provenance.get("transform"), **recipe}
     return {name: value for name, value in whole.items() if name != "seed"}
 
 

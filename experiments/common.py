@@ -36,9 +36,10 @@ def arguments(doc: str | None) -> argparse.Namespace:
 
 
 def trained(run: Path, seed: int, settings: Mapping[str, Any], init: Path | None = None) -> Path:
-    """Train on Digits-LT with the command's own defaults and `settings`; go on where it stopped."""
-    if (run / "done").is_file():
-        return run
+    """Train on Digits-LT with the command's own defaults and `settings`; go on where it stopped.
+
+    A run that is there by other settings is refused.
+    """
     spec = Spec("digits-lt", {"seed": seed})
     images = open_data(spec.name, spec.params)
     started = started_from(None if init is None else str(init))
@@ -52,7 +53,6 @@ def trained(run: Path, seed: int, settings: Mapping[str, Any], init: Path | None
         metrics=shot_metrics(images.shots),
         resume=True,
     )
-    (run / "done").touch()
     return run
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from featbank.choice import Choice
-from featbank.criterion import parse_defer, parse_loss
+from featbank.criterion import deferred_start, parse_defer, parse_loss
 from featbank.errors import InputError
 from featbank.mixup import parse_mixup
 from featbank.names import require_known
@@ -22,6 +22,7 @@ __all__ = ["METHODS", "check_recipe"]
 METHODS = ("plain", "bbn")
 # Losses that take the classes' frequencies into account themselves.
 _BALANCED = ("cb-ce", "cb-focal", "balanced-softmax", "logit-adjusted")
+_NATURAL = ("instance", "q=1")
 _RANGES = {
     "gamma": (0, math.inf, "0 or more"),
     "beta": (0, 1, "in [0, 1]"),
@@ -51,6 +52,7 @@ def check_recipe(config: TrainConfig) -> None:
     problems = (
         *_twice_balanced(config, loss, defer, mixup),
         *_of_losses(config, loss, mixup),
+        *_of_deferral(config, defer),
         *_of_bbn(config, loss, defer, mixup),
         *_of_retraining(config),
     )
@@ -71,14 +73,16 @@ def _twice_balanced(
 ) -> Iterator[str]:
     """Balancing twice aims at a prior that is as wrong as the first, the other way round."""
     partner = mixup.params.get("partner", "batch")
-    ways = [f"--sampler {config.sampler}"] * (config.sampler not in ("instance", "q=1"))
+    ways = [f"--sampler {config.sampler}"] * (config.sampler not in _NATURAL)
     ways += [f"--loss {loss.name}"] * (loss.name in _BALANCED)
     ways += [f"--defer {defer.name}"] * (defer.name != "none")
     if len(ways) > 1:
         yield f"{' and '.join(ways)} each balance the classes; together they do it twice: keep one"
-    if loss.name in _BALANCED and partner not in ("batch", "instance"):
+    weighed = [f"--loss {loss.name}"] * (loss.name in _BALANCED)
+    weighed += ["--defer drw"] * (defer.name == "drw")
+    if weighed and partner not in ("batch", *_NATURAL):
         yield (
-            f"--loss {loss.name} and --mixup with partner={partner} each balance the classes; "
+            f"{weighed[0]} and --mixup with partner={partner} each balance the classes; "
             "use partner=batch"
         )
 
@@ -88,6 +92,14 @@ def _of_losses(config: TrainConfig, loss: Choice, mixup: Choice) -> Iterator[str
         yield f"--label-smoothing has no meaning in --loss {loss.name}; use a softmax loss"
     if config.compile and mixup.name == "manifold":
         yield "--compile does not see the hooks of --mixup manifold; leave one of them out"
+
+
+def _of_deferral(config: TrainConfig, defer: Choice) -> Iterator[str]:
+    if defer.name != "none" and deferred_start(defer, config.epochs) >= config.epochs:
+        yield (
+            f"--defer {config.defer} would begin after the last of {config.epochs} epochs; give it "
+            "a smaller start, or train longer"
+        )
 
 
 def _of_bbn(config: TrainConfig, loss: Choice, defer: Choice, mixup: Choice) -> Iterator[str]:

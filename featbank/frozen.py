@@ -24,15 +24,12 @@ from featbank.config import TrainConfig
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.errors import InputError
-from featbank.provenance import tensors_digest
+from featbank.provenance import recipe_record, tensors_digest
 from featbank.weights import WeightsFile, load_file, load_weights, read_weights
 
 __all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
 
 Floats = NDArray[np.float32]
-
-# Settings of a training that tell a reader nothing about its result, and one that is a path.
-NO_RECIPE = frozenset({"workers", "checkpoint_every", "weights"})
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
         about={"checkpoint": source, "epoch": record["epoch"]},
         augment=config.augment,
-        recipe={key: value for key, value in record["config"].items() if key not in NO_RECIPE},
+        recipe=recipe_record(record),
     )
 
 

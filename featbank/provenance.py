@@ -20,12 +20,17 @@ from featbank.rows import rows_digest
 __all__ = [
     "data_record",
     "git",
+    "recipe_record",
     "tensors_digest",
     "transform_record",
     "versions",
 ]
 
 _PACKAGES = ("featbank", "torch", "torchvision", "timm", "pillow", "numpy", "scikit-learn")
+
+
+# Settings of a training that tell a reader nothing about its result, and those that are paths.
+_NO_RECIPE = frozenset({"workers", "checkpoint_every", "weights", "init"})
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
@@ -40,6 +45,16 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(json.dumps(head).encode() + b"\n")
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def recipe_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the training of a checkpoint's `record` was done; no path.
+
+    Of a retraining ``init`` is the recipe, without its seed, of the training that it began from.
+    """
+    recipe = {name: value for name, value in record["config"].items() if name not in _NO_RECIPE}
+    start = record.get("init", {}).get("recipe")
+    return recipe if start is None else {**recipe, "init": start}
 
 
 def data_record(data: ImageData) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from featbank.optim import make_optimizer, restore_optimizer
 from featbank.parallel import Team, synchronised
 from featbank.partial import read_init
 from featbank.progress import SILENT, Reporter
-from featbank.provenance import data_record, git, tensors_digest, versions
+from featbank.provenance import data_record, git, recipe_record, tensors_digest, versions
 from featbank.ranks import Ranks
 from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
 from featbank.session import Metrics, Session
@@ -184,7 +184,7 @@ def _identity(
 ) -> dict[str, Any]:
     """Return everything that decides a training's result, as JSON."""
     return {
-        **({} if init is None else {"init": {"tensors": tensors_digest(init.model)}}),
+        **({} if init is None else {"init": _start(init)}),
         "config": config.to_json(),
         "input": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(spec).items()},
         "data": data_record(data),
@@ -193,6 +193,13 @@ def _identity(
         "class_counts": data.counts.tolist(),
         "shots": data.shots.to_json(),
     }
+
+
+def _start(init: Checkpoint) -> dict[str, Any]:
+    """Return what a retraining began from, wherever that lies and whatever its seed."""
+    recipe = recipe_record(init.record)
+    del recipe["seed"]
+    return {"tensors": tensors_digest(init.model), "recipe": recipe}
 
 
 def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, Any]:

@@ -296,7 +296,10 @@ def test_seeds_are_grouped_by_name_and_by_recipe(tmp_path: Path) -> None:
     banks = [
         write_bank(
             tmp_path / f"{sampler}{seed}.zarr",
-            provenance={"checkpoint": sampler, "recipe": {"sampler": sampler, "seed": seed}},
+            provenance={
+                "checkpoint": sampler,
+                "recipe": {"sampler": "class", "seed": seed, "init": {"sampler": sampler}},
+            },
         ).path
         for sampler in ("instance", "class")
         for seed in (0, 1)
@@ -311,8 +314,8 @@ def test_seeds_are_grouped_by_name_and_by_recipe(tmp_path: Path) -> None:
     groups = {each["name"]: each for each in found["groups"] if each["metric"] == "all"}
     assert {name: each["banks"] for name, each in groups.items()} == {
         "mine": ["instance0", "instance1"],
-        "sampler=instance": ["instance0", "instance1"],
-        "sampler=class": ["class0", "class1"],
+        "init.sampler=instance": ["instance0", "instance1"],
+        "init.sampler=class": ["class0", "class1"],
     }
     values = [
         e["metrics"]["all"] for e in found["results"] if e["bank_name"].startswith("instance")

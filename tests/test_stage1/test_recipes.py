@@ -1,6 +1,7 @@
 """The recipes that people compare: each trains on digits, resumes to the same bits, is banked."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,25 @@ def test_the_classifier_starts_fresh_and_the_backbone_as_it_was(
         assert torch.equal(value, source[name]), name
 
 
+def test_a_retrained_bank_says_what_it_began_from_and_not_where_that_lies(
+    digits: ImageData, tmp_path: Path, plain: Path
+) -> None:
+    moved = shutil.copytree(plain, tmp_path / "moved")
+    records = []
+    for name, init in (("one", plain), ("two", moved)):
+        config = replace(RETRAINING, init=str(init), retrain="classifier", epochs=1)
+        run(digits, config, tmp_path / name)
+        extract(tmp_path / name, tmp_path / f"{name}.zarr", data=digits, device="cpu")
+        records.append(Bank.open(tmp_path / f"{name}.zarr").provenance)
+
+    assert records[0] == records[1]
+    recipe = records[0]["recipe"]
+    assert recipe["seed"] == RETRAINING.seed
+    assert recipe["init"]["sampler"] == "instance"
+    assert "seed" not in recipe["init"]
+    assert str(tmp_path) not in str(records)
+
+
 def test_the_backbones_rate_is_the_scaled_one(
     digits: ImageData, plain: Path, tmp_path: Path
 ) -> None:
@@ -501,6 +521,8 @@ def test_retraining_another_network_or_a_bilateral_one_is_refused(
         ({"loss": "cb-ce", "sampler": "class"}, "--sampler class and --loss cb-ce each balance"),
         ({"loss": "balanced-softmax", "defer": "drw"}, "do it twice: keep one"),
         ({"sampler": "sqrt", "defer": "drs"}, "--sampler sqrt and --defer drs"),
+        ({"defer": "drw", "mixup": "input:partner=class"}, "--defer drw and --mixup with partner"),
+        ({"defer": "drs", "epochs": 2}, "would begin after the last of 2 epochs"),
         ({"loss": "cb-ce", "mixup": "input:partner=class"}, "use partner=batch"),
         ({"loss": "focal", "label_smoothing": 0.1}, "has no meaning in --loss focal"),
         ({"mixup": "manifold", "compile": True}, "--compile does not see the hooks"),
