@@ -17,7 +17,12 @@ __all__ = ["by_recipe", "named_groups"]
 
 def named_groups(wanted: Mapping[str, Sequence[str]], entries: Sequence[Entry]) -> dict[str, Any]:
     """Return groups of banks by their short names; they are given by these or by their paths."""
-    return {name: [find(bank, entries) for bank in banks] for name, banks in wanted.items()}
+    groups = {name: [find(bank, entries) for bank in banks] for name, banks in wanted.items()}
+    for name, found in groups.items():
+        if len(set(found)) < len(found):
+            message = f"--group {name} names a bank twice; it has {', '.join(found)}"
+            raise click.UsageError(message)
+    return groups
 
 
 def find(given: str, entries: Sequence[Entry]) -> str:

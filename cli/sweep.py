@@ -70,7 +70,7 @@ def command(
     from featbank import Bank
     from featbank.device import resolve_device
 
-    spec = checked_spec(head, grid)
+    spec, span = checked_spec(head, grid), checked_range(ends)
     opened = Bank.open(bank)
     parts = roles(opened, select, report)
     if parts.select is None:
@@ -80,8 +80,7 @@ def command(
     arrays.classifier(reporter(quiet=quiet))
     wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
     if grid is None:
-        low, high = parse_range(ends, 2)
-        result = sweep_exact(arrays, spec.name, wanted, (low, high), rule, seed, full=full)
+        result = sweep_exact(arrays, spec.name, wanted, span, rule, seed, full=full)
     else:
         keep_bias = spec.params.get("bias", "drop") == "keep"
         result = sweep_grid(arrays, wanted, points(grid), keep_bias=keep_bias)
@@ -91,18 +90,30 @@ def command(
 
 def checked_spec(head: str, grid: str | None) -> Spec:
     """Return the head to sweep, or say why it has no curve of the kind that is asked for."""
+    from heads import specs
+
     spec = parse_spec(head)
     message = ""
     if spec.name not in ("tau", "logit-adjust") or "tau" in spec.params:
         message = "only tau and logit-adjust have a parameter to sweep, and it must be left open"
-    elif grid is None and spec.params.get("bias", "drop") != "drop":
+    elif grid is None and spec.params.get("bias") == "keep":
         message = "with the bias kept the curve is not exact; give a --grid"
     elif grid is not None and spec.name != "tau":
         message = "its exact curve needs no --grid"
     if message:
         message = f"--head {head}: {message}"
         raise click.UsageError(message)
+    specs.build(spec.name, spec.params)  # refuses what would go unseen
     return spec
+
+
+def checked_range(ends: str) -> tuple[float, float]:
+    """Return the ends of the exact curve."""
+    low, high = parse_range(ends, 2)
+    if low < 0 or low == high:
+        message = f"--range {ends}: LOW is at least 0, and below HIGH"
+        raise click.UsageError(message)
+    return low, high
 
 
 def points(grid: str) -> list[float]:

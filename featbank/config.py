@@ -196,10 +196,14 @@ class TrainConfig:
 def retraining() -> dict[str, Any]:
     """Return the settings of a retraining that are not those of the training it starts from.
 
-    Plain cross-entropy on class-balanced draws, as Kang et al. (ICLR 2020) retrain.
+    Plain cross-entropy on class-balanced draws, as Kang et al. (ICLR 2020) retrain. What a
+    retraining before it retrained, and how, is its own affair.
     """
     plain = TrainConfig()
-    names = ("loss", "label_smoothing", "defer", "mixup", "method", "pretrained", "weights")
+    names = (
+        *("loss", "label_smoothing", "defer", "mixup", "method", "pretrained", "weights"),
+        *("retrain", "backbone_lr_scale", "shift_bn"),
+    )
     return {**{name: getattr(plain, name) for name in names}, "sampler": "class"}
 
 

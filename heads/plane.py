@@ -38,12 +38,14 @@ def principal_plane(X: ArrayLike) -> tuple[Floats, Floats]:
 
 def _greatest_two(gram: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the two greatest eigenvalues and their vectors (n, 2), the greatest first."""
-    if len(gram) <= _DENSE:
+    if len(gram) <= _DENSE or not gram.any():
         values, found = np.linalg.eigh(gram)
     else:
         from scipy.sparse.linalg import eigsh  # Lanczos: a few products where eigh takes seconds
 
-        values, found = eigsh(gram, k=2, v0=np.ones(len(gram)), tol=1e-9)
+        # A centred Gram matrix sends the ones to zero, where Lanczos cannot begin.
+        start = np.random.default_rng(0).normal(size=len(gram))
+        values, found = eigsh(gram, k=2, v0=start, tol=1e-9)
     order = np.argsort(values)[::-1][:2]
     return values[order], found[:, order]
 

@@ -152,7 +152,8 @@ class Point:
 def expand(name: str, params: Mapping[str, Value] | None = None) -> list[Point]:
     """Return the points of a specification whose values may be lists, ``[0.1,0.2]`` or a list.
 
-    Every combination is a point, the last key's values side by side; without lists there is one.
+    Every combination is a point, those that differ in `weight_decay`, else in the last key, side by
+    side; without lists there is one.
     The weight decays of a head that is solved exactly stay together as one path. All points have
     been built once, so each is known to be right.
 

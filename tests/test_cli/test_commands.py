@@ -235,6 +235,13 @@ def test_bad_input_is_one_line_and_an_exit_code(bank: Path, tmp_path: Path) -> N
         2, "sweep", bank, "--head", "ncm"
     )
     assert "the most" in refused(2, "sweep", bank, "--grid", "0:2:0.000001")
+    sweep = ["sweep", bank, "--head"]
+    assert "has no parameter 'taus'" in refused(3, *sweep, "tau:taus=1")
+    assert "has no parameter 'bias'" in refused(3, *sweep, "logit-adjust:bias=drop")
+    words = "bias must be one of: drop, keep"
+    assert words in refused(3, *sweep, "tau:bias=kept", "--grid", "0:1:0.5")
+    for ends in ("-1:1", "1:1"):
+        assert "LOW is at least 0" in refused(2, "sweep", bank, f"--range={ends}")
     assert "no command 'fitt'; did you mean fit?" in refused(2, "fitt")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()

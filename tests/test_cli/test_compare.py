@@ -336,6 +336,7 @@ def test_bad_words_are_one_line(banks: list[Path], tmp_path: Path) -> None:
     assert "--head tau is given twice" in refused(2, *banks, "--head", "tau", "--head", "tau")
     assert "has only train, val, test" in refused(2, *banks, "--report", "dev")
     assert "names c, which is not compared; there are a, b" in refused(2, *banks, "--group", "x=c")
+    assert "--group x names a bank twice" in refused(2, *banks, "--group", "x=a,b,a")
     assert "wants NAME=A.zarr" in refused(2, *banks, "--group", "x")
     assert "no two banks say" in refused(2, *banks, "--group-seeds")
     assert "no bank at" in refused(3, tmp_path / "nothing")

@@ -235,10 +235,19 @@ def test_the_plane_is_that_of_the_singular_vectors(
 
 
 def test_the_plane_of_rows_that_are_all_the_same_is_finite() -> None:
-    for shape in ((4, 3), (3, 9), (2, 1), (1, 5)):
+    for shape in ((4, 3), (3, 9), (2, 1), (1, 5), (64, 40), (64, 80)):
         mean, basis = plane.principal_plane(np.full(shape, 2.0))
         assert np.isfinite(basis).all()
         assert (mean == 2).all()
+
+
+def test_the_plane_of_whole_numbers_is_found_where_rows_are_fewer_than_columns(
+    rng: np.random.Generator,
+) -> None:
+    X = rng.integers(0, 4, size=(64, 80)) * np.array([9, 5] + [1] * 78)  # means are exact
+    _, basis = plane.principal_plane(X)
+    want = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)[2][:2].T
+    np.testing.assert_allclose(np.abs(basis), np.abs(want), atol=1e-5)
 
 
 def test_grid_points_tile_the_plane_from_the_bottom_up() -> None:

@@ -1,5 +1,6 @@
 """The page in a browser: headless Chromium, from the system's packages."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -133,6 +134,27 @@ def test_metrics_and_differences_are_those_of_the_results(tab: Opened) -> None:
         assert shown[index] == f"{MINUS if change < 0 else '+'}{abs(change):.1f}"
     tab.page.locator("#matrix-metric").select_option("all")
     assert all(text.endswith(" *") for text in cells(tab)[1:4])
+
+
+def test_what_is_not_known_is_a_dash_and_no_zero(browser: Browser, tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    path = folder / "compare.json"
+    found = json.loads(path.read_text())
+    found.pop("sha256", None)
+    entry = found["results"][1]
+    entry["metrics"]["few"] = entry["ci95"]["few"] = None
+    entry["calibration"] |= {"temperature": None, "ece_scaled": None, "nll_scaled": None}
+    path.write_text(json.dumps(found))
+    tab = opened(browser, build_report(folder))
+    tab.page.locator("#matrix-metric").select_option("few")
+    tab.page.locator("#matrix-baseline").select_option("head:0")
+    assert cells(tab)[1] == "–"  # noqa: RUF001 - as the page writes it
+    assert cells(tab)[2] not in ("–", "baseline")  # noqa: RUF001
+    tab.all_drawn()
+    assert "no temperature was fitted" in tab.text("#reliability")
+    assert "null" not in tab.text("#reliability")
+    assert tab.complaints == []
+    tab.page.context.close()
 
 
 def test_a_value_that_has_the_focus_tells_its_interval_and_parameters(tab: Opened) -> None:

@@ -100,6 +100,19 @@ def test_recipes_are_the_published_ones() -> None:
     assert (cao.batch_size, cao.weight_decay, cao.epochs) == (128, 2e-4, 200)
 
 
+def test_a_retraining_inherits_the_data_and_rate_but_not_what_was_retrained_before() -> None:
+    before = TrainConfig(
+        lr=0.3, loss="ldam", init="a", retrain="classifier", shift_bn=True, sampler="sqrt"
+    )
+    started = {"config": before.to_json()}
+
+    again = config_for(Spec("x", {}), {"init": "b", "retrain": "all"}, None, started)
+
+    assert (again.lr, again.loss, again.sampler, again.shift_bn) == (0.3, "ce", "class", False)
+    with pytest.raises(InputError, match="--init needs --retrain"):
+        config_for(Spec("x", {}), {"init": "b"}, None, started)
+
+
 def test_small_photographs_are_padded_and_cropped() -> None:
     spec = input_spec("cifar-resnet32", None, 32)
     assert spec.mean == (0.4914, 0.4822, 0.4465)

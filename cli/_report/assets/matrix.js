@@ -89,7 +89,8 @@ function plainValue(cell, metric) {
   return [make("span", { class: "value", text: written(measured(cell, metric), metric) }), make("span", { class: "span", text: span })];
 }
 function difference(cell, base, metric, td) {
-  const delta = measured(cell, metric) - measured(base, metric);
+  const [value, other] = [measured(cell, metric), measured(base, metric)];
+  const delta = known(value) && known(other) ? value - other : null;
   const found = base === cell ? null : comparison(cell, base, metric);
   const better = METRICS[metric].lower ? delta < 0 : delta > 0;
   if (known(delta) && Math.abs(delta) > 5e-5) {

@@ -27,7 +27,8 @@ panel("reliability", (section) => {
     const cells = data.cells.filter((c) => c.bank === Number(bank.value));
     const boxes = cells.map((c) => {
       const cal = c.calibration;
-      const ece = known(cal.ece) ? `ECE ${percent(cal.ece)} as it is, ${percent(cal.ece_scaled)} at T = ${brief(cal.temperature)}` : "";
+      const scaled = known(cal.temperature) ? `, ${percent(cal.ece_scaled)} at T = ${brief(cal.temperature)}` : "; no temperature was fitted";
+      const ece = known(cal.ece) ? `ECE ${percent(cal.ece)} as it is${scaled}` : "";
       return make("div", {}, make("h3", { text: data.heads[c.head] }), make("div", { class: "chart" }), make("p", { class: "under", text: ece }));
     });
     facets.replaceChildren(...boxes);
