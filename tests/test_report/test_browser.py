@@ -281,7 +281,7 @@ def test_a_large_page_opens_at_once(browser: Browser, tmp_path: Path) -> None:
     )
     tab = opened(browser, build_report(write_results(tmp_path, fake)))
     timing = "performance.getEntriesByType('navigation')[0]"
-    assert tab.page.evaluate(f"{timing}.domContentLoadedEventEnd") < 2500  # 0.3 s when quiet
+    assert tab.page.evaluate(f"{timing}.domContentLoadedEventEnd") < 10_000  # 300 ms when quiet
     assert len(cells(tab)) == 80
     tab.page.locator("#class-search").scroll_into_view_if_needed()
     tab.page.locator("#class-search").fill("class 8141")
