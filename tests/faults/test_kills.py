@@ -30,8 +30,8 @@ def campaign(*arguments: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kind", "workers", "trials"),
     [
-        ("extract", 0, 5),
-        ("extract", 2, 3),
+        ("extract", 0, 3),
+        ("extract", 2, 2),
         pytest.param("import", 0, 10, marks=SLOW),
         pytest.param("extract", 0, 100, marks=SLOW),
         pytest.param("extract", 1, 100, marks=SLOW),

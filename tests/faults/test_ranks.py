@@ -39,6 +39,7 @@ def test_a_lost_process_ends_the_job_and_others_go_on_to_the_same_bytes(
     assert found["longest"] < 30
 
 
+@pytest.mark.slow
 def test_torchrun_extracts_the_bank_of_one_process(tmp_path: Path) -> None:
     from featbank.data import open_data
     from featbank.extract import extract
