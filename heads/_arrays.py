@@ -152,7 +152,7 @@ def one_thread_each(alone: bool) -> Iterator[Callable[..., Iterable[Any]]]:
 class Scratch(threading.local):
     """A block of memory of each thread: taking it anew for every piece costs more than its use."""
 
-    def __init__(self, shape: tuple[int, int], like: Tensor) -> None:
+    def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
         self.block = like.new_empty(shape)
 
 

@@ -59,6 +59,7 @@ def log_prior(prior: Tensor) -> Tensor:
 class Lines(ABC):
     """Scores that are lines in one parameter; `slopes` (C,) float64, on the device of W."""
 
+    weight: Tensor
     slopes: Tensor
 
     def winners(self, products: Tensor, at: float) -> Tensor:
@@ -91,8 +92,8 @@ class Lines(ABC):
         """Return how far rounding can move the difference of two scores, for best scores (k,)."""
 
     @abstractmethod
-    def coarse(self, products: Tensor) -> Tensor:
-        """Return values (k, C) as `walk_intervals` takes them, for rows whose sign is 1."""
+    def coarse_(self, products: Tensor) -> Tensor:
+        """Turn products of rows whose sign is 1 into values (k, C), in their place."""
 
     @abstractmethod
     def exact(self, products: Tensor) -> Tensor:
@@ -108,6 +109,10 @@ class Lines(ABC):
     @abstractmethod
     def sign(self, own: Tensor) -> Tensor:
         """Return the sign (k,) of rows by the products of their true classes (k,)."""
+
+    def hopeless(self, products: Tensor, own: Tensor) -> Tensor:
+        """Tell which rows (k,) are wrong at every parameter, whatever the slopes."""
+        return torch.zeros_like(own, dtype=torch.bool)
 
 
 class TauLines(Lines):
@@ -131,12 +136,12 @@ class TauLines(Lines):
         """Return two roundings for each scale and one for each score."""
         return best.abs() * (8 * torch.finfo(best.dtype).eps)
 
-    def coarse(self, products: Tensor) -> Tensor:
-        """Return logarithms; what is not positive becomes the smallest normal number.
+    def coarse_(self, products: Tensor) -> Tensor:
+        """Take logarithms; what is not positive becomes the smallest normal number.
 
         The logarithm of zero is -inf, and on a CPU takes sixty times as long.
         """
-        return products.clamp(min=torch.finfo(products.dtype).tiny).log_()
+        return products.clamp_(min=torch.finfo(products.dtype).tiny).log_()
 
     def exact(self, products: Tensor) -> Tensor:
         """Return logarithms of some products, taken in float64."""
@@ -156,6 +161,10 @@ class TauLines(Lines):
     def sign(self, own: Tensor) -> Tensor:
         """Return the sign of z_y: dividing by a norm never changes it."""
         return own.double().sign()
+
+    def hopeless(self, products: Tensor, own: Tensor) -> Tensor:
+        """Tell where z_y is not positive and another z is."""
+        return (own <= 0) & (products.amax(dim=1) > 0)
 
 
 class AdjustLines(Lines):
@@ -178,9 +187,9 @@ class AdjustLines(Lines):
         """Return the roundings of the shift and of each score."""
         return (best.abs() + 2 * abs(at) * self._size) * (8 * torch.finfo(best.dtype).eps)
 
-    def coarse(self, products: Tensor) -> Tensor:
-        """Return a copy."""
-        return products.clone()
+    def coarse_(self, products: Tensor) -> Tensor:
+        """Return them: the logits are the values."""
+        return products
 
     def exact(self, products: Tensor) -> Tensor:
         """Return the products as float64."""

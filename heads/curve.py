@@ -6,9 +6,7 @@ the ends of the intervals are every place where an accuracy changes. Nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,10 +16,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from heads._arrays import as_numpy, as_tensor, compute_dtype, full_precision, row_blocks
+from heads._arrays import (
+    as_numpy,
+    as_tensor,
+    compute_dtype,
+    full_precision,
+    row_blocks,
+)
 from heads._checks import check_stage1, refuse_overflow
 from heads._families import AdjustLines, Lines, TauLines, log_prior, tau_scale
-from heads._intervals import pairwise_intervals, walk_intervals
+from heads._intervals import bounded_intervals, pairwise_intervals
 from heads._rows import check_rows
 from heads.errors import HeadInputError
 from heads.metrics import GROUPS, group_means, shot_groups
@@ -30,8 +34,9 @@ __all__ = ["StepCurve", "exact_adjust_curve", "exact_tau_curve"]
 
 Floats = NDArray[np.float64]
 
-# Rows of one piece of element-wise work: enough that the calls cost little beside the arithmetic.
-_PIECE = 2048
+# Numbers in one piece of element-wise work: enough that the calls cost little beside it, and few
+# enough to stay in a cache.
+_PIECE = 1 << 21
 # Parameters at which curves are sampled, and so at which near ties are resolved in float64.
 SAMPLE_STEP = 0.05
 
@@ -262,49 +267,18 @@ def _intervals(
 ) -> tuple[Tensor, Tensor]:
     """Return each row's interval, block by block of products."""
     found = torch.empty(2, len(feats), dtype=torch.float64)
-    dtype = compute_dtype(feats)
-    with _workers(feats) as submit:
-        for rows in row_blocks(len(feats), max(lines.weight.shape)):  # type: ignore[attr-defined]
-            products = refuse_overflow(lines.products(feats[rows].to(dtype)))
-            target = y_idx[rows].to(feats.device)
-            submit(_piece, lines, products, target, low, high, points, found[:, rows])
+    n_classes, dtype = len(lines.slopes), compute_dtype(feats)
+    n_rows = len(feats) if feats.is_cuda else max(64, _PIECE // n_classes)
+    like = feats.new_empty(0, dtype=dtype)
+    scratch = like if feats.is_cuda else like.new_empty(2, n_rows, n_classes)
+    for rows in row_blocks(len(feats), max(lines.weight.shape)):
+        products = refuse_overflow(lines.products(feats[rows].to(dtype)))
+        labels = y_idx[rows].to(feats.device)
+        for start in range(0, len(products), n_rows):
+            cut = slice(start, start + n_rows)
+            out = found[:, rows][:, cut]
+            _piece(lines, products[cut], labels[cut], low, high, points, scratch, out)
     return found[0], found[1]
-
-
-@contextmanager
-def _workers(feats: Tensor) -> Iterator[Callable[..., None]]:
-    """Yield what spreads element-wise work over the threads that torch may use.
-
-    Element-wise work on pieces that stay in a core's cache, each on one thread, is several times
-    faster than torch's own division of every single operation.
-    """
-    n_threads = torch.get_num_threads()
-
-    def run(
-        work: Callable[..., None], lines: Lines, products: Tensor, y: Tensor, *rest: Any
-    ) -> None:
-        *fixed, out = rest
-        cuts = [slice(s, s + _PIECE) for s in range(0, len(products), _PIECE)]
-        tasks = [(lines, products[c], y[c], *fixed, out[:, c]) for c in cuts]
-        if feats.is_cuda or n_threads == 1:
-            for task in [(lines, products, y, *rest)] if feats.is_cuda else tasks:
-                work(*task)
-            return
-        torch.set_num_threads(1)
-        try:
-            list(pool.map(lambda task: work(*task), tasks))
-        finally:
-            torch.set_num_threads(n_threads)
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the pool's threads take this over when they begin
-    try:
-        pool = ThreadPoolExecutor(n_threads)
-        list(pool.map(lambda _: torch.get_num_threads(), range(n_threads)))
-    finally:
-        torch.set_num_threads(before)
-    with pool:
-        yield run
 
 
 def _piece(
@@ -314,22 +288,32 @@ def _piece(
     low: float,
     high: float,
     points: Tensor,
+    scratch: Tensor,
     out: Tensor,
 ) -> None:
-    """Write the intervals of a piece of rows into `out` (2, k)."""
-    if products.is_cuda:
-        first, last, close = _on_gpu(lines, products, y_idx, low, high, points)
-    else:
-        values = lines.coarse(products)
-        first, last, close = walk_intervals(
-            values, lines.slopes, y_idx, low, high,
-            lambda row, column: lines.exact(products[row, column]), points,
-        )  # fmt: skip
+    """Write the intervals of a piece of rows into `out` (2, k); scratch is (2, >= k, C)."""
     own = products.gather(1, y_idx.unsqueeze(1)).squeeze(1)
-    again = (close | (lines.sign(own) != 1)).nonzero().squeeze(1)
+    ahead = lines.sign(own) == 1
+    out[0], out[1] = torch.inf, -torch.inf
+    rows = ahead.nonzero().squeeze(1)
+    if products.is_cuda:
+        values, labels = lines.coarse_(products[rows]), y_idx[rows]
+        first, last, close = _on_gpu(values, lines.slopes, labels, low, high, points)
+    else:
+        values = torch.index_select(products, 0, rows, out=scratch[0, : len(rows)])
+        first, last, close = bounded_intervals(
+            lines.coarse_(values), lines.slopes, y_idx[rows], low, high,
+            lambda row, column: lines.exact(products[rows[row], column]), points, scratch[1],
+        )  # fmt: skip
+    home = rows.cpu()
+    out[0, home], out[1, home] = first.cpu(), last.cpu()
+    others = (~ahead).nonzero().squeeze(1)
+    others = others[~lines.hopeless(products.index_select(0, others), own[others])]
+    again = torch.cat([rows[close], others])
     if len(again):
-        first[again], last[again] = _carefully(lines, products[again], y_idx[again], low, high)
-    out[0], out[1] = first.cpu(), last.cpu()
+        first, last = _carefully(lines, products[again], y_idx[again], low, high)
+        home = again.cpu()
+        out[0, home], out[1, home] = first.cpu(), last.cpu()
 
 
 def _carefully(
@@ -340,15 +324,14 @@ def _carefully(
 
 
 def _on_gpu(
-    lines: Lines, products: Tensor, y_idx: Tensor, low: float, high: float, points: Tensor
+    values: Tensor, slopes: Tensor, y_idx: Tensor, low: float, high: float, points: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return intervals by one fused pass in float32, and the rows near one of the points."""
-    dtype = products.dtype
-    sign = torch.ones(len(products), dtype=dtype, device=products.device)
-    fused = fused_intervals()
-    values, slopes = lines.coarse(products), lines.slopes.to(dtype)
-    first, last = (end.double() for end in fused(values, slopes, sign, y_idx, low, high))
-    grid = points.to(products.device)
+    dtype = values.dtype
+    sign, fused = torch.ones(len(values), dtype=dtype, device=values.device), fused_intervals()
+    ends = fused(values, slopes.to(dtype), sign, y_idx, low, high)
+    first, last = (end.double() for end in ends)
+    grid = points.to(values.device)
     blur = 1e-3 if dtype == torch.float32 else 1e-9
     close = torch.zeros_like(first, dtype=torch.bool)
     for end in (first, last):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 import heads._arrays
 from heads import TauNorm
 from heads._families import AdjustLines, TauLines, log_prior
-from heads._intervals import best_column, pairwise_intervals, walk_intervals
+from heads._intervals import best_column, bounded_intervals, pairwise_intervals
 from heads.curve import exact_adjust_curve, exact_tau_curve, samples, widest_top
 from heads.metrics import evaluate
 from heads.sweep import tau_curve
@@ -151,8 +151,8 @@ def test_walk_and_definition_agree_between_the_points(rng: np.random.Generator, 
         z, label = z[lines.sign(own) == 1], y[lines.sign(own) == 1]
         values, sign = lines.fine(z, label)
         want = pairwise_intervals(values, lines.slopes, sign, label, -1, 3)
-        got = walk_intervals(
-            lines.coarse(z), lines.slopes, label, -1, 3,
+        got = bounded_intervals(
+            lines.coarse_(z.clone()), lines.slopes, label, -1, 3,
             lambda r, c, lines=lines, z=z: lines.exact(z[r, c]), torch.empty(0),
         )  # fmt: skip
         assert torch.isfinite(want[0]).any()
@@ -226,3 +226,21 @@ def test_what_cannot_be_a_curve_is_refused(rng: np.random.Generator) -> None:
     tiny[1] = 1e-30
     with pytest.raises(ValueError, match="weight row 1 has norm .* too small for tau=2"):
         exact_tau_curve(tiny, data.X_test.astype("float32"), data.y_test, data.counts)
+
+
+@pytest.mark.parametrize("step", [-0.01, -1e-4, 0.0, 1e-4])
+def test_a_rival_that_rounding_hides_is_found(step: float) -> None:
+    """One class falls behind at 0.3; another, level with the true one at 0, stays or rises."""
+    for ulps in range(-100, 101, 3):
+        level = np.float32(1)
+        for _ in range(abs(ulps)):
+            level = np.nextafter(level, np.float32(np.sign(ulps) * np.inf))
+        W = np.array([[1], [1.3], [level]], dtype="float32")
+        prior = np.exp([0, 1, step])
+        curve = exact_adjust_curve(
+            W, np.zeros(3, "float32"), np.ones((1, 1), "float32"), [0], [9, 9, 9], prior=prior
+        )
+        for t in GRID:
+            scores = W[:, 0].astype("float64") - t * np.array([0, 1, step])
+            want = scores[0] >= scores[1:].max() - 1e-12
+            assert curve.at(t)["all"] == want, (ulps, t)
