@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from heads._arrays import Scratch, one_thread_each, row_blocks
+from heads._arrays import one_thread_each, row_blocks
 
 __all__ = ["class_means", "class_sums", "column_sums", "rows_by_class", "unit_rows"]
 
 # Rows of one class that are added in their own precision; all else is added in float64. A float32
-# sum of 16 is off by at most 15 roundings of the terms' sizes, as if each row had been rounded
-# that often, and conversions cost a sixteenth of what converting every row costs.
-BAG = 16
-# Numbers in one piece of work on one core: a block of this size in float32 (2 MB) stays in its
-# cache while it is centred, measured and summed. Plain sums need no block, and larger pieces.
-PIECE, PLAIN_PIECE = 1 << 19, 1 << 21
+# sum of 32 is off by at most 31 roundings of the terms' sizes, as if each row had been rounded
+# that often, and conversions cost a thirtieth of what converting every row costs.
+BAG = 32
+# Numbers in one piece of work: enough that the calls cost little beside it, and few enough to stay
+# in a cache. Plain sums need no block of rows, and larger pieces.
+PIECE, PLAIN_PIECE = 1 << 21, 1 << 23
 # Norms from here to its reciprocal have squares that float32 holds to full precision.
 _TINY = 1e-15
 
@@ -34,7 +34,7 @@ def rows_by_class(y_idx: Tensor, n_classes: int) -> Tensor:
     return torch.from_numpy(np.argsort(short, kind="stable"))
 
 
-Work = Callable[[slice], tuple[slice, Tensor]]
+Work = Callable[[slice], Tensor]
 
 
 @dataclass(frozen=True)
@@ -96,29 +96,27 @@ def class_sums(
     Tensor of shape (n_classes, D), float64; a class without rows has zeros. NaN or infinity in
     `feats` leaves a number here that is not finite.
     """
-    n_rows, width = feats.shape
-    plain = centre is None and not unit
+    width, plain = feats.shape[1], centre is None and not unit
     most = max(BAG, (PLAIN_PIECE if plain else PIECE) // width)
     sums = torch.zeros(n_classes, width, dtype=torch.float64, device=feats.device)
-    with one_thread_each(feats.is_cuda or n_rows <= most) as spread:
-        bags = _Bags.of(y_idx, n_classes)
-        work = (
-            _bag_sums(feats, bags, weights)
-            if plain
-            else _unit_sums(feats, bags, most, centre, unit, weights)
-        )
-        for chosen, part in spread(work, bags.pieces(most)):  # added in their order
-            sums.index_add_(0, bags.classes[chosen], part.double())
+    bags = _Bags.of(y_idx, n_classes)
+    work = (
+        _bag_sums(feats, bags, weights)
+        if plain
+        else _unit_sums(feats, bags, most, centre, unit, weights)
+    )
+    for chosen in bags.pieces(most):
+        sums.index_add_(0, bags.classes[chosen], work(chosen).double())
     return sums
 
 
 def _bag_sums(feats: Tensor, bags: _Bags, weights: Tensor | None) -> Work:
-    """Return a function from a slice of bags to itself and their sums (k, D)."""
+    """Return a function from a slice of bags to their sums (k, D)."""
 
-    def work(chosen: slice) -> tuple[slice, Tensor]:
+    def work(chosen: slice) -> Tensor:
         rows, begins = bags.rows(chosen)
         share = None if weights is None else weights[rows]
-        return chosen, embedding_bag(rows, feats, begins, mode="sum", per_sample_weights=share)
+        return embedding_bag(rows, feats, begins, mode="sum", per_sample_weights=share)
 
     return work
 
@@ -132,23 +130,19 @@ def _unit_sums(
     weights: Tensor | None,
 ) -> Work:
     """Return the same for rows that are centred, and divided by their norm if `unit`."""
-    scratch, places = (
-        Scratch((most, feats.shape[1]), feats),
-        torch.arange(most, device=feats.device),
-    )
+    scratch = feats.new_empty(most, feats.shape[1])
+    everywhere = torch.arange(most, device=feats.device)
 
-    def work(chosen: slice) -> tuple[slice, Tensor]:
+    def work(chosen: slice) -> Tensor:
         rows, begins = bags.rows(chosen)
-        block = torch.index_select(feats, 0, rows, out=scratch.block[: len(rows)])
+        block = torch.index_select(feats, 0, rows, out=scratch[: len(rows)])
         if centre is not None:
             block -= centre
         share = row_norms(block).reciprocal_() if unit else None
         if weights is not None:
             share = weights[rows] if share is None else share.mul_(weights[rows])
-        part = embedding_bag(
-            places[: len(rows)], block, begins, mode="sum", per_sample_weights=share
-        )
-        return chosen, part
+        places = everywhere[: len(rows)]
+        return embedding_bag(places, block, begins, mode="sum", per_sample_weights=share)
 
     return work
 
@@ -162,7 +156,7 @@ def column_sums(feats: Tensor, weights: Tensor | None = None) -> Tensor:
         blocks = row_blocks(len(feats), feats.shape[1])
         parts = [weights[rows] @ feats[rows] for rows in blocks]
         return torch.stack(parts).sum(dim=0, dtype=torch.float64)
-    step = max(BAG, PLAIN_PIECE // feats.shape[1])
+    step = max(BAG, PIECE // feats.shape[1])
     blocks = (slice(start, start + step) for start in range(0, len(feats), step))
     with one_thread_each(feats.is_cuda or len(feats) <= step) as spread:
         parts = list(spread(lambda rows: feats[rows].sum(dim=0), blocks))

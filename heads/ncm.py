@@ -79,7 +79,7 @@ class NearestClassMean(Head):
     Attributes
     ----------
     centroids_ : array of shape (C, D)
-        Sums of up to 16 rows are taken in the precision of X, and added in float64.
+        Sums of up to 32 rows are taken in the precision of X, and added in float64.
     mean_ : array of shape (D,) or None
         Mean of all training rows, for "cl2n".
     classes_ : ndarray of shape (C,)

@@ -113,13 +113,13 @@ def test_prediction_is_the_largest_score(rng: np.random.Generator, dtype: type) 
     )
 
 
-def test_class_means_are_summed_in_float64_after_sixteen_rows() -> None:
-    # In float32, 2^24 + 1 is 2^24: a float32 sum of these would lose every one; 15 may go here.
+def test_class_means_are_summed_in_float64_after_a_bag_of_rows() -> None:
+    # In float32, 2^24 + 1 is 2^24: a float32 sum of these would lose every one; 31 may go here.
     X = np.ones((3000, 1), dtype=np.float32)
     X[0] = 2**24
     head = NearestClassMean("un").fit(np.vstack([X, -X]), np.repeat([0, 1], 3000))
 
-    assert head.centroids_[0, 0] == pytest.approx((2**24 + 2999) / 3000, abs=15.001 / 3000)
+    assert head.centroids_[0, 0] == pytest.approx((2**24 + 2999) / 3000, abs=31.001 / 3000)
 
 
 @pytest.mark.parametrize("transform", ["un", "l2n", "cl2n"])
@@ -127,8 +127,8 @@ def test_class_means_are_summed_in_float64_after_sixteen_rows() -> None:
 def test_centroids_are_those_of_a_loop_over_classes_however_the_rows_are_cut(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, transform: str, dtype: type
 ) -> None:
-    monkeypatch.setattr("heads._stats.PIECE", 48 * 7)  # pieces of three bags: classes are split
-    monkeypatch.setattr("heads._stats.PLAIN_PIECE", 32 * 7)
+    monkeypatch.setattr("heads._stats.PIECE", 96 * 7)  # pieces of three bags: classes are split
+    monkeypatch.setattr("heads._stats.PLAIN_PIECE", 64 * 7)
     X = (rng.normal(size=(900, 7)) * rng.lognormal(size=(900, 1)) + 3).astype(dtype)
     X[5] = 0
     y = rng.permutation(np.concatenate([np.arange(20), rng.integers(0, 4, 880)]))
@@ -137,12 +137,12 @@ def test_centroids_are_those_of_a_loop_over_classes_however_the_rows_are_cut(
 
     got = NearestClassMean(transform).fit(X, y).centroids_
 
-    # 16 rows in the dtype, and a few roundings of each before; centring rounds at the size of X,
+    # 32 rows in the dtype, and a few roundings of each before; centring rounds at the size of X,
     # which counts the more the shorter the row that is left.
     centre = X.mean(axis=0) if transform == "cl2n" else 0
     norms = np.linalg.norm(X - centre, axis=1)
     size = np.abs(X).max() / (1 if transform == "un" else norms[norms > 0].min())
-    np.testing.assert_allclose(got, want, rtol=0, atol=24 * size * np.finfo(dtype).eps)
+    np.testing.assert_allclose(got, want, rtol=0, atol=40 * size * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e25])
