@@ -69,12 +69,24 @@ def fit_point(
 def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Reporter) -> Any:
     """Build the head of a point, with the bank's stage-1 classifier where it starts from one."""
     weight, bias = None, None
-    if specs.needs_stage1(name, point.params):
+    if name == "joint" and "weight_decay" in point.params:
+        refuse_to_refit(arrays)
+    elif specs.needs_stage1(name, point.params):
         weight, bias = arrays.classifier(reporter)
     head = specs.build(name, point.params, weight=weight, bias=bias, random_state=seed)
     if getattr(head, "solver", "") == "sgd" and "views" not in point.params:
         head.set_params(views=arrays.bank["train"].n_views)  # what they were banked for
     return head
+
+
+def refuse_to_refit(arrays: BankArrays) -> None:
+    """Refuse a weight decay for a linear classifier that stage 1 has trained already."""
+    if arrays.bank.classifier is not None:
+        message = (
+            f"joint:weight_decay: {arrays.bank.path} has stage 1's classifier, which joint takes "
+            "as it is; crt:q=1 fits one anew on natural sampling"
+        )
+        raise HeadInputError(message)
 
 
 def is_open(name: str, point: Point, head: Any) -> bool:

@@ -107,12 +107,21 @@ def debug_option() -> click.Option:
 
 def exit_code(error: Exception) -> int:
     """Return the exit code that the error's class states; 1 means a bug of ours."""
-    return int(getattr(error, "exit_code", 3 if isinstance(error, OSError) else 1))
+    refused = isinstance(error, OSError) or is_out_of_memory(error)
+    return int(getattr(error, "exit_code", 3 if refused else 1))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether numpy or torch, on whatever device, found too little memory."""
+    by_name = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or by_name or "can't allocate memory" in str(error)
 
 
 def describe(error: Exception) -> str:
     """Return an error as one line."""
     text = " ".join(str(error).split())
+    if is_out_of_memory(error):
+        return f"too little memory for what was asked; ask for less of it at once. {text}"
     if exit_code(error) == 1:
         return f"internal error, please report it with --debug: {type(error).__name__}: {text}"
     return text

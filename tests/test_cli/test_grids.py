@@ -144,3 +144,19 @@ def test_the_table_names_what_was_chosen(bank: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [*args, "--out", str(tmp_path / "out")])
 
     assert "solver=sgd, epochs=" in done.stdout
+
+
+def test_joint_is_fitted_at_a_weight_decay_only_where_stage_1_left_no_classifier(
+    bank: Path, tmp_path: Path
+) -> None:
+    line = fit(bank, tmp_path / "a", "joint:weight_decay=[0.1,10]", code=3)
+    assert "has stage 1's classifier, which joint takes as it is" in line
+
+    bare = write_bank(tmp_path / "bare.zarr", classifier=False).path
+    found = fit(bare, tmp_path / "b", "joint:weight_decay=[0.01,10]")
+
+    X, y = splits()["train"]
+    for candidate in found["candidates"]:
+        alone = heads.JointClassifier(**candidate["params"]).fit(X, y)
+        assert candidate["metrics"]["all"] == val_all(alone)
+    assert len({c["metrics"]["all"] for c in found["candidates"]}) == 2
