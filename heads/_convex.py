@@ -50,115 +50,118 @@ def row_weights(
 
 @dataclass(frozen=True)
 class Basis:
-    """Coordinates z = (x - centre) @ into, (r,); scores are z U^T + v.
+    """Coordinates z = (x, 1) @ into, (r,); scores are z point^T.
 
-    W = U into^T and b = v - W centre.
+    (W, b) = point @ into^T. The columns of `into` are orthogonal, so that the squared norm of
+    (W, b) is that of the point, coordinate by coordinate times `stretch`.
     """
 
-    centre: Tensor  # (D,)
-    into: Tensor  # (D, r)
+    into: Tensor  # (D + 1, r)
 
     def coordinates(self, feats: Tensor) -> Tensor:
         """Return Z (n, r) like `feats` (n, D), in blocks."""
-        shift = self.centre @ self.into
         out = feats.new_empty(len(feats), self.into.shape[1])
         for rows in row_blocks(len(feats), feats.shape[1]):
-            torch.addmm(-shift, feats[rows], self.into, out=out[rows])
+            torch.addmm(self.into[-1], feats[rows], self.into[:-1], out=out[rows])
         return out
 
     def linear(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W (C, D) and b (C,) of a point (C, r + 1)."""
-        W = point[:, :-1] @ self.into.T
-        return W, point[:, -1] - W @ self.centre
+        """Return W (C, D) and b (C,) of a point (C, r)."""
+        both = point @ self.into.T
+        return both[:, :-1], both[:, -1]
 
     def point(self, W: Tensor, b: Tensor) -> Tensor:
-        """Return the coordinates (C, r + 1) of W and b, where `into` has orthogonal columns."""
-        scale = self.into.square().sum(dim=0)
-        U = (W @ self.into) / scale
-        return torch.cat([U, (b + W @ self.centre).unsqueeze(1)], dim=1)
+        """Return the coordinates (C, r) of W and b."""
+        return torch.cat([W, b.unsqueeze(1)], dim=1) @ self.into / self.stretch.to(W.dtype)
 
-    def metric(self) -> Tensor:
-        """Return K (r + 1, r + 1), float64, with ||(W, b)||^2 = trace(point K point^T)."""
-        into, centre = self.into.double(), self.centre.double()
-        shift = centre @ into
-        inner = into.T @ into + torch.outer(shift, shift)
-        top = torch.cat([inner, -shift.unsqueeze(1)], dim=1)
-        side = torch.cat([-shift, shift.new_ones(1)]).unsqueeze(0)
-        return torch.cat([top, side], dim=0)
+    @cached_property
+    def stretch(self) -> Tensor:
+        """Return the squared length of each column, (r,), float64."""
+        return self.into.double().square().sum(dim=0)
 
 
-def principal_basis(
-    feats: Tensor, row_weight: Tensor, rank: int, floor: float, seed: int = 0
-) -> Basis:
-    """Return whitened principal directions of the weighted covariance of feats (n, D).
+def principal_basis(feats: Tensor, row_weight: Tensor, rank: int, seed: int = 0) -> Basis:
+    """Return whitened principal directions of the weighted second moments of (x, 1).
 
-    Directions come from a randomised range finder with two power iterations (Halko, Martinsson
-    and Tropp, SIAM Review 2011, algorithm 4.4), or from all D where `rank` is as large. Each is
-    divided by sqrt(variance + floor), so that directions of little variance are not blown up.
+    `feats` is (n, D), `row_weight` (n,). Where `rank` is well below D, the directions lie in the
+    span of the mean and of what a randomised range finder with two power iterations finds (Halko,
+    Martinsson and Tropp, SIAM Review 2011, algorithm 4.4); else in that of the rows where they are
+    fewer than D, and everywhere where not. The mean is one of them: so the penalty, which weighs
+    the bias too, is a sum over coordinates.
     """
     n, width = feats.shape
     share = (row_weight / row_weight.sum()).to(feats.dtype)
-    centre = share @ feats
+    if rank + 32 >= width and n <= width:
+        moment, directions = _from_inner_products(feats, share)
+    else:
+        moment, directions = _from_covariance(feats, share, rank, seed)
+    # Directions without any rows are rounding: blown up, they would only slow the search down.
+    seen = int((moment > width * torch.finfo(torch.float64).eps * moment[-1]).sum())
+    kept = max(1, min(rank + 1, seen))
+    return Basis(directions[:, -kept:].flip(1) * moment[-kept:].flip(0).rsqrt().to(feats.dtype))
 
-    def covariance(directions: Tensor) -> Tensor:
-        """Multiply directions (D, k) by the covariance (D, D), never made."""
-        total = torch.zeros_like(directions)
-        for rows in row_blocks(n, width):
-            z = feats[rows] @ directions - centre @ directions
-            total += feats[rows].T @ (z * share[rows].unsqueeze(1))
-        return total
 
+def _from_inner_products(feats: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Return moments (n,), increasing, and directions (D + 1, n)."""
+    rows = _with_one(feats.double()) * share.double().sqrt().unsqueeze(1)
+    moment, turn = torch.linalg.eigh(rows @ rows.T)
+    lengths = moment.clamp(min=torch.finfo(torch.float64).tiny).sqrt()
+    return moment, (rows.T @ turn / lengths).to(feats.dtype)
+
+
+def _from_covariance(feats: Tensor, share: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return moments (k,), increasing, and directions (D + 1, k).
+
+    The covariance, of centred rows, is exact where the mean is far larger than what varies.
+    """
+    width, mean = feats.shape[1], share @ feats
+    drawn = torch.eye(width, dtype=feats.dtype, device=feats.device)
     if rank + 32 < width:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(width, rank + 32, generator=generator).to(feats)
         for _ in range(3):
-            drawn = torch.linalg.qr(covariance(drawn)).Q
-    else:
-        drawn = torch.eye(width, dtype=feats.dtype, device=feats.device)
-    inner = drawn.T @ covariance(drawn)
-    variance, turn = torch.linalg.eigh((inner + inner.T).double() / 2)
-    # Directions without variance are rounding: blown up, they would only slow the search down.
-    seen = int((variance > width * torch.finfo(torch.float64).eps * variance[-1]).sum())
-    kept = max(1, min(rank, seen))
-    variance, turn = variance.flip(0)[:kept].clamp(min=0), turn.flip(1)[:, :kept].to(feats.dtype)
-    scale = (variance + floor * variance.sum() / len(variance)).clamp(min=1e-30).rsqrt()
-    into = drawn @ turn * scale.to(feats.dtype)
-    if kept < min(rank, width):
-        into = _with_centre(into, drawn @ turn, centre)
-    return Basis(centre, into)
+            drawn = torch.linalg.qr(_covariance(feats, share, mean, drawn)).Q
+        drawn = torch.linalg.qr(torch.cat([drawn, mean.unsqueeze(1)], dim=1)).Q
+    varies = (drawn.T @ _covariance(feats, share, mean, drawn)).double()
+    far = _with_one((mean @ drawn).double().unsqueeze(0))
+    second = far.T @ far
+    second[:-1, :-1] += (varies + varies.T) / 2
+    moment, turn = torch.linalg.eigh(second)
+    turn = turn.to(feats.dtype)
+    return moment, torch.cat([drawn @ turn[:-1], turn[-1:]])
 
 
-def _with_centre(into: Tensor, directions: Tensor, centre: Tensor) -> Tensor:
-    """Add what the centre has outside of orthonormal directions (D, r), as one more.
+def _covariance(feats: Tensor, share: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Multiply directions (D, k) by the weighted covariance (D, D), which is never made."""
+    total = torch.zeros_like(directions)
+    for rows in row_blocks(*feats.shape):
+        z = feats[rows] @ directions - mean @ directions
+        total += feats[rows].T @ (z * share[rows].unsqueeze(1))
+    return total
 
-    No row varies along it, but with a weight there the penalty is shared with the bias.
-    """
-    rest = centre - directions @ (directions.T @ centre)
-    length = rest.norm()
-    if length <= 1e-6 * centre.norm():
-        return into
-    return torch.cat([into, (rest / length).unsqueeze(1)], dim=1)
+
+def _with_one(rows: Tensor) -> Tensor:
+    """Return (x, 1) for each row (k, D)."""
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows in coordinates Z (n, r), labels (n,), weights (n,), metric, and base logits."""
+    """Rows in coordinates Z (n, r), labels (n,), weights (n,), stretch (r,), and base logits."""
 
     Z: Tensor
     y_idx: Tensor
     n_classes: int
     weights: Tensor
-    metric: Tensor
+    stretch: Tensor
     base: Callable[[slice], Tensor] | None = None  # logits (k, C) added to a block's
 
     @cached_property
     def moments(self) -> Tensor:
-        """Return the weighted second moment of each coordinate and of the constant, (r + 1,)."""
-        weight = self.weights
-        total = weight.new_zeros(self.Z.shape[1] + 1)
+        """Return the weighted second moment of each coordinate, (r,)."""
+        total = self.weights.new_zeros(self.Z.shape[1])
         for rows in row_blocks(len(self.Z), self.Z.shape[1]):
-            total[:-1] += weight[rows].to(self.Z.dtype) @ self.Z[rows].square()
-        total[-1] = weight.sum()
+            total += self.weights[rows].to(self.Z.dtype) @ self.Z[rows].square()
         return total
 
     @property
@@ -168,14 +171,14 @@ class Problem:
         return max(64, scores // self.n_classes, self.Z.shape[1] // 2)
 
     def _scores(self, rows: slice, point: Tensor, out: Tensor) -> Tensor:
-        scores = torch.addmm(point[:, -1], self.Z[rows], point[:, :-1].T, out=out)
+        scores = torch.mm(self.Z[rows], point.T, out=out)
         return scores if self.base is None else scores.add_(self.base(rows))
 
     def _again(self, rows: slice, point: Tensor, lost: Tensor) -> Tensor:
         return self._scores(rows, point, point.new_empty(len(self.Z[rows]), len(point)))[lost]
 
     def value_and_gradient(self, point: Tensor, weight_decay: float) -> tuple[float, Tensor]:
-        """Return the objective at a point (C, r + 1) and its gradient there.
+        """Return the objective at a point (C, r) and its gradient there.
 
         Products in the dtype of Z; losses, penalty and sums over blocks in float64.
         """
@@ -193,22 +196,18 @@ class Problem:
                 for value, part in spread(partial(self._part, near, scratch), wave):
                     loss += value
                     slope += part
-        pull = weight_decay * (point.double() @ self.metric)
+        pull = weight_decay * self.stretch * point.double()
         penalty = (pull * point).sum() / 2
         return float(loss + penalty), (slope + pull).to(point.dtype)
 
     def _part(self, point: Tensor, scratch: Scratch, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return a block's loss and its gradient (C, r + 1)."""
+        """Return a block's loss and its gradient (C, r)."""
         block, target = self.Z[rows], self.y_idx[rows]
         weight = self.weights[rows]
         share = self._scores(rows, point, scratch.block[: len(block)])
         losses = softmax_shares(share, target, partial(self._again, rows, point))
         share[torch.arange(len(block), device=block.device), target] -= 1
-        near = weight.to(block.dtype)
-        slope = torch.empty_like(point)
-        torch.mm(share.T, block * near.unsqueeze(1), out=slope[:, :-1])
-        slope[:, -1] = near @ share
-        return losses.double() @ weight, slope
+        return losses.double() @ weight, share.T @ (block * weight.to(block.dtype).unsqueeze(1))
 
 
 def solve(
@@ -220,11 +219,11 @@ def solve(
     tolerance: float,
     decrease: float = 0.0,
 ) -> Found:
-    """Minimise from a start (C, r + 1) until no entry of the gradient exceeds `tolerance`."""
+    """Minimise from a start (C, r) until no entry of the gradient exceeds `tolerance`."""
     least = 1e-9 if problem.Z.dtype == torch.float32 else 0.0
     # Of a softmax over C classes that each take their share, the curvature in a coordinate is
     # about its second moment / C; with the penalty's it conditions each column.
-    bend = problem.moments / len(start) + weight_decay * problem.metric.diagonal()
+    bend = problem.moments / len(start) + weight_decay * problem.stretch
     scale = bend.rsqrt().to(start.dtype)
 
     def objective(scaled: Tensor) -> tuple[float, Tensor]:

@@ -1,6 +1,6 @@
 """Convex heads at their optimum, and along their weight-decay path.
 
-One fit: centred, whitened coordinates of all D directions, entered from the solution on the
+One fit: whitened coordinates of all directions, entered from the solution on the
 principal ones. A path: many weight decays on a reduced problem (at most so many rows a class, on
 principal directions), each warm-started from a stronger one; the best on the validation split is
 then solved on all rows. `docs/heads.md` has what was tried and measured.
@@ -103,13 +103,13 @@ def optimum(
     width = feats.shape[1]
     small = len(feats) * width * n_classes <= SMALL
     basis = _basis(feats, y_idx, n_classes, goal, width)
-    n_coordinates = basis.into.shape[1] + 1
-    spent, start = 0, feats.new_zeros(n_classes, n_coordinates, dtype=torch.float64)
+    start = feats.new_zeros(n_classes, basis.into.shape[1], dtype=torch.float64)
+    spent = 0
     if not small and width > 2 * RANK:
         coarse = _basis(feats, y_idx, n_classes, goal, RANK)
         problem = _problem(feats, y_idx, n_classes, goal, coarse)
         found = solve(
-            problem, start[:, : coarse.into.shape[1] + 1], weight_decay, most=30, tolerance=1e-4
+            problem, start[:, : coarse.into.shape[1]], weight_decay, most=30, tolerance=1e-4
         )
         start = basis.point(*coarse.linear(found.point.to(feats.dtype))).double()
         spent = found.evaluations
@@ -180,7 +180,7 @@ def _follow(
 ) -> list[PathPoint]:
     """Solve from strong to weak, each from the one before, a few evaluations each."""
     n_classes, rank = problem.n_classes, problem.Z.shape[1]
-    point = problem.Z.new_zeros(n_classes, rank + 1, dtype=torch.float64)
+    point = problem.Z.new_zeros(n_classes, rank, dtype=torch.float64)
     points: list[PathPoint] = []
     for weight_decay in weight_decays or (*WEIGHT_DECAYS, *WEAKER):
         if weight_decays is None and _is_past(points, weight_decay):
@@ -201,7 +201,7 @@ def _is_past(points: list[PathPoint], weight_decay: float) -> bool:
 def _judge(
     held_out: Tensor, goal: Goal, basis: Basis, score: Callable[[Tensor], float]
 ) -> Callable[[Tensor], float]:
-    """Return the function from a point (C, r + 1) to the score of its predictions.
+    """Return the function from a point (C, r) to the score of its predictions.
 
     In coordinates, so that a point costs a product of r columns instead of D.
     """
@@ -209,10 +209,9 @@ def _judge(
     base = _base(held_out, replace(goal, shift=None))
 
     def judge(point: Tensor) -> float:
-        U, v = point[:, :-1].to(Z.dtype), point[:, -1].to(Z.dtype)
-        best = []
-        for rows in row_blocks(len(Z), max(U.shape)):
-            scores = linear_scores(Z[rows], U, v)
+        near, best = point.to(Z.dtype), []
+        for rows in row_blocks(len(Z), max(near.shape)):
+            scores = Z[rows] @ near.T
             best.append((scores if base is None else scores + base(rows)).argmax(dim=1))
         return score(torch.cat(best))
 
@@ -249,13 +248,13 @@ def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
 
 
 def _basis(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, rank: int) -> Basis:
-    return principal_basis(feats, goal.row_weights(y_idx, n_classes), rank, 0.0)
+    return principal_basis(feats, goal.row_weights(y_idx, n_classes), rank)
 
 
 def _problem(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, basis: Basis) -> Problem:
     weights = goal.row_weights(y_idx, n_classes)
     base = _base(feats, goal)
-    return Problem(basis.coordinates(feats), y_idx, n_classes, weights, basis.metric(), base)
+    return Problem(basis.coordinates(feats), y_idx, n_classes, weights, basis.stretch, base)
 
 
 def _base(feats: Tensor, goal: Goal) -> Callable[[slice], Tensor] | None:
