@@ -34,9 +34,9 @@ __all__ = ["StepCurve", "exact_adjust_curve", "exact_tau_curve"]
 
 Floats = NDArray[np.float64]
 
-# Numbers in one piece of element-wise work: enough that the calls cost little beside it, and few
-# enough to stay in a cache.
-_PIECE = 1 << 21
+# Numbers in one piece of element-wise work: enough that the calls cost little beside it, and as
+# many as bound the memory that it takes (32 MB).
+_PIECE = 1 << 22
 # Parameters at which curves are sampled, and so at which near ties are resolved in float64.
 SAMPLE_STEP = 0.05
 
