@@ -1,7 +1,7 @@
 """What float16 storage costs: every head on the same features, as float32 and rounded to float16.
 
-    python experiments/half_precision.py                     # synthetic features
-    python experiments/half_precision.py --run RUN --out DIR  # and a run's, extracted as float32
+    python -m experiments.half_precision                      # synthetic features
+    python -m experiments.half_precision --run RUN --out BANK  # and a run's, extracted as float32
 
 Both times the heads compute in float32 and are evaluated on test features of the same storage.
 """

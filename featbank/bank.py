@@ -113,6 +113,9 @@ class Bank:
     def __contains__(self, split: str) -> bool:
         return split in self.splits
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.splits)
+
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
             message = f"{self.path} has no split {split!r}; it has {', '.join(self.splits)}"

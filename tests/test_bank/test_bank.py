@@ -33,6 +33,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_written_is_read_back_by_us_and_by_zarr(tmp_path: Path, dtype: str) -> None:
     bank = write_bank(tmp_path / "bank", dtype=dtype)
     stored = zarr.open_group(str(bank.path), mode="r")
+    assert list(bank) == list(splits())
     for name, (features, labels) in splits().items():
         split = bank[name]
         want = features.astype(dtype)
