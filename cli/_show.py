@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-__all__ = ["GROUPS", "percent", "plain", "print_table", "write_json"]
+__all__ = ["GROUPS", "percent", "plain", "print_table", "write_json", "write_text"]
 
 GROUPS = ("many", "medium", "few", "all")
 
@@ -50,7 +50,13 @@ def write_json(target: Path | None, value: Mapping[str, Any]) -> bool:
     if str(target) == "-":
         click.echo(text, nl=False)
         return True
+    write_text(target, text)
+    return False
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a file whole or not at all, and the folders that it lies in."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.partial")
     part.write_text(text, encoding="utf-8")
     part.replace(target)
-    return False

@@ -10,7 +10,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, write_json
+from cli._show import plain, write_json, write_text
 from cli.specs import parse_spec
 
 __all__ = ["DEFAULT_HEADS", "command", "show"]
@@ -102,7 +102,7 @@ def command(
     if markdown_to is not None:
         from cli._matrix import markdown
 
-        markdown_to.write_text(markdown(result, metrics), encoding="utf-8")
+        write_text(markdown_to, markdown(result, metrics))
     if not write_json(json_to, result):
         show(result, metrics, everything=tests)
         click.echo(f"everything is in {plain(str(out))}; to look at it, open {plain(str(page))}")

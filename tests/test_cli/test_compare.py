@@ -190,7 +190,7 @@ def test_the_table_fits_80_columns_and_stars_the_best_of_each_row(tmp_path: Path
     wanted = [word for head in heads for word in ("--head", head)]
     done = featbank(
         "compare", *banks, *wanted, "--out", tmp_path / "o", "--groups", "--error", "--json",
-        tmp_path / "o.json", "--markdown", tmp_path / "o.md",
+        tmp_path / "new/o.json", "--markdown", tmp_path / "new/o.md",
     )  # fmt: skip
     assert done.exit_code == 0
     *lines, where = done.stdout.splitlines()
@@ -201,14 +201,14 @@ def test_the_table_fits_80_columns_and_stars_the_best_of_each_row(tmp_path: Path
         *(f"accuracy on {group}-shot classes, in %" for group in ("many", "medium", "few")),
         "top-1 error, in %",
     }
-    found = json.loads((tmp_path / "o.json").read_text())
+    found = json.loads((tmp_path / "new/o.json").read_text())
     for bank in found["banks"]:
         mine = [e for e in found["results"] if e["bank_name"] == bank["name"]]
         best = f"{100 * max(e['metrics']['all'] for e in mine):.1f}"
         assert f"{best}*" in done.stdout
         row = next(
             line
-            for line in (tmp_path / "o.md").read_text().splitlines()
+            for line in (tmp_path / "new/o.md").read_text().splitlines()
             if line.startswith(f"| {bank['name']} ") and f"**{best}**" in line
         )
         assert row.count("|") == len(heads) + 2
