@@ -55,6 +55,25 @@ def test_the_gradient_vanishes_at_the_optimum(
     assert objective(head, data, head.weight_, head.bias_)[1] < 1e-6
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("width", [5, 200])
+def test_the_optimum_is_reached_far_from_the_origin(
+    rng: np.random.Generator, dtype: str, width: int
+) -> None:
+    """The penalty ties the bias to every weight there."""
+    data = cloud(rng, width=width)
+    data = data._replace(X=data.X + 300)
+    head = ClassifierRetraining(weight_decay=1e-2).fit(data.X.astype(dtype), data.y)
+
+    fine = ClassifierRetraining(weight_decay=1e-2).fit(data.X, data.y)
+    assert fine.gradient_ < 1e-6
+    assert head.n_steps_ < 400
+    values = [
+        objective(h, data, h.weight_.astype(float), h.bias_.astype(float))[0] for h in (head, fine)
+    ]
+    assert values[0] - values[1] < 1e-5
+
+
 def test_the_optimum_is_that_of_scikit_learn(rng: np.random.Generator, seed: int) -> None:
     data = cloud(rng)
     padded = np.hstack([data.X, np.ones((len(data.X), 1))])
