@@ -32,7 +32,7 @@ demo: $(RUN_STAMP)
 	$(BIN)/featbank demo --out $(OUT) --overwrite
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-all: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q
