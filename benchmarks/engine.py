@@ -124,7 +124,7 @@ def tau_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
         return exact_tau_curve(W, X, y, problem.counts)
 
     exact_tau_curve(W, X[:4096], y[:4096], problem.counts)  # threads begin
-    seconds, results = in_turn({"product": product, "curve": curve}, 5)
+    seconds, results = in_turn({"product": product, "curve": curve}, 15)
     slow, values = timed(loop)
     found, first = results["curve"], seconds["product"]
     off = max(abs(v - found.at(t)["all"]) for t, v in zip(taus, values, strict=True))
