@@ -83,52 +83,64 @@ class Basis:
 def principal_basis(feats: Tensor, row_weight: Tensor, rank: int, seed: int = 0) -> Basis:
     """Return whitened principal directions of the weighted second moments of (x, 1).
 
-    `feats` is (n, D), `row_weight` (n,). Where `rank` is well below D, the directions lie in the
-    span of the mean and of what a randomised range finder with two power iterations finds (Halko,
-    Martinsson and Tropp, SIAM Review 2011, algorithm 4.4); else in that of the rows where they are
-    fewer than D, and everywhere where not. The mean is one of them: so the penalty, which weighs
-    the bias too, is a sum over coordinates.
+    `feats` is (n, D), `row_weight` (n,). The directions lie in the span of the constant, the mean
+    and: where `rank` is well below D, `rank` directions of a randomised range finder with two power
+    iterations (Halko, Martinsson and Tropp, SIAM Review 2011, algorithm 4.4); else the rows where
+    they are fewer than D, and everything where not. None of them is left out, however small its
+    moment: the constant's, beside large features, is small too. The mean is a direction like
+    others, so the penalty, which weighs the bias too, is a sum over coordinates.
+    """
+    share = (row_weight / row_weight.sum()).double()
+    mean = torch.zeros(feats.shape[1], dtype=torch.float64, device=feats.device)
+    for rows in row_blocks(*feats.shape):
+        mean += share[rows] @ feats[rows].double()
+    drawn, second = _moments(feats, share, mean, rank, seed)
+    moment, turn = torch.linalg.eigh(second)
+    into = torch.cat([drawn @ turn[:-1], turn[-1:]])
+    # Blown up further, directions without any rows would be rounding; `solve` scales by curvature.
+    least = torch.finfo(feats.dtype).eps ** (2 / 3) * moment[-1]
+    into = (into * moment.clamp(min=least).rsqrt())[:, -len(feats) :]  # n rows span n at most
+    return Basis(into.flip(1).to(feats.dtype))
+
+
+def _moments(
+    feats: Tensor, share: Tensor, mean: Tensor, rank: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return orthonormal directions (D, k) and the second moments of (x @ directions, 1).
+
+    Both float64, (k + 1, k + 1) the moments: the covariance, of centred rows, and the mean's part.
     """
     n, width = feats.shape
-    share = (row_weight / row_weight.sum()).to(feats.dtype)
-    if rank + 32 >= width and n <= width:
-        moment, directions = _from_inner_products(feats, share)
+
+    def centred(rows: slice) -> Tensor:
+        return (feats[rows].double() - mean) * share[rows].sqrt().unsqueeze(1)
+
+    if rank + 2 < width:
+        drawn = _range(feats, share.to(feats.dtype), mean.to(feats.dtype), rank, seed)
+        spread = _covariance(feats, share.to(feats.dtype), mean.to(feats.dtype), drawn)
+        varies, drawn = (drawn.T @ spread).double(), drawn.double()
+    elif n < width:
+        rows = centred(slice(n))
+        drawn = torch.linalg.qr(torch.cat([rows.T, mean.unsqueeze(1)], dim=1)).Q
+        varies = (rows @ drawn).T @ (rows @ drawn)
     else:
-        moment, directions = _from_covariance(feats, share, rank, seed)
-    # Directions without any rows are rounding: blown up, they would only slow the search down.
-    seen = int((moment > width * torch.finfo(torch.float64).eps * moment[-1]).sum())
-    kept = max(1, min(rank + 1, seen))
-    return Basis(directions[:, -kept:].flip(1) * moment[-kept:].flip(0).rsqrt().to(feats.dtype))
-
-
-def _from_inner_products(feats: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Return moments (n,), increasing, and directions (D + 1, n)."""
-    rows = _with_one(feats.double()) * share.double().sqrt().unsqueeze(1)
-    moment, turn = torch.linalg.eigh(rows @ rows.T)
-    lengths = moment.clamp(min=torch.finfo(torch.float64).tiny).sqrt()
-    return moment, (rows.T @ turn / lengths).to(feats.dtype)
-
-
-def _from_covariance(feats: Tensor, share: Tensor, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Return moments (k,), increasing, and directions (D + 1, k).
-
-    The covariance, of centred rows, is exact where the mean is far larger than what varies.
-    """
-    width, mean = feats.shape[1], share @ feats
-    drawn = torch.eye(width, dtype=feats.dtype, device=feats.device)
-    if rank + 32 < width:
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(width, rank + 32, generator=generator).to(feats)
-        for _ in range(3):
-            drawn = torch.linalg.qr(_covariance(feats, share, mean, drawn)).Q
-        drawn = torch.linalg.qr(torch.cat([drawn, mean.unsqueeze(1)], dim=1)).Q
-    varies = (drawn.T @ _covariance(feats, share, mean, drawn)).double()
-    far = _with_one((mean @ drawn).double().unsqueeze(0))
+        drawn = torch.eye(width, dtype=torch.float64, device=feats.device)
+        varies = torch.zeros_like(drawn)
+        for part in row_blocks(n, width):
+            varies.addmm_(centred(part).T, centred(part))
+    far = _with_one((mean @ drawn).unsqueeze(0))
     second = far.T @ far
     second[:-1, :-1] += (varies + varies.T) / 2
-    moment, turn = torch.linalg.eigh(second)
-    turn = turn.to(feats.dtype)
-    return moment, torch.cat([drawn @ turn[:-1], turn[-1:]])
+    return drawn, second
+
+
+def _range(feats: Tensor, share: Tensor, mean: Tensor, rank: int, seed: int) -> Tensor:
+    """Return orthonormal directions (D, rank + 1): principal ones, about, and the mean."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(feats.shape[1], rank, generator=generator).to(feats)
+    for _ in range(3):
+        drawn = torch.linalg.qr(_covariance(feats, share, mean, drawn)).Q
+    return torch.linalg.qr(torch.cat([drawn, mean.unsqueeze(1)], dim=1)).Q
 
 
 def _covariance(feats: Tensor, share: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
