@@ -102,6 +102,7 @@ def test_every_panel_draws_without_complaint_or_request(tab: Opened) -> None:
 
 @pytest.mark.parametrize("at", [0, 57, 200])
 def test_the_slider_shows_the_saved_curve(tab: Opened, folder: Path, at: int) -> None:
+    tab.all_drawn()
     tab.page.locator("#tau-slider").fill(str(at))
     with np.load(folder / "banks/instance/curve-tau.npz") as curve:
         for group in ("many", "medium", "few", "all"):
