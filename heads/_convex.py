@@ -126,8 +126,8 @@ def _moments(
     else:
         drawn = torch.eye(width, dtype=torch.float64, device=feats.device)
         varies = torch.zeros_like(drawn)
-        for part in row_blocks(n, width):
-            varies.addmm_(centred(part).T, centred(part))
+        for block in map(centred, row_blocks(n, width)):
+            varies.addmm_(block.T, block)
     far = _with_one((mean @ drawn).unsqueeze(0))
     second = far.T @ far
     second[:-1, :-1] += (varies + varies.T) / 2
