@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from featbank.errors import InputError
 
-__all__ = ["require_known"]
+__all__ = ["listed", "printable", "require_known"]
 
 # Above this many names a list in a message is no help.
 _LISTED = 12
+
+
+def printable(text: str) -> str:
+    """Escape what is no printable character: names out of files must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few names for a message, escaped, with a mark where there are more."""
+    shown = ", ".join(printable(name) for name in names[:most])
+    return shown + (", …" if len(names) > most else "")
 
 
 def require_known(kind: str, name: str, known: Iterable[str], where: str = "") -> None:
