@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from featbank.data.decode import to_rgb
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError
 from featbank.shots import Shots
@@ -106,7 +107,11 @@ def _labels(dataset: Any, split: str, given: Mapping[str, Sequence[int]]) -> NDA
 def _rgb(image: Any, what: str) -> NDArray[np.uint8]:
     """Return an image as pixels (H, W, 3)."""
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        try:
+            return np.asarray(to_rgb(image))
+        except ValueError as error:
+            message = f"{what} cannot be used: {error}"
+            raise InputError(message) from error
     channels_first = hasattr(image, "numpy")
     array = np.asarray(image.numpy() if channels_first else image)
     if channels_first and array.ndim == 3:

@@ -9,7 +9,7 @@ from featbank.errors import InputError
 from featbank.names import require_known
 from featbank.shots import Shots
 
-__all__ = ["Params", "choice", "number", "shots_from", "whole_number"]
+__all__ = ["Params", "choice", "grey_bits_from", "number", "shots_from", "whole_number"]
 
 Params = Mapping[str, Any]
 
@@ -48,3 +48,14 @@ def shots_from(params: Params, default: Shots) -> Shots:
         many_above=whole_number(params, "many", default.many_above),
         few_below=whole_number(params, "few", default.few_below),
     )
+
+
+def grey_bits_from(params: Params) -> int | None:
+    """Return how many bits the values of deep grey images have, where the user says so."""
+    if "grey_bits" not in params:
+        return None
+    bits = whole_number(params, "grey_bits", 0)
+    if not 1 <= bits <= 31:
+        message = f"grey_bits must be from 1 to 31; got {bits}"
+        raise InputError(message)
+    return bits

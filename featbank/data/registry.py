@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from featbank.data.imagelist import open_imagelist
 from featbank.data.params import Params
 from featbank.data.types import ImageData
 from featbank.errors import InputError
-from featbank.names import require_known
+from featbank.names import printable, require_known
 
 __all__ = ["DATA_SETS", "DataSet", "located", "open_data"]
 
@@ -39,13 +40,13 @@ DATA_SETS = {
     "imagelist": DataSet(
         open_imagelist,
         required=("root", "train"),
-        optional=("name", "val", "test", "classes", "many", "few"),
+        optional=("name", "val", "test", "classes", "grey_bits", "many", "few"),
         lists=("train", "val", "test", "classes"),
     ),
     "imagefolder": DataSet(
         open_imagefolder,
         required=("root",),
-        optional=("train", "val", "test", "many", "few"),
+        optional=("train", "val", "test", "grey_bits", "many", "few"),
     ),
     "cifar10-lt": DataSet(open_cifar10_lt, required=("root",), optional=_CIFAR),
     "cifar100-lt": DataSet(open_cifar100_lt, required=("root",), optional=_CIFAR),
@@ -75,6 +76,13 @@ def open_data(name: str, params: Params) -> ImageData:
     data_set = DATA_SETS[name]
     for key in params:
         require_known(f"parameter of {name}", key, data_set.required + data_set.optional)
+    for key, value in params.items():
+        if any(unicodedata.category(char) == "Cs" for char in str(value)):
+            message = (
+                f"{key}='{printable(str(value))}' has bytes in it that are no UTF-8; rename that "
+                "folder or file, or make a link with another name to it"
+            )
+            raise InputError(message)
     missing = [key for key in data_set.required if key not in params]
     if missing:
         example = ",".join(f"{key}=…" for key in data_set.required)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from featbank.data.class_names import require_names, twins
 from featbank.rows import SplitRows, check_rows
 from featbank.shots import Shots
 
@@ -56,14 +57,16 @@ class ImageData:
         Whether mirroring and colour jitter keep an image's class; a mirrored digit is none.
     settings
         What the splits were drawn by (seed, imbalance, …), where they were; goes into the record.
+    passed_over
+        What opening it passed over, one sentence each: files that are no images, links in circles.
     counts
         Training images per class, (C,) int64.
 
     Raises
     ------
     InputError
-        There is no train split, a split is empty, a label is out of range, or a class has no
-        training image.
+        There is no train split, a split is empty, a label is out of range, a class has no
+        training image, or a class's name cannot be shown.
     """
 
     name: str
@@ -73,7 +76,14 @@ class ImageData:
     native_size: int | None = None
     photographs: bool = True
     settings: Mapping[str, Any] = field(default_factory=dict)
+    passed_over: Sequence[str] = ()
     counts: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
+        require_names(self.class_names)
         object.__setattr__(self, "counts", check_rows(self.splits, self.class_names))
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of the data before anything is computed from them."""
+        return [*self.passed_over, *twins(self.class_names)]
