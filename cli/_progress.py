@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from cli._show import plain
 
 if TYPE_CHECKING:
     from featbank.progress import Advance, Reporter
 
-__all__ = ["first_of_job", "reporter"]
+__all__ = ["first_of_job", "reporter", "say_notes"]
 
 # Off a terminal, a log line at most this often, in seconds.
 LINE_EVERY = 10.0
@@ -34,12 +36,18 @@ def reporter(*, quiet: bool) -> Reporter:
     return BarReporter() if sys.stderr.isatty() else LineReporter()
 
 
+def say_notes(summary: Mapping[str, Any], *, quiet: bool) -> None:
+    """Say what a result notes of its data where progress, which says it at once, is silent."""
+    for note in summary["notes"] if quiet else ():
+        click.echo(plain(note), err=True)
+
+
 class BarReporter:
     """A bar with rate and time left."""
 
     def say(self, line: str) -> None:
         """Show a finished line."""
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
@@ -83,7 +91,7 @@ class LineReporter:
 
     def say(self, line: str) -> None:
         """Show a finished line."""
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli._progress import first_of_job, reporter
+from cli._progress import first_of_job, reporter, say_notes
 from cli._show import write_json
 from cli.specs import parse_spec
 
@@ -58,6 +58,7 @@ __all__ = ["command"]
     help="First take BatchNorm statistics anew on class-balanced, augmented training batches.",
 )  # fmt: skip
 @options.seed
+@options.strict
 @options.overwrite
 @options.json_to
 @options.quiet
@@ -82,6 +83,7 @@ def command(
     views: int,
     bn_refresh: str,
     seed: int,
+    strict: bool,
     overwrite: bool,
     json_to: Path | None,
     quiet: bool,
@@ -122,10 +124,12 @@ def command(
         bn_refresh=bn_refresh,
         seed=seed,
         overwrite=overwrite,
+        strict=strict,
         reporter=reporter(quiet=quiet),
     )
     if not first_of_job():
         return
+    say_notes(summary, quiet=quiet)
     if write_json(json_to, {"schema": 1, **summary}):
         return
     rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())

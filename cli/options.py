@@ -28,6 +28,7 @@ __all__ = [
     "select",
     "shots",
     "std",
+    "strict",
     "weights",
     "workers",
 ]
@@ -91,6 +92,10 @@ dtype = click.option(
 on_bad_image = click.option(
     "--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True,
     help="Stop at an image that cannot be decoded, or leave its row out and record its id.",
+)  # fmt: skip
+strict = click.option(
+    "--strict", is_flag=True,
+    help="Refuse, rather than note, the same image in two splits or with two labels.",
 )  # fmt: skip
 select = click.option(
     "--select", metavar="SPLIT", help="Split on which parameters are chosen.  [default: val]"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli._progress import first_of_job, reporter
+from cli._progress import first_of_job, reporter, say_notes
 from cli._show import percent, write_json
 from cli.specs import Spec, parse_spec
 
@@ -160,6 +160,7 @@ def whole_numbers(
 @options.device
 @options.workers
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out, if any.")
+@options.strict
 @options.overwrite
 @options.json_to
 @options.quiet
@@ -169,6 +170,7 @@ def command(
     out: Path,
     device: str,
     resume: bool,
+    strict: bool,
     overwrite: bool,
     json_to: Path | None,
     quiet: bool,
@@ -197,7 +199,10 @@ def command(
         reporter=reporter(quiet=quiet),
         resume=resume,
         overwrite=overwrite,
+        strict=strict,
     )
+    if first_of_job():
+        say_notes(summary, quiet=quiet)
     if first_of_job() and not write_json(json_to, {"schema": 1, **summary}):
         click.echo(line(summary))
 

@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from featbank.backbones import TINY_CNN
 from featbank.batchnorm import REFRESHES, record
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from featbank.data import open_data
+from featbank.data.files import listed_leaks, require_readable
 from featbank.data.transforms import augmentation, eval_transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.device import device_name, one_thread, resolve_device
 from featbank.errors import InputError, StaleError
 from featbank.extraction import Extraction, Rows, refresh
 from featbank.frozen import Foundation, Frozen, from_checkpoint, from_foundation
+from featbank.leakage import Leak, find_leaks, refuse_leaks
 from featbank.names import require_known
 from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
@@ -51,6 +54,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     bn_refresh: str = "none",
     seed: int = 0,
     overwrite: bool = False,
+    strict: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Write the features of every split into a bank, and the classifier that was trained on them.
@@ -94,6 +98,9 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         Of both; nothing else is drawn.
     overwrite
         Replace a bank.
+    strict
+        Refuse, rather than note, the same image in two splits or with two labels. What only the
+        images' digests tell is known when all are read, and leaves the bank unfinished.
     reporter
         Is told about every split and batch.
 
@@ -102,7 +109,8 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     dict
         ``bank``, ``checkpoint`` and ``epoch`` (None where there is none), ``up_to_date`` (True
         where nothing had to be done), ``dim``, ``views``, ``classifier`` (whether there is one),
-        ``rows`` and ``skipped`` by split; of a `Foundation`'s file ``loaded``, what matched.
+        ``rows`` and ``skipped`` by split; ``notes`` on the data (what was passed over, the same
+        image in two places); of a `Foundation`'s file ``loaded``, what matched.
 
     Raises
     ------
@@ -121,6 +129,14 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         message = f"batch_size must be at least {least}; got {batch_size}"
         raise InputError(message)
     frozen, images = _open(source, which, data)
+    if on_bad_image == "error":
+        require_readable(
+            images, "mend it, or leave such images out with --on-bad-image skip --overwrite"
+        )
+    if strict:
+        refuse_leaks(listed_leaks(images))
+    for note in images.notes:
+        reporter.say(note)
     if frozen.about.get("report"):
         reporter.say(frozen.about["report"])
     plain = eval_transform(frozen.input)
@@ -135,7 +151,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
             job.refresh_batchnorm(images.splits["train"], kept["train"], reporter)
         plan = _plan(images, job, kept, dtype, refreshed=bn_refresh != "none")
         begin = partial(_begin, out, plan, overwrite, images, kept, check_images)
-        up_to_date = _write(job, begin, images, kept, reporter)
+        up_to_date, leaks = _write(job, begin, images, kept, reporter, strict=strict)
     return {
         "bank": str(out),
         **{name: value for name, value in frozen.about.items() if name != "report"},
@@ -145,6 +161,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         "views": views,
         "rows": {name: len(rows) for name, rows in kept.items()},
         "skipped": {name: len(ids) for name, ids in plan.skipped.items()},
+        "notes": [*images.notes, *leaks],
     }
 
 
@@ -182,8 +199,14 @@ def _write(
     images: ImageData,
     kept: Mapping[str, Rows],
     reporter: Reporter,
-) -> bool:
-    """Write what is missing, each process its part; the first commits. Tell if nothing was."""
+    *,
+    strict: bool,
+) -> tuple[bool, list[str]]:
+    """Write what is missing, each process its part; the first commits.
+
+    Return whether nothing was missing, and what the images' digests say of leakage.
+    """
+    leaks: list[Leak] = []
     writer, todo = begin(job.ranks)
     with writer:
         for name, split in images.splits.items():
@@ -192,8 +215,21 @@ def _write(
         reports = job.ranks.gather(writer.report())
         if job.ranks.first:
             writer.take_over(reports)
+            leaks = find_leaks(writer.plan.rows, _digests(writer))
+            if strict:
+                refuse_leaks(leaks)
+            for leak in leaks:
+                reporter.say(str(leak))
             writer.commit()
-    return writer.up_to_date
+    return writer.up_to_date, [str(leak) for leak in leaks]
+
+
+def _digests(writer: BankWriter) -> dict[str, NDArray[np.uint8]]:
+    """Return the digests (N, 32) of the images of every split's rows, all of which are there."""
+    return {
+        name: np.concatenate([hashes for *_, hashes in writer.recorded_images(name)])
+        for name in writer.plan.rows
+    }
 
 
 def _open(

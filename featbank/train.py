@@ -15,6 +15,7 @@ from featbank.architecture import initial_network
 from featbank.backbones import TINY_CNN, input_spec
 from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
 from featbank.config import TrainConfig
+from featbank.data.files import look_over
 from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.device import device_name, one_thread, resolve_device
@@ -43,6 +44,7 @@ def train(
     reporter: Reporter = SILENT,
     resume: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Train, writing into the folder `out` after every epoch and, if it is long, within it.
 
@@ -69,12 +71,15 @@ def train(
         Go on from ``last.safetensors``; on a CPU the result has the bits of an uninterrupted run.
     overwrite
         Replace a training that `out` holds.
+    strict
+        Refuse, rather than note, the same image in two splits or with two labels.
 
     Returns
     -------
     dict
         ``run``, ``checkpoint``, ``epochs``, ``best`` (epoch and val metrics, or None), ``last``
-        (the last epoch's entry in the history) and ``seconds``.
+        (the last epoch's entry in the history), ``seconds``, and ``notes`` on the data: what was
+        passed over, and the same image in two places.
 
     Raises
     ------
@@ -83,11 +88,15 @@ def train(
     OutputExistsError, StaleError
         `out` holds something; or what is to be resumed was another training.
     """
+    notes = look_over(data, "mend it, or take it out of the data", strict=strict)
     with Ranks.join() as ranks:
         said = reporter if ranks.first else SILENT
-        return _train(
+        for note in notes:
+            said.say(note)
+        summary = _train(
             data, data_spec, config, Path(out), device, metrics, said, ranks, resume, overwrite
         )
+        return {**summary, "notes": notes}
 
 
 def _train(

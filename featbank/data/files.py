@@ -15,7 +15,7 @@ from PIL import Image
 from featbank.data.decode import MOST_BYTES, decode_rgb, read_file
 from featbank.data.types import ImageData
 from featbank.errors import InputError
-from featbank.leakage import Leak, find_leaks
+from featbank.leakage import Leak, find_leaks, refuse_leaks
 
 __all__ = [
     "GONE",
@@ -24,6 +24,7 @@ __all__ = [
     "ImageFiles",
     "find_files",
     "listed_leaks",
+    "look_over",
     "require_readable",
 ]
 
@@ -126,3 +127,19 @@ def listed_leaks(images: ImageData) -> list[Leak]:
         if isinstance(split.images, ImageFiles)
     }
     return find_leaks(images.splits, places)
+
+
+def look_over(images: ImageData, remedy: str, *, strict: bool) -> list[str]:
+    """Return what a person should know of images before a training, or refuse them.
+
+    Raises
+    ------
+    InputError
+        A file cannot be read (`require_readable`); or with `strict` the same image is in two
+        splits, or has two labels.
+    """
+    require_readable(images, remedy)
+    leaks = listed_leaks(images)
+    if strict:
+        refuse_leaks(leaks)
+    return [*images.notes, *map(str, leaks)]

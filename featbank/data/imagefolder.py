@@ -226,7 +226,8 @@ def _notes(root: Path, there: Mapping[str, str], walks: Mapping[str, _Walk]) -> 
     notes = []
     for split, walk in walks.items():
         empty = [name for name, images in walk.images.items() if not images]
-        counts = [f"{count} {kind}" for kind, count in walk.others.most_common()]
+        others = sorted(walk.others.items(), key=lambda each: (-each[1], each[0]))
+        counts = [f"{count} {kind}" for kind, count in others]
         for what, names in (
             (f"{sum(walk.others.values())} files", counts),
             ("hidden folders", walk.hidden),

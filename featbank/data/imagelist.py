@@ -186,10 +186,10 @@ def _names_in(file: Path) -> list[str]:
         There is such a line.
     """
     numbered = list(_numbered_lines(file))
-    for label, (line, _) in enumerate(numbered, start=numbered[0][0] if numbered else 1):
-        if line != label:
+    for expected, (line, _) in enumerate(numbered, start=1):
+        if line != expected:
             message = (
-                f"{file}, line {label} is blank, and names after it would be those of other "
+                f"{file}, line {expected} is blank, and names after it would be those of other "
                 "labels; fill it, or take it out"
             )
             raise InputError(message)

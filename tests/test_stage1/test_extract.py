@@ -133,7 +133,7 @@ def test_another_checkpoint_or_dtype_is_another_provenance(trained: Path, tmp_pa
 def spoiled(trained: Path, tmp_path: Path) -> dict[str, Any]:
     """The same lists over a copy of the images in which some cannot be read."""
     params = write_data(tmp_path / "data", COUNTS)
-    (tmp_path / "data/train set/c0_1.jpg").write_bytes(b"")
+    (tmp_path / "data/train set/c0_1.jpg").write_bytes(b"\xff\xd8")
     (tmp_path / "data/train set/c2_0.png").write_text("no image")
     (tmp_path / "data/test set/c1_2.png").write_bytes(b"\x89PNG")
     return {"data": open_data("imagelist", params)}
