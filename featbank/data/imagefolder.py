@@ -95,7 +95,7 @@ def _split(root: Path, walk: _Walk, names: Sequence[str], grey_bits: int | None)
 
 def _walked(root: Path, folder: str, names: Sequence[str]) -> _Walk:
     """Read the class folders of a split."""
-    walk = _Walk()
+    walk, known = _Walk(), set(names)
     for entry in _entries(root / folder):
         if not _is_folder(entry):
             outside = " outside of class folders" if _is_image(entry.name) else ""
@@ -103,20 +103,18 @@ def _walked(root: Path, folder: str, names: Sequence[str]) -> _Walk:
         elif _is_hidden(entry.name):
             walk.hidden.append(entry.name)
         else:
-            _require_class(root / folder, entry.name, names)
+            if entry.name not in known:
+                raise _unknown_class(root / folder, entry.name, names)
             found = _images(root / folder, entry.name, walk)
             walk.images[entry.name] = sorted(f"{folder}/{entry.name}/{path}" for path in found)
     return walk
 
 
-def _require_class(folder: Path, name: str, names: Sequence[str]) -> None:
-    """Refuse a class that train does not have."""
-    if name in names:
-        return
+def _unknown_class(folder: Path, name: str, names: Sequence[str]) -> InputError:
+    """Say that train does not have a class."""
     near = [each for each in names if same_looking(each) == same_looking(name)]
     hint = f"; its {near[0]!r} differs by case or by Unicode form" if near else ""
-    message = f"{folder / name}: train has no class {name!r}{hint}"
-    raise InputError(message)
+    return InputError(f"{folder / name}: train has no class {name!r}{hint}")
 
 
 def _classes(folder: Path) -> list[str]:

@@ -33,6 +33,8 @@ Transform = Callable[[Image.Image], Tensor]
 Size = int | tuple[int, int]
 
 CROP_MODES = ("center", "squash", "border")
+# No backbone sees more; one image is then 3 GB of float32.
+MOST_SIDE = 1 << 14
 
 # RandomResizedCrop's usual range (Szegedy et al., 2015) on photographs. A tiny image loses its
 # class in an eighth of its area.
@@ -50,7 +52,7 @@ MOST_PIXELS = 2 * (1 << 30) // 12
 
 def sides(size: Size) -> tuple[int, int]:
     """Return height and width in pixels."""
-    return (size, size) if isinstance(size, int) else size
+    return size if isinstance(size, tuple) else (size, size)
 
 
 def size_text(size: Size) -> str:
@@ -84,6 +86,22 @@ class InputSpec:
     interpolation: str = "bilinear"
     crop: float = 1.0
     crop_mode: str = "center"
+
+    def __post_init__(self) -> None:
+        shape = sides(self.size)
+        good = len(shape) == 2 and all(
+            type(each) is int and 1 <= each <= MOST_SIDE for each in shape
+        )
+        for name, fine, wanted in (
+            ("size", good, f"one or two whole numbers from 1 to {MOST_SIDE}"),
+            ("mean", len(self.mean) == 3, "three numbers"),
+            ("std", len(self.std) == 3 and min(self.std) > 0, "three numbers above 0"),
+            ("crop", 0.01 <= self.crop <= 100, "from 0.01 to 100"),
+            ("crop_mode", self.crop_mode in CROP_MODES, f"one of {', '.join(CROP_MODES)}"),
+        ):
+            if not fine:
+                message = f"the input's {name} must be {wanted}; got {getattr(self, name)!r}"
+                raise InputError(message)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record of it; ``crop_mode`` is left out where it is ``center``.

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from featbank.checkpoint import (
     write_checkpoint,
 )
 from featbank.errors import DamagedError, InputError, MissingFileError
+from featbank.frozen import require_record
 
 SHARED = torch.arange(6.0)
 CHECKPOINT = Checkpoint(
@@ -133,3 +135,42 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         read_checkpoint(Path("nowhere"))
     with pytest.raises(InputError, match="unknown checkpoint 'bset'; did you mean best"):
         find_checkpoint(tmp_path, "bset")
+
+
+RECORD: dict[str, Any] = {
+    "config": {"backbone": "tiny-cnn"},
+    "input": {"size": 8, "mean": [0, 0, 0], "std": [1, 1, 1]},
+    "class_names": ["a", "b"],
+    "data": {"lists": {}},
+    "data_spec": {},
+    "epoch": 1,
+}
+WRONG_INPUTS: dict[str, list[Any]] = {
+    "size": [0, "a", 1 << 20, [8], [8, 8, 8], None, 8.5],
+    "mean": [[1], None],
+    "std": [[0, 0, 0], [1, 1]],
+    "crop": [0, -1, float("inf"), "x"],
+    "crop_mode": ["x", None, 3],
+    "interpolation": ["x", None],
+}
+
+
+@pytest.mark.parametrize("key", RECORD)
+@pytest.mark.parametrize("value", [None, 3.5, ["a", 1], {"x": 1}, "text"])
+def test_a_record_of_anybodys_making_is_refused(key: str, value: object) -> None:
+    require_record(Checkpoint(RECORD, {}), "c")
+    fine = key == "data_spec" and isinstance(value, dict)
+    for record in ({**RECORD, key: value}, {k: v for k, v in RECORD.items() if k != key}):
+        if fine and key in record:
+            continue
+        with pytest.raises((DamagedError, InputError)) as caught:
+            require_record(Checkpoint(record, {}), "c")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", WRONG_INPUTS)
+def test_an_input_that_no_network_has_is_refused(key: str) -> None:
+    for value in WRONG_INPUTS[key]:
+        wrong = {**RECORD, "input": {**RECORD["input"], key: value}}
+        with pytest.raises((DamagedError, InputError), match=f"input's {key}|no record of a train"):
+            require_record(Checkpoint(wrong, {}), "c")
