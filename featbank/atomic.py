@@ -2,26 +2,119 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from featbank.errors import FeatbankError, StorageError
+from featbank.errors import FeatbankError, OutputExistsError, StorageError
 
-__all__ = ["replace_file", "replace_text", "storage_errors", "sync"]
+__all__ = [
+    "refuse_odd_file",
+    "refuse_other_file",
+    "replace_file",
+    "replace_text",
+    "storage_errors",
+    "sync",
+]
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make the file beside `path`, bring it to disk, and rename it to `path`."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Let `write` make the file beside `path`, bring it to disk, and rename it to `path`.
+
+    Raises
+    ------
+    OutputExistsError
+        `path` is a link, a pipe, a device or a folder: it is not followed, opened or replaced.
+    """
+    refuse_odd_file(path)
+    remove_leftovers(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         write(part)
         sync(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+        os.close(descriptor)
     sync(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of attempts to write `path`.
+
+    The name has 16 random digits, which no other program gives, and a writer that is alive holds
+    a lock on its file.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}\.partial")
+    for name in os.listdir(path.parent):
+        if pattern.fullmatch(name):
+            with suppress(OSError):
+                descriptor = os.open(
+                    path.parent / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+                )
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                        os.unlink(path.parent / name)
+                finally:
+                    os.close(descriptor)
+
+
+def refuse_odd_file(path: Path) -> None:
+    """Refuse to write a file where something stands that is no regular file."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not stat.S_ISREG(mode):
+        kinds = ((stat.S_ISLNK, "a symbolic link"), (stat.S_ISDIR, "a folder"))
+        what = next((name for test, name in kinds if test(mode)), "a pipe, socket or device")
+        message = f"{path} is {what}, which is not written to; choose another path"
+        raise OutputExistsError(message)
+
+
+def refuse_other_file(
+    path: Path, *, overwrite: bool, ours: Callable[[Path], bool], option: str = "--out"
+) -> None:
+    """Refuse to write a file over another one, unless it is featbank's and may be replaced.
+
+    Commands ask this before they begin, so that no work is lost at its end.
+
+    Parameters
+    ----------
+    path : Path
+        The file that is to be written.
+    overwrite : bool
+        Whether a file that featbank wrote may be replaced.
+    ours : callable
+        Tells whether a regular file is one that featbank wrote.
+    option : str
+        What named the file on the command line, for the message.
+
+    Raises
+    ------
+    OutputExistsError
+        The file must not be replaced; the message says why.
+    """
+    refuse_odd_file(path)
+    if not path.exists():
+        return
+    if not overwrite:
+        message = f"{path} exists; choose another path for {option}, or add --overwrite"
+        raise OutputExistsError(message)
+    if not ours(path):
+        message = (
+            f"{path} was not written by featbank and is not replaced; choose another path for "
+            f"{option}"
+        )
+        raise OutputExistsError(message)
 
 
 def replace_text(path: Path, text: str) -> None:
