@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featbank._plain import open_regular
 from featbank.errors import InputError
 from featbank.importing.arrange import arrange
+from featbank.importing.budget import Budget
 from featbank.importing.sources import read_source
 from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
@@ -58,7 +60,11 @@ def import_features(
         left then.
     """
     paths = [Path(each) for each in ([sources] if isinstance(sources, (str, Path)) else sources)]
-    arrays = arrange(gather(paths), mapping or {}, " + ".join(path.name for path in paths))
+    budget = Budget(sum(file_size(path) for path in paths))
+    source = " + ".join(path.name for path in paths)
+    arrays = arrange(gather(paths, budget), mapping or {}, source, budget)
+    if arrays.left_out:
+        reporter.warn(f"{source}: left out {', '.join(arrays.left_out)}")
     stored = {features.dtype for features in arrays.features.values()}
     plan = BankPlan(
         dim=arrays.features["train"].shape[1],
@@ -85,11 +91,11 @@ def import_features(
     return Path(out)
 
 
-def gather(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the arrays of all files by name; a name may come once."""
+def gather(paths: Sequence[Path], budget: Budget) -> dict[str, Any]:
+    """Return the entries of all files by name; a name may come once."""
     content: dict[str, Any] = {}
     for path in paths:
-        found = read_source(path)
+        found = read_source(path, budget)
         twice = sorted(content.keys() & found.keys())
         if twice:
             message = f"{path} has {', '.join(twice)}, which an earlier file has too"
@@ -98,9 +104,14 @@ def gather(paths: Sequence[Path]) -> dict[str, Any]:
     return content
 
 
+def file_size(path: Path) -> int:
+    """Return a file's size; 0 where there is none, which reading it will say."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
