@@ -29,8 +29,13 @@ LEGACY_PICKLES = 5
 UNBOUNDED = {"builtins.bytearray", "__builtin__.bytearray"}
 
 
-def prove_torch_file(path: Path) -> None:
+def prove_torch_file(path: Path) -> frozenset[str]:
     """Check a file before `torch.load` reads it.
+
+    Returns
+    -------
+    frozenset of str
+        The names that its pickles ask for, as ``collections.OrderedDict``.
 
     Raises
     ------
@@ -44,8 +49,8 @@ def prove_torch_file(path: Path) -> None:
             spans = [pickle_span(path, handle, each) for each in members if is_pickle(each)]
         else:
             spans = [(0, handle.seek(0, 2))]
-        for start, stop in spans:
-            survey_span(path, handle, start, stop)
+        found = [survey_span(path, handle, start, stop) for start, stop in spans]
+    return frozenset().union(*found)
 
 
 def is_pickle(member: zipfile.ZipInfo) -> bool:
@@ -59,8 +64,9 @@ def pickle_span(path: Path, handle: BinaryIO, member: zipfile.ZipInfo) -> tuple[
     return start, start + member.file_size
 
 
-def survey_span(path: Path, handle: BinaryIO, start: int, stop: int) -> None:
+def survey_span(path: Path, handle: BinaryIO, start: int, stop: int) -> frozenset[str]:
     """Walk over the pickle, or the pickles of a legacy file, between two places of a file."""
+    names: frozenset[str] = frozenset()
     if start == stop:
         message = f"{path} is no file of torch.save (it is empty)"
         raise InputError(message)
@@ -74,10 +80,11 @@ def survey_span(path: Path, handle: BinaryIO, start: int, stop: int) -> None:
         try:
             for _ in range(LEGACY_PICKLES if legacy else 1):
                 found = survey(raw, at)
-                at = found.end
+                at, names = found.end, names | found.names
                 if found.names & UNBOUNDED:
                     message = "it asks for a bytearray, which may be of any size"
                     raise InputError(message)
         except InputError as error:
             message = f"{path} is no file of torch.save ({error})"
             raise InputError(message) from error
+    return names

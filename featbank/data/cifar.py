@@ -192,7 +192,7 @@ def _read(file: Path, md5: str | None) -> Mapping[str, Any]:
         with open_regular(file) as handle:
             raw = handle.read()
     except (InputError, OSError) as error:
-        message = f"cannot read {file}: {error}; unpack the archive again"
+        message = f"{error}; unpack the archive again"
         raise MissingFileError(message) from error
     if md5 is not None and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
         message = (

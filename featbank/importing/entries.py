@@ -71,7 +71,7 @@ def as_tensor_array(tensor: Any) -> Array | Unusable:
     import torch
 
     if tensor.is_sparse or tensor.layout != torch.strided or tensor.device.type == "meta":
-        return Unusable("is a tensor without plain storage; save tensor.to_dense().cpu()")
+        return Unusable("is a tensor without plain storage (sparse, or of the meta device)")
     tensor = tensor.detach().cpu()
     numpy_floats = (torch.float16, torch.float32, torch.float64)
     try:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank._plain import open_regular
+from featbank._torch_file import prove_torch_file
 from featbank.errors import InputError, MissingFileError
 from featbank.importing.budget import Budget
 from featbank.importing.entries import Unusable, as_tensor_array, entry
@@ -28,6 +29,13 @@ MAPPED = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", 
 
 # What a checkpoint of the code of Kang et al. holds.
 PAPER_KEYS = {"state_dict_best", "epoch", "best_epoch", "best_acc", "centroids"}
+
+# How the pickle in a torch file asks for a numpy array.
+NUMPY_ARRAYS = {
+    f"{module}.{name}"
+    for module in ("numpy.core", "numpy._core")
+    for name in ("multiarray._reconstruct", "numeric._frombuffer")
+}
 
 
 def read_source(path: Path, budget: Budget | None = None) -> dict[str, Any]:
@@ -98,7 +106,13 @@ def read_torch(path: Path, budget: Budget) -> dict[str, Any]:
     """
     from featbank.foreign import load_plain, paper_classifier
 
-    content = load_plain(path)
+    try:
+        content = load_plain(path)
+    except InputError as error:
+        if NUMPY_ARRAYS & prove_torch_file(path):
+            message = f"{path} holds numpy arrays beside tensors; save them with numpy.savez"
+            raise InputError(message) from error
+        raise
     classifier = paper_classifier(content)
     if classifier is not None:
         found = {name: as_tensor_array(tensor) for name, tensor in classifier.items()}

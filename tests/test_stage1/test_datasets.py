@@ -151,7 +151,7 @@ def test_cifar_that_is_missing_damaged_or_hostile_is_refused(
         with pytest.raises(InputError, match=message):
             opened(tmp_path)
     file.unlink()
-    with pytest.raises(MissingFileError, match="No such file or directory; unpack"):
+    with pytest.raises(MissingFileError, match="data_batch_3 does not exist; unpack"):
         opened(tmp_path)
 
 
