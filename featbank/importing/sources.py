@@ -110,7 +110,7 @@ def read_torch(path: Path, budget: Budget) -> dict[str, Any]:
         content = load_plain(path)
     except InputError as error:
         if NUMPY_ARRAYS & prove_torch_file(path):
-            message = f"{path} holds numpy arrays beside tensors; save them with numpy.savez"
+            message = f"{path} holds more than tensors: numpy arrays; save it as .npz"
             raise InputError(message) from error
         raise
     classifier = paper_classifier(content)
