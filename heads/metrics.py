@@ -16,6 +16,7 @@ __all__ = [
     "GROUPS",
     "MANY",
     "MEDIUM",
+    "absent_classes",
     "confidence_interval",
     "evaluate",
     "group_means",
@@ -46,6 +47,24 @@ def shot_groups(counts: ArrayLike, many_above: int = 100, few_below: int = 20) -
     groups[n_c > many_above] = MANY
     groups[n_c < few_below] = FEW
     return groups
+
+
+def absent_classes(labels: Any, n_classes: int) -> Ints:
+    """Return the classes that no label names, increasing: `all` is no mean over these.
+
+    Parameters
+    ----------
+    labels : array of shape (n,), whole numbers in [0, n_classes)
+        Of the split that is evaluated.
+    n_classes : int
+
+    Raises
+    ------
+    HeadInputError
+        No rows, or a label outside 0..n_classes-1.
+    """
+    true, _ = _checked(labels, labels, n_classes)
+    return np.flatnonzero(np.bincount(true, minlength=n_classes) == 0)
 
 
 def per_class_accuracy(y_true: Any, y_pred: Any, n_classes: int) -> Floats:
