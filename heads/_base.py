@@ -32,7 +32,7 @@ from heads.errors import HeadInputError
 __all__ = ["Head", "LinearHead", "Stage1Head"]
 
 Scorer = Callable[[Tensor], Tensor]
-Fitter = Callable[[Tensor, Tensor, int, Tensor | None], dict[str, Any]]
+Fitter = Callable[[Tensor, Tensor, NDArray[Any], Tensor | None], dict[str, Any]]
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):
@@ -57,13 +57,20 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
             stage-1 weight has no row for, or a parameter outside its range.
         """
-        return self._fit_by(X, y, self._fit, sample_weight)
+
+        def fit(
+            feats: Tensor, y_idx: Tensor, classes: NDArray[Any], weights: Tensor | None
+        ) -> dict[str, Any]:
+            return self._fit(feats, y_idx, len(classes), weights)
+
+        return self._fit_by(X, y, fit, sample_weight)
 
     def _fit_by(self, X: Any, y: Any, how: Fitter, sample_weight: Any = None) -> Self:
+        """Keep what `how` makes of checked features, label places, classes and weights."""
         self._check_params()
         feats, y_idx, weights, classes = self._training(X, y, sample_weight)
         with full_precision():
-            fitted = how(feats, y_idx, len(classes), weights)
+            fitted = how(feats, y_idx, classes, weights)
         return self._keep(fitted, classes, X)
 
     def _training(

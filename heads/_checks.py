@@ -21,12 +21,12 @@ __all__ = [
     "check_features",
     "check_finite",
     "check_flag",
+    "check_held_out",
     "check_number",
     "check_one_of",
     "check_stage1",
     "check_training",
     "check_weights",
-    "code_known",
     "code_labels",
     "code_row_numbers",
     "refuse_overflow",
@@ -141,6 +141,15 @@ def check_training(
     return feats, labels
 
 
+def check_held_out(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
+    """Return features (m, D) and labels (m,) of a validation split, of the width of the fit."""
+    feats, labels = check_features(head, X), as_numpy(y)
+    if labels.shape != (len(feats),):
+        message = f"{len(feats)} rows of X_val for labels y_val of shape {labels.shape}"
+        raise HeadInputError(message)
+    return feats, labels
+
+
 def check_weights(sample_weight: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
     """Return weights (n,) of rows, none below zero and not all of them zero."""
     given = as_numpy(sample_weight) if isinstance(sample_weight, Tensor) else sample_weight
@@ -168,19 +177,6 @@ def code_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         message = f"a head needs at least 2 classes; got 1 class, {classes[0]}"
         raise HeadInputError(message)
     return classes, y_idx.astype(np.int64, copy=False)
-
-
-def code_known(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return each label's place among sorted classes (C,), or name one that is not there."""
-    places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    wrong = np.flatnonzero(classes[places] != labels)
-    if wrong.size:
-        message = (
-            f"label {labels[wrong[0]]} (row {wrong[0]}) is not among the {len(classes)} classes "
-            "of the first call"
-        )
-        raise HeadInputError(message)
-    return places.astype(np.int64, copy=False)
 
 
 def code_row_numbers(

@@ -16,11 +16,11 @@ from heads._checks import (
     check_finite,
     check_one_of,
     check_training,
-    code_known,
     code_labels,
     refuse_overflow,
 )
 from heads._faiss import faiss_searcher
+from heads._labels import code_known
 from heads._nearest import Searcher, best_centroid, centroid_scores, torch_searcher
 from heads._stats import class_means, class_sums, column_sums, unit_rows
 from heads._weighting import class_counts
@@ -202,7 +202,7 @@ class NearestClassMean(Head):
         self._check_params()
         first, known = not hasattr(self, "classes_"), self._known(classes)
         feats, labels = check_training(self, X, y, reset=first, finite=False)
-        y_idx = torch.from_numpy(code_known(labels, known)).to(feats.device)
+        y_idx = torch.from_numpy(code_known(labels, known, "of the first call")).to(feats.device)
         sums = self._sums_of(feats, y_idx, len(known))
         counts = torch.bincount(y_idx, minlength=len(known))
         if not first:
