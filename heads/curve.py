@@ -22,8 +22,8 @@ from heads._arrays import (
     full_precision,
     row_blocks,
 )
-from heads._checks import check_stage1, refuse_overflow
-from heads._families import AdjustLines, Lines, TauLines, log_prior, tau_scale
+from heads._checks import cast_stage1, check_stage1, refuse_overflow
+from heads._families import MOST_TAU, AdjustLines, Lines, TauLines, log_prior, tau_scale
 from heads._intervals import bounded_intervals, pairwise_intervals
 from heads._rows import checked_rows
 from heads.errors import HeadInputError
@@ -204,8 +204,8 @@ def exact_tau_curve(
         Shapes or labels that do not fit, or a norm too small for `high`.
     """
     feats = as_tensor(X)
-    W, _ = check_stage1("exact_tau_curve", weight, None, feats.shape[1])
-    W = W.to(device=feats.device, dtype=compute_dtype(feats))
+    W, b = check_stage1("exact_tau_curve", weight, None, feats.shape[1])
+    W, _ = cast_stage1("exact_tau_curve", W, b, feats)
     tau_scale(W, high)
     y_idx = checked_rows("curve", feats, y, np.asarray(counts), len(W), classes)
     return _curve(TauLines(W), feats, y_idx, counts, many_above, few_below, (low, high), points)
@@ -232,12 +232,12 @@ def exact_adjust_curve(
     """
     feats = as_tensor(X)
     W, b = check_stage1("exact_adjust_curve", weight, bias, feats.shape[1])
-    like = feats.new_empty(0, dtype=compute_dtype(feats))
+    W, b = cast_stage1("exact_adjust_curve", W, b, feats)
     given = as_tensor(np.asarray(counts) if prior is None else prior).to(feats.device)
     if given.shape != (len(W),) or not bool((given >= 0).all() & (given > 0).any()):
         message = f"the prior must hold a number, at least 0, for each of {len(W)} classes"
         raise HeadInputError(message)
-    lines = AdjustLines(W.to(like), b.to(like), log_prior(given))
+    lines = AdjustLines(W, b, log_prior(given))
     y_idx = checked_rows("curve", feats, y, np.asarray(counts), len(W), classes)
     return _curve(lines, feats, y_idx, counts, many_above, few_below, (low, high), points)
 
@@ -253,7 +253,7 @@ def _curve(
     points: Sequence[float] | None,
 ) -> StepCurve:
     low, high = ends
-    if not -1e6 < low < high < 1e6:
+    if not -MOST_TAU < low < high < MOST_TAU:
         message = f"a curve needs low < high; got {low:g} and {high:g}"
         raise HeadInputError(message)
     n_c = np.asarray(counts)

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._arrays import as_tensor, compute_dtype, full_precision, row_blocks
-from heads._checks import check_number, check_stage1, refuse_overflow
-from heads._families import TauLines, scaled_scores, tau_scale
+from heads._checks import cast_stage1, check_number, check_stage1, refuse_overflow
+from heads._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads._rows import checked_rows
 from heads.errors import HeadInputError
 from heads.metrics import group_means, shot_groups
@@ -58,7 +58,7 @@ def tau_curve(
         For each tau: `tau`, `all`, `many`, `medium`, `few`, as `heads.metrics.evaluate` has them.
     """
     for tau in taus:
-        check_number("tau_curve", "taus", tau, low=0)
+        check_number("tau_curve", "taus", tau, low=0, high=MOST_TAU)
     feats = as_tensor(X)
     W, b = check_stage1("tau_curve", weight, bias, feats.shape[1])
     n_c = np.asarray(counts)
@@ -93,7 +93,7 @@ def _predictions(
 ) -> Iterator[tuple[slice, Iterator[Tensor]]]:
     """Yield blocks of rows with their predicted classes at each tau."""
     like = feats.new_empty(0, dtype=compute_dtype(feats))
-    W, b = W.to(like), b.to(like)
+    W, b = cast_stage1("tau_curve", W, b, feats)
     lines, plain = TauLines(W), not bool(b.any())
     scales = [tau_scale(W, tau) for tau in taus]
     for rows in row_blocks(len(feats), max(W.shape)):
