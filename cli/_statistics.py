@@ -11,6 +11,7 @@ import numpy as np
 
 from heads import bootstrap, mcnemar, multiplicity
 from heads.metrics import shot_groups
+from heads.unseen import unseen, unseen_apart
 
 __all__ = ["Place", "Statistics", "grouped", "statistics"]
 
@@ -47,10 +48,7 @@ def statistics(
     bank's name, only the pairs that it is in.
     """
     drawn = resampled(places, draws, seed)
-    intervals = [
-        {name: bootstrap.interval(of[name]) if name in of else None for name in bootstrap.METRICS}
-        for of in drawn
-    ]
+    intervals = [interval_of(place, of) for place, of in zip(places, drawn, strict=True)]
     compared = [
         compare(places[i], places[j], drawn[i]["all"], drawn[j]["all"])
         for i, j in pairs(places, baseline)
@@ -63,12 +61,28 @@ def statistics(
     return Statistics(intervals, compared)
 
 
+def interval_of(place: Place, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    """Return the interval of each metric of a place, of its resampled metrics (draws,)."""
+    hidden = unseen(place.right, place.labels, groups_of(place))
+    return {
+        name: bootstrap.interval(drawn[name], value=place.metrics[name], unseen=hidden[name])
+        if name in drawn
+        else None
+        for name in bootstrap.METRICS
+    }
+
+
+def groups_of(place: Place) -> Any:
+    """Return the shot group of each class of a place."""
+    return shot_groups(place.counts, place.many_above, place.few_below)
+
+
 def resampled(places: Sequence[Place], draws: int, seed: int) -> list[dict[str, Any]]:
     """Return each place's resampled metrics, (draws,) by name."""
     out: list[dict[str, Any]] = [{} for _ in places]
     for members in shared(places).values():
         first = places[members[0]]
-        groups = shot_groups(first.counts, first.many_above, first.few_below)
+        groups = groups_of(first)
         right = np.stack([places[i].right for i in members], axis=1)
         drawn = bootstrap.resample(right, first.labels, groups, draws=draws, seed=seed)
         for column, i in enumerate(members):
@@ -104,7 +118,14 @@ def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[
     """Return the difference of `all` of two places, its interval, and tests."""
     paired = one.samples == other.samples
     value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
-    ends, p = bootstrap.difference(value, drawn_one, drawn_other, paired=paired)
+    if paired:
+        apart = np.subtract(one.right, other.right, dtype=np.int64)
+        hidden = unseen(apart, one.labels, groups_of(one), bounds=(-1, 1))["all"]
+    else:
+        hidden = unseen_apart(*(
+            unseen(at.right, at.labels, groups_of(at))["all"] for at in (one, other)
+        ))  # fmt: skip
+    ends, p = bootstrap.difference(value, drawn_one, drawn_other, paired=paired, unseen=hidden)
     counts = mcnemar.discordant(one.right, other.right) if paired else None
     return {
         "a": {"bank": one.bank, "head": one.head},

@@ -126,7 +126,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         super()._check_params()
         owner = type(self).__name__
         check_one_of(owner, "anchor", self.anchor, ANCHORS)
-        check_number(owner, "q", self.q, low=-1e6)
+        check_number(owner, "q", self.q, low=-1e6, high=1e6)
         check_one_of(owner, "weighting", self.weighting, WEIGHTINGS)
         check_number(owner, "beta", self.beta, low=0)
         if self.beta >= 1:
@@ -166,7 +166,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
         recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
         states = [head.random_state for head in heads]
         factors = self._factors(heads, y_idx, n_classes, weights).to(feats.dtype)
         within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
