@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from cli._bench import Entry
+from cli._show import plain
 from featbank.identity import flattened
 
 __all__ = ["by_recipe", "named_groups"]
@@ -21,7 +22,7 @@ def named_groups(wanted: Mapping[str, Sequence[str]], entries: Sequence[Entry]) 
     for name, found in groups.items():
         if len(set(found)) < len(found):
             message = f"--group {name} names a bank twice; it has {', '.join(found)}"
-            raise click.UsageError(message)
+            raise click.UsageError(plain(message))
     return groups
 
 
@@ -32,7 +33,7 @@ def find(given: str, entries: Sequence[Entry]) -> str:
             return entry.name
     names = ", ".join(entry.name for entry in entries)
     message = f"--group names {given}, which is not compared; there are {names}"
-    raise click.UsageError(message)
+    raise click.UsageError(plain(message))
 
 
 def by_recipe(entries: Sequence[Entry]) -> dict[str, list[str]]:

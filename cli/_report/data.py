@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli._alike import other_classes, unlike_notes
 from cli._report import classes, limits
 from cli._report.cells import Cell, cells_of
 from cli._report.confusion import top_confusions
@@ -37,9 +38,17 @@ def collect(results: Results) -> dict[str, Any]:
         "comparisons": list(comparisons(results, found)),
         "groups": results.compare.get("groups", []),
         "provenance": provenance_rows(results.banks),
-        "notes": [*results.compare.get("notes", []), *sizes.notes()],
+        "notes": [*said_of(results), *sizes.notes()],
         "by_group": sizes.by_group,
     }
+
+
+def said_of(results: Results) -> list[str]:
+    """Return the comparison's notes, and what an older one does not say: how banks are unlike."""
+    classes = other_classes(results.banks)
+    unlike = [f"{classes}: only heads of one bank are compared"] if classes else []
+    notes = [*results.compare.get("notes", []), *unlike, *unlike_notes(results.banks)]
+    return list(dict.fromkeys(notes))
 
 
 def settings_of(results: Results) -> dict[str, Any]:
@@ -92,6 +101,7 @@ def cell_data(
         "bank": cell.bank,
         "head": cell.head,
         **cell.shown(),
+        "dishonest": cell.chose_on_reported,
         "hits": smallest(classes.hits_by_class(labels, predicted, len(counts)))
         if sizes.by_class(cell)
         else None,
@@ -159,7 +169,7 @@ def bank_data(
     """Return one bank: what it is, its sample in the plane, and its exact curves."""
     record = results.banks[index]
     return {
-        "name": record["name"],
+        "name": shown_name(record, [cell for cell in found if cell.bank == index]),
         "slug": record["slug"],
         "digest": record.get("digest"),
         "recipe": record.get("recipe", {}),
@@ -170,6 +180,12 @@ def bank_data(
             for name, arrays in results.curves(record["slug"])
         ],
     }
+
+
+def shown_name(record: dict[str, Any], cells: Sequence[Cell]) -> str:
+    """Return a bank's name, marked where a head's parameter was chosen on what is reported."""
+    seen = any(cell.chose_on_reported for cell in cells)
+    return f"{record['name']} (REPORTED)" if seen else str(record["name"])
 
 
 def chosen_on_curve(name: str, bank: int, found: Sequence[Cell]) -> float | None:
@@ -228,7 +244,10 @@ def comparisons(results: Results, found: Sequence[Cell]) -> Iterator[dict[str, A
         (results.banks[cell.bank]["name"], heads[cell.head]): index
         for index, cell in enumerate(found)
     }
+    unlike = other_classes(results.banks) is not None  # as older comparisons could be
     for entry in results.compare.get("comparisons", []):
+        if unlike and entry["a"]["bank"] != entry["b"]["bank"]:
+            continue
         ends = [place.get((entry[end]["bank"], entry[end]["head"])) for end in ("a", "b")]
         if None not in ends:
             yield {**entry, "a": ends[0], "b": ends[1]}

@@ -350,6 +350,6 @@ def test_bad_words_are_one_line(banks: list[Path], tmp_path: Path) -> None:
 def test_choosing_on_the_reported_split_is_marked(banks: list[Path], tmp_path: Path) -> None:
     both = ["--select", "test", "--report", "test"]
     done = featbank("compare", banks[0], "--head", "tau", "--out", tmp_path / "o", *both)
-    assert "note: parameters of a were chosen on the REPORTED split" in done.stdout
+    assert "note: a: parameters are chosen on test, the REPORTED split" in done.stdout
     (entry,) = json.loads((tmp_path / "o" / "compare.json").read_text())["results"]
     assert entry["calibration"]["temperature"] is None
