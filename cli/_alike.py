@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from cli._show import plain
 from featbank.shots import Shots
 
-__all__ = ["group_kinds", "other_classes", "unlike_notes"]
+__all__ = ["group_kinds", "other_classes", "pairing_notes", "unlike_notes"]
 
 # What is known of a bank: name, class_names, class_counts, shots, and since banks are compared by
 # their ids, samples and train_samples. Comparisons that were written before lack these two.
@@ -57,10 +58,10 @@ def group_kinds(records: Sequence[Record]) -> list[int]:
 
 
 def unlike_notes(records: Sequence[Record]) -> list[str]:
-    """Return a note for everything, beside the classes' names, in which banks are unlike."""
+    """Return notes of what banks differ in, beside their classes and their reported rows."""
     if other_classes(records):
         return []
-    return [*id_notes(records), *group_notes(records), *train_notes(records)]
+    return [*split_notes(records), *group_notes(records), *train_notes(records)]
 
 
 def by(records: Sequence[Record], kind: Callable[[Record], Any]) -> list[tuple[Any, list[Record]]]:
@@ -74,6 +75,11 @@ def by(records: Sequence[Record], kind: Callable[[Record], Any]) -> list[tuple[A
 def named(records: Sequence[Record]) -> str:
     """Name banks in a line."""
     return ", ".join(str(record["name"]) for record in records)
+
+
+def value(key: str, record: Record) -> Any:
+    """Return what a record says under a key, None where it says nothing."""
+    return record.get(key)
 
 
 def thresholds(record: Record) -> tuple[int, int]:
@@ -99,12 +105,21 @@ def group_notes(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
+def split_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Say where banks are evaluated on splits of other names, or choose on others."""
+    for key, done in (("report", "heads are evaluated"), ("select", "parameters are chosen")):
+        kinds = by(records, partial(value, key))
+        if len(kinds) > 1:
+            shown = "; ".join(f"{named(some)}: {split or 'none'}" for split, some in kinds)
+            yield f"the splits on which {done} differ ({shown})"
+
+
 def train_notes(records: Sequence[Record]) -> Iterator[str]:
     """Say where heads were fitted on other rows: other counts, or other ids of as many."""
     sizes = by(records, lambda record: tuple(record["class_counts"]))
     if len(sizes) > 1:
-        shown = "; ".join(f"{named(some)}: {sum(counts):,}" for counts, some in sizes)
-        yield f"train rows differ ({shown}): differences are of the training sets too"
+        shown = "; ".join(f"{named(some)}: {sum(counts):,} rows" for counts, some in sizes)
+        yield f"train rows by class differ ({shown}): differences are of the training sets too"
     for _, some in sizes:
         known = [each for each in some if (each.get("train_samples") or {}).get("named")]
         kinds = by(known, lambda record: record["train_samples"]["digest"])
@@ -113,7 +128,7 @@ def train_notes(records: Sequence[Record]) -> Iterator[str]:
             yield f"train rows have other ids or labels: {shown}"
 
 
-def id_notes(records: Sequence[Record]) -> Iterator[str]:
+def pairing_notes(records: Sequence[Record]) -> Iterator[str]:
     """Say which reported rows are paired, and by what."""
     known = [record for record in records if record.get("samples")]
     by_rows = by(known, lambda record: record["samples"]["digest"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli._alike import group_kinds, unlike_notes
+from cli._alike import group_kinds, pairing_notes, unlike_notes
 from cli._bench import Bench, Settings
 from cli._cells import installed_version
 from cli._rows import row_order
@@ -120,7 +120,8 @@ def notes(benches: Sequence[Bench]) -> list[str]:
         for note in distinct([*said, *heads]):
             banks_of.setdefault(note, []).append(bench.about["name"])
     own = [f"{', '.join(names)}: {note}" for note, names in banks_of.items()]
-    return [*unlike_notes([bench.about for bench in benches]), *own]
+    records = [bench.about for bench in benches]
+    return [*pairing_notes(records), *unlike_notes(records), *own]
 
 
 def cell_notes(bench: Bench, cell: Mapping[str, Any]) -> list[str]:

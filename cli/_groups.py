@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from os.path import realpath
 from typing import Any
 
 import click
@@ -29,10 +29,11 @@ def named_groups(wanted: Mapping[str, Sequence[str]], entries: Sequence[Entry]) 
 def find(given: str, entries: Sequence[Entry]) -> str:
     """Return the short name of a bank that is being compared."""
     for entry in entries:
-        if given == entry.name or Path(given).resolve() == entry.bank.path.resolve():
+        if given == entry.name or realpath(given) == realpath(entry.bank.path):
             return entry.name
     names = ", ".join(entry.name for entry in entries)
-    message = f"--group names {given}, which is not compared; there are {names}"
+    wanted = given or "nothing"
+    message = f"--group names {wanted}, which is not compared; there are {names}"
     raise click.UsageError(plain(message))
 
 

@@ -47,7 +47,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 120
+    needed = sum(
+        max(len(plain(line[k])) for line in (columns, *rows)) + 2 for k in range(len(columns))
+    )
+    width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 

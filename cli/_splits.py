@@ -161,7 +161,7 @@ def role_notes(bank: Bank, parts: Roles) -> list[str]:
     unused = [name for name in validation_splits(bank) if name not in named]
     if unused:
         verb = "are" if len(unused) > 1 else "is"
-        notes.append(f"{', '.join(unused)} {verb} neither chosen on nor reported, but on request")
+        notes.append(f"{', '.join(unused)} {verb} not used; --select or --report can name it")
     return notes
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli._alike import other_classes, unlike_notes
+from cli._alike import group_kinds, other_classes, unlike_notes
 from cli._report import classes, limits
 from cli._report.cells import Cell, cells_of
 from cli._report.confusion import top_confusions
@@ -17,6 +17,7 @@ from cli._report.folder import Arrays, Results
 from cli._report.pack import UNITS, smallest, to_units
 from cli._report.provenance import provenance_rows
 from cli._report.reliability import reliability_bins
+from cli._show import GROUPS
 from featbank.errors import DamagedError
 
 __all__ = ["collect"]
@@ -36,7 +37,7 @@ def collect(results: Results) -> dict[str, Any]:
         "classes": [{**each, **drawn(each)} for each in sets.found],
         "cells": cells,
         "comparisons": list(comparisons(results, found)),
-        "groups": results.compare.get("groups", []),
+        "groups": [*groups_of_seeds(results, found)],
         "provenance": provenance_rows(results.banks),
         "notes": [*said_of(results), *sizes.notes()],
         "by_group": sizes.by_group,
@@ -49,6 +50,25 @@ def said_of(results: Results) -> list[str]:
     unlike = [f"{classes}: only heads of one bank are compared"] if classes else []
     notes = [*results.compare.get("notes", []), *unlike, *unlike_notes(results.banks)]
     return list(dict.fromkeys(notes))
+
+
+def groups_of_seeds(results: Results, found: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    """Yield the groups, marked where a parameter was chosen on the reported split.
+
+    Banks of other classes have no common metric, banks of other shot groups none of those; older
+    comparisons have them.
+    """
+    heads, banks = results.compare["heads"], results.banks
+    kinds = dict(zip([bank["name"] for bank in banks], group_kinds(banks), strict=True))
+    seen = {(banks[at.bank]["name"], heads[at.head]) for at in found if at.chose_on_reported}
+    classes = other_classes(banks)
+    for group in results.compare.get("groups", []):
+        members = group.get("banks", [])
+        unlike = len({kinds.get(name) for name in members}) > 1
+        if classes or (unlike and group["metric"] in GROUPS[:3]):
+            group = group | {"mean": None, "std": None}
+        touched = any((bank, group["head"]) in seen for bank in members)
+        yield group | {"name": f"{group['name']} (REPORTED)"} if touched else group
 
 
 def settings_of(results: Results) -> dict[str, Any]:
