@@ -12,6 +12,7 @@ import numpy as np
 
 from heads import bootstrap, mcnemar, multiplicity
 from heads.metrics import GROUPS, shot_groups
+from heads.unseen import unseen, unseen_apart
 
 __all__ = ["Place", "Statistics", "grouped", "statistics"]
 
@@ -56,10 +57,7 @@ def statistics(
     bank's name, only the pairs that it is in.
     """
     drawn = resampled(places, draws, seed)
-    intervals = [
-        {name: bootstrap.interval(of[name]) if name in of else None for name in bootstrap.METRICS}
-        for of in drawn
-    ]
+    intervals = [interval_of(place, of) for place, of in zip(places, drawn, strict=True)]
     compared = [
         compare(places[i], places[j], *both_drawn(places, drawn, (i, j), draws, seed))
         for i, j in pairs(places, baseline)
@@ -70,6 +68,17 @@ def statistics(
         for each, p in zip(known, adjusted, strict=True):
             each["p_adjusted" if name == "p_bootstrap" else "p_mcnemar_adjusted"] = float(p)
     return Statistics(intervals, compared)
+
+
+def interval_of(place: Place, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    """Return the interval of each metric of a place, of its resampled metrics (draws,)."""
+    hidden = unseen(place.right, place.labels, place.groups)
+    return {
+        name: bootstrap.interval(drawn[name], value=place.metrics[name], unseen=hidden[name])
+        if name in drawn
+        else None
+        for name in bootstrap.METRICS
+    }
 
 
 def resampled(places: Sequence[Place], draws: int, seed: int) -> list[dict[str, Any]]:
@@ -108,8 +117,8 @@ def both_drawn(
     if one.samples != other.samples or np.array_equal(one.groups, other.groups):
         return drawn[pair[0]]["all"], drawn[pair[1]]["all"]
     right = np.stack([one.right, other.right], axis=1)
-    none = np.zeros_like(one.groups)
-    both = bootstrap.resample(right, one.labels, none, draws=draws, seed=seed)["all"]
+    groups = common_groups(one, other)
+    both = bootstrap.resample(right, one.labels, groups, draws=draws, seed=seed)["all"]
     return both[:, 0], both[:, 1]
 
 
@@ -129,18 +138,10 @@ def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, 
 
 
 def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:
-    """Return the difference of `all` of two places, its interval, and tests.
-
-    Which place is named first changes nothing but the sign: other rows are always matched from the
-    same side.
-    """
+    """Return the difference of `all` of two places, its interval, and tests."""
     paired = one.samples == other.samples
     value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
-    if one.samples > other.samples:
-        turned, p = bootstrap.difference(-value, drawn_other, drawn_one, paired=False)
-        ends = [-turned[1], -turned[0]]
-    else:
-        ends, p = bootstrap.difference(value, drawn_one, drawn_other, paired=paired)
+    ends, p = separation(value, one, other, drawn_one, drawn_other)
     counts = mcnemar.discordant(one.right, other.right) if paired else None
     return {
         "a": {"bank": one.bank, "head": one.head},
@@ -154,6 +155,33 @@ def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[
         "p_mcnemar_adjusted": None,
         "paired": paired,
     }
+
+
+def separation(
+    value: float, one: Place, other: Place, drawn_one: Any, drawn_other: Any
+) -> tuple[list[float], float]:
+    """Return the interval of the difference of two places, and its p-value.
+
+    Which place is named first changes nothing but the sign: draws of other rows are always matched
+    from the same side.
+    """
+    if one.samples > other.samples:
+        (low, high), p = separation(-value, other, one, drawn_other, drawn_one)
+        return [-high, -low], p
+    paired = one.samples == other.samples
+    if paired:
+        apart = np.subtract(one.right, other.right, dtype=np.int64)
+        groups = common_groups(one, other)
+        hidden = unseen(apart, one.labels, groups, bounds=(-1, 1))["all"]
+    else:
+        alone = [unseen(at.right, at.labels, at.groups)["all"] for at in (one, other)]
+        hidden = unseen_apart(*alone)
+    return bootstrap.difference(value, drawn_one, drawn_other, paired=paired, unseen=hidden)
+
+
+def common_groups(one: Place, other: Place) -> Any:
+    """Return the shot groups of two places, (C,); where theirs differ, all classes in one."""
+    return one.groups if np.array_equal(one.groups, other.groups) else np.zeros_like(one.groups)
 
 
 def grouped(places: Sequence[Place], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

@@ -10,12 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from heads import bootstrap
 from heads._arrays import as_numpy
 from heads.errors import HeadInputError
+from heads.unseen import unseen
 
 __all__ = [
     "FEW",
     "GROUPS",
     "MANY",
     "MEDIUM",
+    "absent_classes",
     "confidence_interval",
     "evaluate",
     "group_means",
@@ -46,6 +48,24 @@ def shot_groups(counts: ArrayLike, many_above: int = 100, few_below: int = 20) -
     groups[n_c > many_above] = MANY
     groups[n_c < few_below] = FEW
     return groups
+
+
+def absent_classes(labels: Any, n_classes: int) -> Ints:
+    """Return the classes that no label names, increasing: `all` is no mean over these.
+
+    Parameters
+    ----------
+    labels : array of shape (n,), whole numbers in [0, n_classes)
+        Of the split that is evaluated.
+    n_classes : int
+
+    Raises
+    ------
+    HeadInputError
+        No rows, or a label outside 0..n_classes-1.
+    """
+    true, _ = _checked(labels, labels, n_classes)
+    return np.flatnonzero(np.bincount(true, minlength=n_classes) == 0)
 
 
 def per_class_accuracy(y_true: Any, y_pred: Any, n_classes: int) -> Floats:
@@ -112,11 +132,12 @@ def confidence_interval(
     draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, list[float] | None]:
-    """Return percentile bootstrap intervals of `all`, `many`, `medium`, `few` and `micro`.
+    """Return intervals of `all`, `many`, `medium`, `few` and `micro`.
 
-    Rows are resampled within each class, as `heads.bootstrap` describes. The interval is about
-    which rows were evaluated, given the fitted head; a class that is all right or all wrong does
-    not vary in it.
+    Percentiles of rows resampled within each class, as `heads.bootstrap` describes, widened by
+    what classes that are all right or all wrong hide, as `heads.unseen` describes: 10 of 10 rows
+    right is an accuracy from 0.69 to 1. The interval is about which rows were evaluated, given the
+    fitted head.
 
     Returns
     -------
@@ -126,10 +147,15 @@ def confidence_interval(
     n_c = np.asarray(counts)
     true, predicted = _checked(y_true, y_pred, len(n_c))
     groups = shot_groups(n_c, many_above, few_below)
-    right = (true == predicted)[:, None]
-    drawn = bootstrap.resample(right, true, groups, draws=draws, seed=seed)
+    right = true == predicted
+    drawn = bootstrap.resample(right[:, None], true, groups, draws=draws, seed=seed)
+    hidden = unseen(right, true, groups, level=level)
+    hits, total = _hits(true, predicted, len(n_c))
+    values = {**group_means(_shares(hits, total), groups), "micro": float(right.mean())}
     return {
-        name: bootstrap.interval(drawn[name][:, 0], level) if name in drawn else None
+        name: bootstrap.interval(drawn[name][:, 0], level, value=values[name], unseen=hidden[name])
+        if name in drawn
+        else None
         for name in bootstrap.METRICS
     }
 
