@@ -117,14 +117,17 @@ def defaults_of(spec: Spec, head: Any, chosen: dict[str, Any] | None) -> dict[st
 def ends_of(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> list[str]:
     """Name the parameters that were chosen at an end of what was tried: better may lie beyond it.
 
-    Of two values one is always an end, and a seed has no beyond; neither is named.
+    What was tried of a parameter is what was tried beside the chosen values of the others. Of two
+    values one is always an end, and a seed has no beyond; neither is named.
     """
+    best = chosen_values(chosen, tried)
     said = []
-    for key, value in chosen_values(chosen, tried).items():
-        values = [point["params"].get(key) for point in tried]
-        numbers = sorted({float(each) for each in values if is_number(each)})
-        if key != "seed" and len(numbers) > 2:
-            said += end_note(key, value, numbers[0], numbers[-1], upper_end(chosen))
+    for key, value in best.items():
+        others = without(best, (key,))
+        beside = [point["params"] for point in tried if others.items() <= point["params"].items()]
+        numbers = sorted({float(each[key]) for each in beside if is_number(each.get(key))})
+        if key != "seed" and is_number(value) and len(numbers) > 2:
+            said += end_note(key, float(value), numbers[0], numbers[-1], upper_end(chosen))
     return said
 
 
@@ -139,22 +142,20 @@ def end_note(key: str, value: float, low: float, high: float, reaches: float | N
 
 def upper_end(chosen: dict[str, Any] | None) -> float | None:
     """Return where the interval of the best values of a curve ends, where there is one."""
-    interval = ((chosen or {}).get("maximum") or {}).get("interval")
+    inner = (chosen or {}).get("then") or chosen or {}
+    interval = (inner.get("maximum") or {}).get("interval")
     return None if interval is None else float(interval[1])
 
 
-def chosen_values(
-    chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]
-) -> dict[str, float]:
-    """Return the numbers that were chosen, by parameter, those of a choice within a grid too."""
+def chosen_values(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what was chosen, by parameter, what was chosen within a grid's point too."""
     if chosen is None or not tried:
         return {}
     keys = chosen.get("grid") or list(tried[0]["params"])
     best = chosen["best"] if isinstance(chosen["best"], dict) else {keys[0]: chosen["best"]}
-    found = {key: float(value) for key, value in best.items() if is_number(value)}
     inner = [point for point in tried if best.items() <= point["params"].items()]
     bare = [{"params": without(point["params"], best)} for point in inner]
-    return found | chosen_values(chosen.get("then"), bare)
+    return best | chosen_values(chosen.get("then"), bare)
 
 
 def without(params: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:

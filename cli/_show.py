@@ -48,7 +48,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
     needed = sum(
-        max(len(plain(line[k])) for line in (columns, *rows)) + 2 for k in range(len(columns))
+        max(len(plain(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
     )
     width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
