@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import heads
+from cli._rows import row_order
 from featbank import Bank
 from featbank.errors import InputError
 from featbank.progress import Reporter
@@ -70,9 +71,14 @@ class BankArrays:
         return self.linear
 
     def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
-        """Evaluate a fitted head on a split; `seed` is that of the intervals."""
+        """Evaluate a fitted head on a split; `seed` is that of the intervals.
+
+        Rows are resampled in the order of their ids, so that the same rows in another order give
+        the same intervals.
+        """
         X, y = self[split]
-        predicted, labels = as_numpy(head.predict(X)), as_numpy(y)
+        order = row_order(self.bank[split].ids.tolist())
+        predicted, labels = as_numpy(head.predict(X))[order], as_numpy(y)[order]
         return {
             "metrics": metrics.evaluate(labels, predicted, *self.groups),
             "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from cli._cells import (
     read_record,
     write_cell,
 )
+from cli._rows import rows_record
 from cli._splits import Roles
 from cli.specs import Spec
 from featbank import Bank
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Bench", "Entry", "Settings"]
 
 BANK = "bank.json"
+# How rows are told from each other in a bank's record; 2 since it is by their ids.
+SAMPLES = 2
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,12 @@ class Bench:
     def folder(self) -> Path:
         """Where the bank's record is kept."""
         return self.out / "banks" / self.entry.slug
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the reported rows, in the bank's order."""
+        ids: list[str] = self.entry.bank[self.entry.split].ids.tolist()
+        return ids
 
     @property
     def arrays(self) -> BankArrays:
@@ -139,6 +147,7 @@ class Bench:
         key = digest_of([
             self.entry.name, str(self.entry.bank.path), self.entry.bank.digest,
             self.entry.parts.select, self.entry.split, list(curves), installed_version(),
+            SAMPLES,
         ])  # fmt: skip
         before, complaint = read_cell(self.folder, BANK)
         if before is not None and before["key"] == key and not self.overwrite:
@@ -157,7 +166,12 @@ class Bench:
         files = {"view.npz": arrays_bytes(view_arrays(self.arrays, split))}
         for head in curves:
             files[f"curve-{head}.npz"] = arrays_bytes(curve_arrays(self.arrays, head, shown))
-        record = {"key": key, **description(self.entry), "samples": samples_of(self.entry)}
+        record = {
+            "key": key,
+            **description(self.entry),
+            "samples": samples_of(self.entry),
+            "train_samples": train_samples_of(self.entry),
+        }
         write_cell(self.folder, record, files, BANK)
 
 
@@ -183,12 +197,12 @@ def description(entry: Entry) -> dict[str, Any]:
 
 
 def samples_of(entry: Entry) -> dict[str, Any]:
-    """Return the digest of the reported rows, ids and labels in order, and if ids are names."""
+    """Return what tells whether another bank has the same reported rows."""
     split = entry.bank[entry.split]
-    ids = split.ids.tolist()
-    digest = hashlib.sha256()
-    for name in ids:
-        digest.update(name.encode() + b"\0")
-    digest.update(split.labels.astype("<i8").tobytes())
-    named = any(name != str(row) for row, name in enumerate(ids))
-    return {"digest": digest.hexdigest(), "named": named}
+    return rows_record(split.ids.tolist(), split.labels)
+
+
+def train_samples_of(entry: Entry) -> dict[str, Any]:
+    """Return what tells whether another bank has the same training rows."""
+    split = entry.bank["train"]
+    return rows_record(split.ids.tolist(), split.labels)

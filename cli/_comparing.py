@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cli._alike import other_classes
 from cli._bench import Bench, Entry, Settings
 from cli._cells import (
     COMPARISON,
@@ -21,9 +23,11 @@ from cli._cells import (
 )
 from cli._combine import combine, recorded
 from cli._groups import by_recipe, named_groups
+from cli._show import plain
 from cli._splits import Roles, roles
 from cli.specs import Spec
 from featbank import Bank
+from featbank.errors import InputError
 from featbank.progress import SILENT, Reporter
 
 __all__ = ["Settings", "compare"]
@@ -47,6 +51,7 @@ def compare(
     """
     entries = named(paths, settings)
     check(entries, wanted, settings)
+    check_classes(entries)
     groups = groups_of(entries, settings)
     keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
     if not all((out / "cells" / key).is_dir() for row in keys for key in row):
@@ -94,7 +99,7 @@ def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:
     for bank in banks:
         if bank.digest in seen:
             message = f"{bank.path} and {seen[bank.digest]} are the same bank; name it once"
-            raise click.UsageError(message)
+            raise click.UsageError(plain(message))
         seen[bank.digest] = str(bank.path)
     names: list[str] = []
     for bank in banks:
@@ -112,8 +117,8 @@ def roles_of(bank: Bank, settings: Settings) -> Roles:
     parts = roles(bank, settings.select, settings.report)
     if len(parts.report) > 1 and "test" not in parts.report:
         message = f"{bank.path} has {', '.join(parts.report)}; name the one to --report"
-        raise click.UsageError(message)
-    return parts if len(parts.report) == 1 else Roles(parts.select, ("test",))
+        raise click.UsageError(plain(message))
+    return parts if len(parts.report) == 1 else replace(parts, report=("test",))
 
 
 def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) -> None:
@@ -130,7 +135,20 @@ def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) 
         known = ", ".join((*heads, *banks))
         message = f"--baseline {settings.baseline} is neither head nor bank; there are {known}"
     if message:
-        raise click.UsageError(message)
+        raise click.UsageError(plain(message))
+
+
+def check_classes(entries: Sequence[Entry]) -> None:
+    """Refuse banks of other classes: what one calls class 3 is another thing in the other."""
+    difference = other_classes([
+        {"name": entry.name, "class_names": entry.bank.class_names} for entry in entries
+    ])  # fmt: skip
+    if difference:
+        message = (
+            f"{difference}. Only banks with the same classes in the same order are compared; make "
+            "one of them again, or compare them apart"
+        )
+        raise InputError(message)
 
 
 def key_of(entry: Entry, spec: Spec, settings: Settings) -> str:
@@ -143,5 +161,5 @@ def key_of(entry: Entry, spec: Spec, settings: Settings) -> str:
         select=entry.parts.select,
         report=entry.split,
         version=installed_version(),
-        format=1,
+        format=2,
     )

@@ -8,8 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from cli._bank_arrays import BankArrays, as_numpy
-from cli._choosing import TAU_RANGE, exact_curve, fit_one, points_of, tau_curve
-from cli._splits import Roles
+from cli._choosing import (
+    TAU_RANGE,
+    defaults_of,
+    ends_of,
+    exact_curve,
+    fit_one,
+    points_of,
+    tau_curve,
+)
+from cli._splits import (
+    Roles,
+    all_head_notes,
+    distinct,
+    head_notes,
+    report_notes,
+    role_notes,
+    select_notes,
+)
 from cli.specs import Spec
 from featbank import Bank
 from featbank.errors import OutputExistsError
@@ -49,24 +65,44 @@ def fit_heads(
     arrays = BankArrays(bank, device)
     results: list[dict[str, Any]] = []
     candidates: list[dict[str, Any]] = []
+    fitted: list[dict[str, Any]] = []
     for spec, name in zip(wanted, file_names(wanted), strict=True):
         arrays["train"]
         started = time.perf_counter()
         head, chosen, tried = fit_one(arrays, spec, roles, seed, reporter)
         seconds = time.perf_counter() - started
-        entry = {
+        entry: dict[str, Any] = {
             "bank": str(bank.path),
             "head": spec.name,
             "params": specs.describe(head),
             "selected_on": roles.selected_on(chosen=chosen is not None),
             "selection": chosen,
         }
+        of_head = {
+            "spec": str(spec),
+            "defaults": defaults_of(spec, head, chosen),
+            "ends": ends_of(chosen, tried),
+        }
+        fitted.append(of_head)
+        own = fit_notes(bank, roles, of_head, chosen)
+        entry["notes"] = own
         head.save(out / f"{name}.head", metadata={**origin(bank), "spec": str(spec), **entry})
         candidates += [{"bank": str(bank.path), "head": spec.name, **point} for point in tried]
         for split in roles.report:
             score = arrays.score(head, split, seed)
-            results.append({**entry, "split": split, **score, "fit_seconds": round(seconds, 4)})
-    return {"schema": 1, "results": results, "candidates": candidates}
+            said = {"notes": distinct([*own, *report_notes(bank, split)])}
+            timed = {"fit_seconds": round(seconds, 4)}
+            results.append({**entry, "split": split, **score, **timed, **said})
+    notes = distinct([*role_notes(bank, roles), *all_head_notes(fitted, roles.reason)])
+    return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
+
+
+def fit_notes(
+    bank: Bank, roles: Roles, of_head: dict[str, Any], chosen: dict[str, Any] | None
+) -> list[str]:
+    """Return what there is to say of a fitted head, on whatever split it is evaluated."""
+    of_split = [] if chosen is None else select_notes(bank, roles)
+    return [*of_split, *head_notes(of_head, roles.reason)]
 
 
 def origin(bank: Bank) -> dict[str, Any]:

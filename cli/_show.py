@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["GROUPS", "percent", "plain", "print_table", "write_json", "write_text"]
+__all__ = [
+    "GROUPS",
+    "percent",
+    "plain",
+    "print_notes",
+    "print_table",
+    "write_json",
+    "write_text",
+]
 
 GROUPS = ("many", "medium", "few", "all")
 
@@ -38,8 +47,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 120
+    needed = sum(
+        max(len(plain(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
+    )
+    width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what a reader has to know beside a table, each note from a line of its own."""
+    for note in notes:
+        click.echo(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
 
 
 def write_json(target: Path | None, value: Mapping[str, Any]) -> bool:

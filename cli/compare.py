@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, write_json, write_text
+from cli._show import plain, print_notes, write_json, write_text
 from cli.specs import parse_spec
 
 __all__ = ["DEFAULT_HEADS", "command", "show"]
@@ -117,8 +116,7 @@ def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False
             click.echo(line)
     for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
         click.echo(line)
-    for note in result["notes"]:
-        click.echo(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
+    print_notes(result["notes"])
 
 
 def seed_groups(texts: tuple[str, ...]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, print_table, write_json
+from cli._show import plain, print_notes, print_table, write_json
 from cli.specs import Spec
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def command(
     many, few = bank.shots.many_above, bank.shots.few_below
     title = f"Digits-LT, {', '.join(parts.report)}, in % (many > {many}, few < {few} images)"
     print_table(title, *results_table(results, parts))
+    print_notes(results["notes"])
     show_comparison(compared)
     click.echo(
         f"{plain(str(out))} holds runs, banks, heads and results.json; open "

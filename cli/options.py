@@ -93,8 +93,9 @@ on_bad_image = click.option(
     help="Stop at an image that cannot be decoded, or leave its row out and record its id.",
 )  # fmt: skip
 select = click.option(
-    "--select", metavar="SPLIT", help="Split on which parameters are chosen.  [default: val]"
-)
+    "--select", metavar="SPLIT",
+    help="Split on which parameters are chosen.  [default: val, else validation, valid or dev]",
+)  # fmt: skip
 report = click.option(
     "--report", metavar="SPLIT",
     help="Split that is reported; the same as --select means choosing on it, and is marked so.",

@@ -80,7 +80,7 @@ def drawings(data: dict[str, Any]) -> Iterator[tuple[str, Callable[[Axes], None]
         for curve in bank["curves"]:
             yield (
                 f"{curve['head']}-{bank['slug']}",
-                partial(exact_curve, data=data, curve=curve),
+                partial(exact_curve, data=data, curve=curve, cells=cells),
             )
         if any(cell["norms"] is not None for cell in cells):
             yield f"norms-{bank['slug']}", partial(weight_norms, data=data, cells=cells)
@@ -114,6 +114,17 @@ def label(text: str) -> str:
     return plain(text).replace("$", r"\$")
 
 
+def mark(cell: dict[str, Any]) -> str:
+    """Return the mark of a head whose parameter was chosen on the reported split."""
+    return " (REPORTED)" if cell["dishonest"] else ""
+
+
+def of_split(data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
+    """Name the reported split on an axis, marked where a parameter was chosen on it."""
+    seen = any(cell["dishonest"] for cell in cells)
+    return f"{data['settings']['report']}{', chosen on it' if seen else ''}"
+
+
 def comparison(axes: Axes, data: dict[str, Any]) -> None:
     """Draw `all` with its 95 % interval, heads across, checkpoints by mark."""
     n_banks = len(data["banks"])
@@ -130,11 +141,13 @@ def comparison(axes: Axes, data: dict[str, Any]) -> None:
     axes.set_xticks(range(len(data["heads"])), [label(head) for head in data["heads"]])
     if max(map(len, data["heads"])) > 8:
         axes.tick_params(axis="x", labelrotation=30)
-    axes.set_ylabel(f"accuracy on {data['settings']['report']} (%)")
+    axes.set_ylabel(f"accuracy on {of_split(data, data['cells'])} (%)")
     axes.grid(visible=False, axis="x")
 
 
-def exact_curve(axes: Axes, data: dict[str, Any], curve: dict[str, Any]) -> None:
+def exact_curve(
+    axes: Axes, data: dict[str, Any], curve: dict[str, Any], cells: Sequence[dict[str, Any]]
+) -> None:
     """Draw accuracy over tau on the reported split by shot group, the chosen tau marked."""
     report = data["settings"]["report"]
     split = report if report in curve["splits"] else list(curve["splits"])[-1]
@@ -143,7 +156,9 @@ def exact_curve(axes: Axes, data: dict[str, Any], curve: dict[str, Any]) -> None
         if values is not None:
             axes.plot(curve["parameter"], 100 * values, dash, color=colour, label=group)
     if curve["best"] is not None:
-        axes.axvline(curve["best"], color="0.4", linewidth=0.8, label="chosen")
+        seen = any(cell["dishonest"] for cell in cells)
+        label_of = "chosen (REPORTED)" if seen else "chosen"
+        axes.axvline(curve["best"], color="0.4", linewidth=0.8, label=label_of)
     axes.set_xlabel("tau")
     axes.set_ylabel(f"accuracy on {split} (%)")
 
@@ -158,7 +173,7 @@ def weight_norms(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, Any
         axes.plot(
             np.linspace(0, 1, len(norms)), norms / norms.mean(), DASHES[index % 4],
             color="#000000" if before else COLOURS[index % 6],
-            label="joint (stage 1)" if before else label(head),
+            label="joint (stage 1)" if before else label(head) + mark(cell),
         )  # fmt: skip
     sizes = data["classes"][data["banks"][linear[0]["bank"]]["classes"]]["size"]
     ticks = np.unique(np.rint(np.linspace(0, len(sizes) - 1, 5)).astype(int))
@@ -178,14 +193,15 @@ def class_accuracy(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, A
         sizes, values = size_trend(classes["counts"], cell["hits"], classes["rows"])
         axes.plot(
             sizes, 100 * values, DASHES[index % 4], color=COLOURS[index % 7],
-            marker=MARKERS[index % 4], markersize=2.5, label=label(data["heads"][cell["head"]]),
+            marker=MARKERS[index % 4], markersize=2.5,
+            label=label(data["heads"][cell["head"]]) + mark(cell),
         )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("training images of the class")
-    axes.set_ylabel(f"accuracy on {data['settings']['report']} (%)")
+    axes.set_ylabel(f"accuracy on {of_split(data, cells)} (%)")
 
 
 def size_trend(

@@ -1,5 +1,6 @@
 """Figures for a paper."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -51,6 +52,23 @@ def test_without_matplotlib_the_command_says_how_to_get_it(
     done = CliRunner().invoke(main, ["report", str(folder), "--figures", str(tmp_path / "out")])
     assert done.exit_code == 3
     assert done.stderr == "Error: --figures needs matplotlib: pip install 'featbank[figures]'\n"
+
+
+def test_figures_say_what_was_chosen_on_the_reported_split(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    folder = write_results(tmp_path, Fake(banks=("one",), heads=("joint", "ncm", "tau")))
+    path = folder / "compare.json"
+    honest = json.loads(path.read_text())
+    seen = json.loads(path.read_text())
+    seen["results"][2]["selected_on"] = "test"
+    for found, marked in ((honest, False), (seen, True)):
+        path.write_text(json.dumps(found))
+        for name, draw in drawings(collect(Results(folder))):
+            axes = Figure().add_subplot()
+            draw(axes)
+            words = " ".join([axes.get_ylabel(), *axes.get_legend_handles_labels()[1]])
+            assert ("REPORTED" in words or "chosen on it" in words) == marked, name
 
 
 @pytest.mark.parametrize("n", [1, 7, 20, 95])
