@@ -25,6 +25,7 @@ __all__ = ["command", "load_for"]
 @options.report
 @options.seed
 @options.device
+@options.overwrite_json
 @options.json_to
 @options.quiet
 def command(
@@ -33,6 +34,7 @@ def command(
     report: str | None,
     seed: int,
     device: str,
+    overwrite: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -42,16 +44,19 @@ def command(
     that it was fitted on, and on the same classes; anything else is refused.
     """
     from cli._fitting import BankArrays
+    from cli._outputs import refuse_outputs
     from cli._splits import roles
     from featbank import Bank
     from featbank.device import resolve_device
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     opened = Bank.open(bank)
     parts = roles(opened, None, report)
     arrays = BankArrays(opened, str(resolve_device(device)))
     loaded = [(file, load_for(opened, file)) for file in files]
     results = evaluate(arrays, loaded, parts.report, seed, reporter(quiet=quiet))
-    if write_json(json_to, {"schema": 1, "results": results, "candidates": []}):
+    value = {"schema": 1, "results": results, "candidates": []}
+    if write_json(json_to, value, overwrite=overwrite):
         return
     rows = [
         [entry["file"], entry["split"], *(percent(entry["metrics"][group]) for group in GROUPS)]
