@@ -7,16 +7,18 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from featbank.errors import FeatbankError, OutputExistsError, StorageError
 
 __all__ = [
+    "naming",
     "refuse_odd_file",
     "refuse_other_file",
     "replace_file",
+    "replace_files",
     "replace_text",
     "storage_errors",
     "sync",
@@ -31,19 +33,57 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     OutputExistsError
         `path` is a link, a pipe, a device or a folder: it is not followed, opened or replaced.
     """
-    refuse_odd_file(path)
-    remove_leftovers(path)
+    replace_files({path: write})
+
+
+def replace_files(files: Mapping[Path, Callable[[Path], object]]) -> None:
+    """Make several files as `replace_file` does, and rename them when all of them are made.
+
+    Raises
+    ------
+    OutputExistsError
+        One of the paths is a link, a pipe, a device or a folder.
+    """
+    for path in files:
+        refuse_odd_file(path)
+        remove_leftovers(path)
+    with ExitStack() as stack:
+        parts = {path: stack.enter_context(part_of(path, make)) for path, make in files.items()}
+        for path, part in parts.items():
+            with naming(path):
+                part.replace(path)
+    for folder in {path.parent for path in files}:
+        sync(folder)
+
+
+@contextmanager
+def part_of(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
+    """Give the whole file beside `path`, under a name nobody can plant; it does not stay there.
+
+    A lock on it tells other processes that its writer is alive.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    with naming(path):
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            write(part)
+            sync(part)
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say in an error of the disk which file it is about; a failing write does not tell."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        write(part)
-        sync(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-        os.close(descriptor)
-    sync(path.parent)
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def remove_leftovers(path: Path) -> None:
@@ -135,13 +175,16 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn what a failing disk raises into `StorageError`, with what to do; also a decorator."""
+def storage_errors(place: Path | str = "the bank") -> Iterator[None]:
+    """Turn what a failing disk raises into `StorageError`, with what to do; also a decorator.
+
+    `place` is named where the error does not tell the file.
+    """
     try:
         yield
-    except FeatbankError:
+    except (FeatbankError, BrokenPipeError):  # the reader of standard output has left
         raise
     except OSError as error:
-        what = f"cannot write {error.filename or 'the bank'}: {error.strerror or error}"
+        what = f"cannot write {error.filename or place}: {error.strerror or error}"
         message = f"{what}; nothing is lost: mend that and run the same command again to continue"
         raise StorageError(message) from error
