@@ -25,8 +25,8 @@ from heads._checks import (
     code_row_numbers,
     refuse_overflow,
 )
+from heads._exact import fit_softmax
 from heads._linear import linear_scores
-from heads._softmax import fit_softmax
 from heads.errors import HeadInputError
 
 __all__ = ["Head", "LinearHead", "Stage1Head"]
@@ -199,7 +199,8 @@ class Stage1Head(LinearHead):
     ) -> tuple[Tensor, Tensor]:
         """Return the W (C, D) and b (C,) to start from, like `feats`."""
         if self.weight is None:
-            return fit_softmax(feats, y_idx, n_classes, weight_decay, weights)
+            found = fit_softmax(feats, y_idx, n_classes, weight_decay, weights)
+            return found.W, found.b
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
         # Copies: what is fitted must not follow later changes to what was given, and one layout
         # in memory gives one result to the last bit.
