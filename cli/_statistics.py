@@ -58,10 +58,12 @@ def statistics(
     """
     drawn = resampled(places, draws, seed)
     intervals = [interval_of(place, of) for place, of in zip(places, drawn, strict=True)]
-    compared = [
-        compare(places[i], places[j], *both_drawn(places, drawn, (i, j), draws, seed))
-        for i, j in pairs(places, baseline)
-    ]
+    any_group = without_groups(places, drawn, draws, seed)
+    compared = []
+    for i, j in pairs(places, baseline):
+        alike = np.array_equal(places[i].groups, places[j].groups)
+        both = (drawn[i]["all"], drawn[j]["all"]) if alike else (any_group[i], any_group[j])
+        compared.append(compare(places[i], places[j], *both))
     for name in ("p_bootstrap", "p_mcnemar"):
         known = [each for each in compared if each[name] is not None]
         adjusted = multiplicity.holm([each[name] for each in known])
@@ -101,25 +103,30 @@ def shared(places: Sequence[Place]) -> dict[Any, list[int]]:
     return found
 
 
-def both_drawn(
-    places: Sequence[Place],
-    drawn: Sequence[Mapping[str, Any]],
-    pair: tuple[int, int],
-    draws: int,
-    seed: int,
-) -> tuple[Any, Any]:
-    """Return the resampled `all` of two places, (draws,) each.
+def without_groups(
+    places: Sequence[Place], drawn: Sequence[Mapping[str, Any]], draws: int, seed: int
+) -> list[Any]:
+    """Return each place's resampled `all`, (draws,), whatever its shot groups.
 
-    Where they share their rows but not their shot groups, they are drawn anew together: rows that
-    are alone in their classes are drawn within their group, and would not be the same in both.
+    Rows that are alone in their classes are drawn within their group. Places that share their rows
+    but not their groups are drawn anew for that, with all classes in one group, so that they see
+    the same draws.
     """
-    one, other = (places[index] for index in pair)
-    if one.samples != other.samples or np.array_equal(one.groups, other.groups):
-        return drawn[pair[0]]["all"], drawn[pair[1]]["all"]
-    right = np.stack([one.right, other.right], axis=1)
-    groups = common_groups(one, other)
-    both = bootstrap.resample(right, one.labels, groups, draws=draws, seed=seed)["all"]
-    return both[:, 0], both[:, 1]
+    out = [of["all"] for of in drawn]
+    by_rows: dict[str, list[int]] = {}
+    for index, at in enumerate(places):
+        by_rows.setdefault(at.samples, []).append(index)
+    for members in by_rows.values():
+        first = places[members[0]]
+        alike = all(np.array_equal(places[i].groups, first.groups) for i in members)
+        if alike or not (np.bincount(first.labels) == 1).any():
+            continue
+        right = np.stack([places[i].right for i in members], axis=1)
+        one_group = np.zeros_like(first.groups)
+        anew = bootstrap.resample(right, first.labels, one_group, draws=draws, seed=seed)["all"]
+        for column, i in enumerate(members):
+            out[i] = anew[:, column]
+    return out
 
 
 def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, int]]:

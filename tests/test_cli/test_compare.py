@@ -15,11 +15,12 @@ from click.testing import CliRunner, Result
 from cli._report.data import collect
 from cli._report.folder import Results
 from cli._report.page import summary
-from cli._statistics import Place, both_drawn, statistics
+from cli._statistics import Place, resampled, statistics, without_groups
 from cli.main import main
 from featbank.rows import SplitRows
 from heads.mcnemar import mcnemar
 from heads.multiplicity import holm
+from heads.unseen import unseen
 from tests.banks import blobs, splits, write_bank, write_npz
 from tests.results_folder import Fake, write_results
 
@@ -536,15 +537,19 @@ def place(bank: str, counts: list[int], right: Any) -> Place:
 
 
 def test_rows_alone_in_their_classes_stay_paired_where_shot_groups_differ() -> None:
-    right = np.random.default_rng(0).random(43) < 0.6
-    one, other = place("a", [200, 200, 200, 5, 5], right), place("b", [200, 5, 5, 50, 200], right)
-    (found,) = statistics([one, other], draws=200, seed=0).comparisons
-    assert found["paired"]
-    assert found["ci95"][1] - found["ci95"][0] < 1.0
-    alike = statistics([one, place("b", [200, 200, 200, 5, 5], right)], draws=200, seed=0)
-    drawn = [both_drawn([one, other], [{}, {}], (0, 1), 200, 0)]
-    np.testing.assert_array_equal(*drawn[0])
-    assert alike.comparisons[0]["difference"] == found["difference"] == 0
+    rng = np.random.default_rng(0)
+    one = place("a", [200, 200, 200, 5, 5], rng.random(43) < 0.6)
+    other = place("b", [200, 5, 5, 50, 200], one.right)  # the same predictions, other groups
+    third = place("c", [200, 5, 5, 50, 200], rng.random(43) < 0.6)
+    drawn = resampled([one, other, third], 200, 0)
+    alike = without_groups([one, other, third], drawn, 200, 0)
+    np.testing.assert_array_equal(alike[0], alike[1])
+    assert (drawn[0]["all"] != drawn[1]["all"]).any()
+    found = statistics([one, other, third], draws=200, seed=0).comparisons
+    assert all(each["paired"] for each in found)
+    hidden = unseen(np.zeros(43), one.labels, np.zeros(5), bounds=(-1, 1))["all"]
+    assert found[0]["ci95"] == pytest.approx([-hidden.below, hidden.above])
+    assert without_groups([one], drawn[:1], 200, 0)[0] is drawn[0]["all"]
 
 
 def test_choosing_on_the_reported_split_is_stamped_on_every_line(
