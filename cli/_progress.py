@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,7 +16,7 @@ from cli._show import plain
 if TYPE_CHECKING:
     from featbank.progress import Advance, Reporter
 
-__all__ = ["first_of_job", "reporter", "say_notes"]
+__all__ = ["first_of_job", "reporter"]
 
 # Off a terminal, a log line at most this often, in seconds.
 LINE_EVERY = 10.0
@@ -29,20 +29,41 @@ def first_of_job() -> bool:
 
 def reporter(*, quiet: bool) -> Reporter:
     """Return the reporter that fits where standard error goes; of a job only the first speaks."""
-    from featbank.progress import SILENT
-
-    if quiet or not first_of_job():
-        return SILENT
+    if not first_of_job():
+        return MuteReporter()
+    if quiet:
+        return QuietReporter()
     return BarReporter() if sys.stderr.isatty() else LineReporter()
 
 
-def say_notes(summary: Mapping[str, Any], *, quiet: bool) -> None:
-    """Say what a result notes of its data where progress, which says it at once, is silent."""
-    for note in summary["notes"] if quiet else ():
-        click.echo(plain(note), err=True)
+class MuteReporter:
+    """Nothing at all: another process of the job speaks for all."""
+
+    def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def warn(self, line: str) -> None:
+        """Show nothing."""
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
+        """Show nothing."""
+
+        def advance(count: int, note: str = "") -> None:
+            pass
+
+        yield advance
 
 
-class BarReporter:
+class QuietReporter(MuteReporter):
+    """No progress, but what must not be missed."""
+
+    def warn(self, line: str) -> None:
+        """Show a warning."""
+        click.echo(plain(f"warning: {line}"), err=True)
+
+
+class BarReporter(QuietReporter):
     """A bar with rate and time left."""
 
     def say(self, line: str) -> None:
@@ -86,7 +107,7 @@ class BarReporter:
             yield advance
 
 
-class LineReporter:
+class LineReporter(QuietReporter):
     """A line when work ends, and now and then while it lasts."""
 
     def say(self, line: str) -> None:

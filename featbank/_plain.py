@@ -8,10 +8,10 @@ memory is taken for it. A pipe, socket, device or folder is refused at once by b
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from featbank.errors import InputError, MissingFileError
 
@@ -30,7 +30,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> io.BufferedReader:
     """Open a regular file that the user named for reading; links that lead to one are followed.
 
     Its kind is looked at before it is opened, because opening some devices does something, and

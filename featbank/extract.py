@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from featbank._values import lost_columns
 from featbank.backbones import TINY_CNN
 from featbank.batchnorm import REFRESHES, record
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
@@ -135,13 +136,13 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         )
     if strict:
         refuse_leaks(listed_leaks(images))
-    for note in images.notes:
-        reporter.say(note)
     if frozen.about.get("report"):
         reporter.say(frozen.about["report"])
     plain = eval_transform(frozen.input)
     varied = augmentation(frozen.input, frozen.augment, images.photographs, images.native_size)
     with Ranks.join() as ranks, one_thread(frozen.backbone == TINY_CNN):
+        for note in images.notes if ranks.first else ():
+            reporter.warn(note)
         where = resolve_device(device, ranks.local)
         how = (where, batch_size, workers, use_autocast, views, seed, ranks)
         job = Extraction(frozen, plain, varied, *how)
@@ -219,8 +220,10 @@ def _write(
             if strict:
                 refuse_leaks(leaks)
             for leak in leaks:
-                reporter.say(str(leak))
+                reporter.warn(str(leak))
             writer.commit()
+    for line in lost_columns(writer.rounded, writer.plan.dtype):
+        reporter.warn(line)
     return writer.up_to_date, [str(leak) for leak in leaks]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle  # noqa: TID251 - for the name of the error that torch raises
-import pickletools
 import re
 import warnings
+import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from featbank._plain import open_regular
+from featbank._torch_file import prove_torch_file
 from featbank.errors import InputError
 from featbank.names import listed, printable
 
@@ -69,13 +70,17 @@ def load_plain(path: Path, *, objects: bool = False) -> Any:
     MissingFileError
         There is no such file.
     InputError
-        It is no such file, or asks for code to be run; none was. The message names the class or
-        the function that is in the way.
+        It is no regular file, none of torch.save, damaged, or asks for code to be run; none was.
+        The message names the class or the function that is in the way.
     """
-    open_regular(path).close()
+    if _is_torchscript(path):
+        message = (
+            f"{path} is a TorchScript program, which is not run; save its state_dict() instead"
+        )
+        raise InputError(message)
+    others = _other_names(prove_torch_file(path))
+    called: list[str] = []
     with torch.serialization.safe_globals(NUMPY_SCALARS):
-        others = _other_names(path)
-        called: list[str] = []
         stand_ins = [(_stand_in(name, called), name) for name in others] if objects else []
         # torch's reader sets a state only where the class of what has it is known to it.
         known: list[Any] = [*stand_ins, (_Array, "featbank.foreign._Array")] if objects else []
@@ -88,11 +93,17 @@ def load_plain(path: Path, *, objects: bool = False) -> Any:
         except Exception as error:  # torch raises whatever its parser stumbles over
             kind = type(error).__name__
             message = f"{path} is no file of torch.save ({kind})"
-            if "torchscript" in str(error).lower():
-                message = f"{path} is a TorchScript program, which is not run; save a state_dict()"
-            elif others:
-                message = _refusal(path, called, others)
-            raise InputError(message) from error
+            raise InputError(_refusal(path, called, others) if others else message) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Tell whether a file is a program that torch.jit saved."""
+    with open_regular(path) as file:
+        try:
+            names = zipfile.ZipFile(file).namelist()
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            return False
+    return any(name.endswith("/constants.pkl") for name in names)
 
 
 def _refusal(path: Path, called: Sequence[str], others: Sequence[str]) -> str:
@@ -107,40 +118,23 @@ def _refusal(path: Path, called: Sequence[str], others: Sequence[str]) -> str:
     return f"{path} holds more than tensors and was not run: {reason}; {remedy}"
 
 
-def _other_names(path: Path) -> list[str]:
-    """Return the names of the classes and functions in a file that torch does not know as safe."""
-    try:
-        names = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # noqa: BLE001 - no zip file, or one that torch.load will refuse with a reason
-        names = set(_names_in_pickles(path))
+def _other_names(names: frozenset[str]) -> list[str]:
+    """Return those names of a file's classes and functions that torch does not know as safe."""
     scalars = (
         each if isinstance(each, tuple) else (each, _full_name(each)) for each in NUMPY_SCALARS
     )
-    return sorted(names - {name for _, name in scalars})
+    known = {name for _, name in scalars}
+    now = {_in_python_3(name) for name in names}
+    return sorted(name for name in now - known if not _KNOWN.fullmatch(name))
 
 
 def _full_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-# A file that torch.save wrote before version 1.6 begins with four pickles: a magic number, a
-# version, the system, and the content.
-_PICKLES = 4
-
-
-def _names_in_pickles(path: Path) -> Iterator[str]:
-    """Yield the classes and functions that a file's first pickles name; nothing is unpickled."""
-    with path.open("rb") as file:
-        try:
-            for _ in range(_PICKLES):
-                for code, argument, _ in pickletools.genops(file):
-                    if code.name == "GLOBAL":
-                        module, _, name = str(argument).partition(" ")
-                        full = f"{_RENAMED.get(module, module)}.{name}"
-                        if not _KNOWN.fullmatch(full):
-                            yield full
-        except Exception:  # noqa: BLE001 - no pickle; torch.load says so
-            return
+def _in_python_3(name: str) -> str:
+    module, _, rest = name.partition(".")
+    return f"{_RENAMED.get(module, module)}.{rest}"
 
 
 # Protocol 2 has the names that modules had in Python 2.
@@ -208,6 +202,8 @@ def paper_classifier(content: Any) -> dict[str, Tensor] | None:
     The code of Kang et al. (ICLR 2020) saves {"state_dict_best": {"feat_model": …, "classifier":
     {"module.fc.weight", "module.fc.bias"}}}.
     """
+    if not isinstance(content, Mapping):
+        return None
     try:
         tensors = without_prefix(content["state_dict_best"]["classifier"])
         return {"weight": tensors["fc.weight"], "bias": tensors["fc.bias"]}
@@ -217,6 +213,8 @@ def paper_classifier(content: Any) -> dict[str, Tensor] | None:
 
 def paper_network(content: Any) -> dict[str, Tensor] | None:
     """Return the backbone's tensors of a ``final_model_checkpoint.pth``, or None."""
+    if not isinstance(content, Mapping):
+        return None
     try:
         return without_prefix(content["state_dict_best"]["feat_model"])
     except (KeyError, TypeError, AttributeError, IndexError):

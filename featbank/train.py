@@ -91,8 +91,8 @@ def train(
     notes = look_over(data, "mend it, or take it out of the data", strict=strict)
     with Ranks.join() as ranks:
         said = reporter if ranks.first else SILENT
-        for note in notes:
-            said.say(note)
+        for note in notes if ranks.first else ():
+            reporter.warn(note)
         summary = _train(
             data, data_spec, config, Path(out), device, metrics, said, ranks, resume, overwrite
         )

@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import re
-import uuid
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,21 @@ from heads.lws import LearnableWeightScaling
 from heads.ncm import NearestClassMean
 from heads.tau_norm import TauNorm
 
-__all__ = ["FORMAT", "load", "read_metadata", "save"]
+__all__ = ["FORMAT", "is_head_file", "load", "read_metadata", "save"]
 
 FORMAT = 1
+
+# What a file that is no head, or one made up by somebody, can make of Python's own operations.
+_ODD = (
+    KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+    MemoryError, RuntimeError,
+)  # fmt: skip
+
 _KEY = "featbank.head"
+# Neither follow a link nor wait for a pipe's other end, where the system can be told so.
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# How every head's header begins, after the eight bytes of its length.
+_BEGINNING = b'{"__metadata__":{"featbank.head":'
 _CLASSES: dict[str, type[Head]] = {
     cls.__name__: cls
     for cls in (
@@ -55,10 +67,13 @@ _CLASSES: dict[str, type[Head]] = {
 }
 # Labels and feature names: numbers, truth values, strings of a fixed length, or Python strings.
 _LABEL_DTYPE = re.compile(r"int(8|16|32|64)|uint(8|16|32|64)|float(16|32|64)|bool|<U\d{1,6}|object")
+# A numpy array of text has its longest entry's room for each. A file must not ask for more than so
+# many bytes and so many times its labels' own characters.
+_LABEL_BYTES, _LABEL_FACTOR = 64 << 20, 64
 
 
 def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a fitted head to one file, replacing what is there in one step.
+    """Write a fitted head to one file, replacing a head that is there in one step.
 
     Parameters
     ----------
@@ -71,24 +86,60 @@ def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None
     Raises
     ------
     HeadInputError
-        A parameter, label or entry of `metadata` that JSON cannot hold.
+        A parameter, label or entry of `metadata` that JSON cannot hold; or `path` is something
+        else than a head: a link, a pipe, a folder, a file with other contents.
     HeadFileError
         What was written does not read back as it was.
+    OSError
+        The disk is full, read-only or failing; it names the file.
     """
     check_is_fitted(head)
+    _refuse_other_file(Path(path))
     tensors, record = _pack(head, dict(metadata or {}))
     header = json.dumps({"sha256": _digest(tensors, record), "head": record}, sort_keys=True)
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(16)}.partial")
     try:
         _write(part, to_bytes(tensors, metadata={_KEY: header}))
         if _canonical(_read(part)[1]) != _canonical(record):
             message = f"{path}: what was written does not read back as it was; is the disk sound?"
             raise HeadFileError(message)
+        _refuse_other_file(path)
         part.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)  # a failing write does not say which file it is about
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_head_file(path: str | Path) -> bool:
+    """Tell whether a regular file begins as those that `save` writes, whole or damaged.
+
+    A link is not followed, and nothing but a file is read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return False
+        return file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse to replace anything but a head, or an empty file, which somebody made for it."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    empty = stat.S_ISREG(found.st_mode) and not found.st_size
+    if not empty and not is_head_file(path):
+        message = f"{path} exists and is no head, so it is not replaced; choose another path"
+        raise HeadInputError(message)
 
 
 def load(path: str | Path) -> Head:
@@ -104,15 +155,19 @@ def load(path: str | Path) -> Head:
     tensors, record = _read(Path(path))
     try:
         return _unpack(tensors, record)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        message = f"{path}: not a head this version can build ({error})"
-        raise HeadFileError(message) from error
+    except _ODD as error:
+        message = f"{path}: not a head this version can build ({type(error).__name__}: {error})"
+        raise HeadFileError(" ".join(message.split())) from error
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the metadata that a head was saved with, once the whole file has proved sound."""
     _, record = _read(Path(path))
-    return dict(record["metadata"])
+    metadata = record.get("metadata")
+    if not isinstance(metadata, dict):
+        message = f"{path}: not a head file, or a damaged one (its metadata is no object)"
+        raise HeadFileError(message)
+    return metadata
 
 
 def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -126,7 +181,7 @@ def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict
         "labels": {},
         "metadata": metadata,
     }
-    for group, values in (("params", head.get_params(deep=False)), ("fitted", state)):
+    for group, values in (("params", head.fitted_params()), ("fitted", state)):
         for name, value in values.items():
             if name in ("classes_", "feature_names_in_"):
                 record["labels"][name] = _labels_to_json(value)
@@ -156,6 +211,7 @@ def _unpack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Head:
     _check_fitted(head, values["fitted"], labels)
     for name, value in (values["fitted"] | labels).items():
         setattr(head, name, value)
+    head._fitted_with = head.get_params(deep=False)
     return head
 
 
@@ -169,6 +225,9 @@ def _check_fitted(
         message = f"it holds {sorted(names)} and should hold {sorted(expected)}"
         raise ValueError(message)
     n_classes, width = len(labels["classes_"]), int(fitted["n_features_in_"])
+    if any(each.shape != (len(each),) for each in labels.values()):
+        message = "labels should be a list"
+        raise ValueError(message)
     shapes = {
         "weight_": (n_classes, width),
         "centroids_": (n_classes, width),
@@ -193,6 +252,9 @@ def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
     if not (_LABEL_DTYPE.fullmatch(dtype) and strings):
         message = f"labels of dtype {labels.dtype} cannot be saved; use numbers or strings"
         raise HeadInputError(message)
+    if not _has_room(dtype, values):
+        message = f"labels of dtype {labels.dtype} are mostly empty room; use labels.astype(object)"
+        raise HeadInputError(message)
     return {"dtype": dtype, "values": values}
 
 
@@ -201,7 +263,18 @@ def _labels_from_json(coded: Mapping[str, Any]) -> NDArray[Any]:
     if not _LABEL_DTYPE.fullmatch(dtype):
         message = f"labels of unknown dtype {dtype!r}"
         raise ValueError(message)
+    if not _has_room(dtype, coded["values"]):
+        message = f"labels of dtype {dtype} are mostly empty room"
+        raise ValueError(message)
     return np.array(coded["values"], dtype=dtype)
+
+
+def _has_room(dtype: str, values: list[Any]) -> bool:
+    """Tell whether labels take no more memory than their characters account for."""
+    if not dtype.startswith("<U"):
+        return True
+    characters = sum(map(len, values))
+    return np.dtype(dtype).itemsize * len(values) <= _LABEL_BYTES + _LABEL_FACTOR * characters
 
 
 def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
@@ -233,9 +306,7 @@ def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and record, or say what is wrong with the file in one line."""
-    if not path.exists():
-        message = f"{path}: no such file"
-        raise MissingHeadError(message)
+    _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()[_KEY])
@@ -244,15 +315,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         record, sha256 = header["head"], header["sha256"]
         sound = _digest(tensors, record) == sha256
         version = record["format"]
-    except (
-        SafetensorError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        AttributeError,
-    ) as error:
+    except (SafetensorError, OSError, *_ODD) as error:
         message = f"{path}: not a head file, or a damaged one ({type(error).__name__}: {error})"
         raise HeadFileError(" ".join(message.split())) from error
     if not sound:
@@ -264,7 +327,24 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, record
 
 
+def _require_file(path: Path) -> None:
+    """Refuse a path at which no regular file lies: opening a pipe could wait for ever."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        message = f"{path}: no such file"
+        raise MissingHeadError(message) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"{path}: not a head file ({reason})"
+        raise HeadFileError(message) from error
+    if not stat.S_ISREG(kind):
+        message = f"{path}: not a head file: it is a folder, a pipe or a device"
+        raise HeadFileError(message)
+
+
 def _write(path: Path, data: bytes) -> None:
+    """Write a new file; nothing may have its name, so that no link is followed."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

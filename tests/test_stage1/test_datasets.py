@@ -144,14 +144,14 @@ def test_cifar_that_is_missing_damaged_or_hostile_is_refused(
         opened(tmp_path)
     assert not (tmp_path / "ran").exists()
     for bad, message in (
-        (good[: len(good) // 2], "is no pickle of CIFAR images"),
+        (good[: len(good) // 2], "is no pickle of numpy arrays"),
         (good.replace(b"labels", b"lapels"), "is no file of cifar10"),
     ):
         file.write_bytes(bad)
         with pytest.raises(InputError, match=message):
             opened(tmp_path)
     file.unlink()
-    with pytest.raises(MissingFileError, match="No such file or directory; unpack"):
+    with pytest.raises(MissingFileError, match="data_batch_3 does not exist; unpack"):
         opened(tmp_path)
 
 
@@ -219,19 +219,20 @@ class Coloured:
 
     classes = ("red", "blue")
 
-    def __init__(self, labels: list[int]) -> None:
-        self.targets = labels
+    def __init__(self, labels: list[int], first: int = 0) -> None:
+        self.targets, self.first = labels, first
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
-        colour = ((200, 30, i), (30, i, 200))[self.targets[i]]
+        shade = self.first + i
+        colour = ((200, 30, shade), (30, shade, 200))[self.targets[i]]
         return Image.new("RGB", (20 + i, 16), colour), self.targets[i]
 
 
 def test_any_torch_data_set_trains_and_extracts(tmp_path: Path) -> None:
-    data = from_datasets("mine", {"train": Coloured([0, 0, 0, 1]), "test": Coloured([0, 1])})
+    data = from_datasets("mine", {"train": Coloured([0, 0, 0, 1]), "test": Coloured([0, 1], 9)})
     assert data.class_names == ["red", "blue"]
     assert data.counts.tolist() == [3, 1]
     assert data.splits["train"].load(3).size == (23, 16)

@@ -158,9 +158,9 @@ class Pictures:
         return len(self.raw(i))
 
 
-def split_of(shapes: list[tuple[int, int]]) -> ImageSplit:
+def split_of(shapes: list[tuple[int, int]], folder: str = "") -> ImageSplit:
     labels = np.arange(len(shapes)) % 2
-    return ImageSplit([f"{i}.png" for i in range(len(shapes))], labels, Pictures(shapes))
+    return ImageSplit([f"{folder}{i}.png" for i in range(len(shapes))], labels, Pictures(shapes))
 
 
 def read_of(spec: InputSpec, shapes: list[tuple[int, int]]) -> Iterator[Any]:
@@ -208,7 +208,9 @@ def test_a_backbone_that_is_not_square_trains_and_is_banked(
 ) -> None:
     tall(monkeypatch)
     shapes = [(40, 30), (20, 60), (33, 33), (48, 32)]
-    data = ImageData("mine", ["a", "b"], {n: split_of(shapes) for n in ("train", "val")})
+    other = [(height + 1, width) for height, width in shapes]
+    splits = {"train": split_of(shapes), "val": split_of(other, "val/")}
+    data = ImageData("mine", ["a", "b"], splits)
     assert input_spec("test_vit", None, None).size == (48, 32)
 
     summary = train(

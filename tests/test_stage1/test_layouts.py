@@ -92,7 +92,7 @@ BESIDE = {
     "random states": [np.random.RandomState(0).get_state(), torch.get_rng_state()],
     "torch's version": torch.__version__,
     "a tensor": torch.tensor(71.3),
-    "a set, a complex, none": [{1, 2}, 1j, None, b"bytes", bytearray(b"x")],
+    "a set, a complex, none": [{1, 2}, 1j, None, b"bytes"],
 }
 
 
@@ -319,7 +319,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
         read_weights(tmp_path / "gone.pth")
     traced = torch.jit.script(nn.Linear(2, 2))
     traced.save(str(tmp_path / "script.pt"))
-    with pytest.raises(InputError, match=r"script\.pt .*(TorchScript|more than tensors)"):
+    with pytest.raises(InputError, match=r"script\.pt is a TorchScript program"):
         read_weights(tmp_path / "script.pt")
     torch.save({"model": STATE, "args": Options()}, tmp_path / "four.pth", pickle_protocol=4)
     with pytest.raises(InputError, match="more than tensors and was not run") as caught:
