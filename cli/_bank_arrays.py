@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import heads
+from cli._rows import row_order
 from featbank import Bank
 from featbank.errors import InputError
 from featbank.progress import Reporter
@@ -18,12 +20,21 @@ __all__ = ["BankArrays", "as_numpy"]
 
 @dataclass
 class BankArrays:
-    """A bank's arrays on the device where heads are fitted, each read once."""
+    """A bank's arrays on the device where heads are fitted, each read once.
+
+    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+    """
 
     bank: Bank
     device: str
     cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     linear: tuple[Any, Any] | None = None
+    shown: Path | None = None
+
+    @property
+    def path(self) -> str:
+        """The bank's path as it is recorded."""
+        return str(self.shown or self.bank.path)
 
     def __getitem__(self, split: str) -> tuple[Any, Any]:
         """Return features (N, D) float32 and labels (N,) of a split."""
@@ -70,9 +81,14 @@ class BankArrays:
         return self.linear
 
     def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
-        """Evaluate a fitted head on a split; `seed` is that of the intervals."""
+        """Evaluate a fitted head on a split; `seed` is that of the intervals.
+
+        Rows are resampled in the order of their ids, so that the same rows in another order give
+        the same intervals.
+        """
         X, y = self[split]
-        predicted, labels = as_numpy(head.predict(X)), as_numpy(y)
+        order = row_order(self.bank[split].ids.tolist())
+        predicted, labels = as_numpy(head.predict(X))[order], as_numpy(y)[order]
         return {
             "metrics": metrics.evaluate(labels, predicted, *self.groups),
             "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),

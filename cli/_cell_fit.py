@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cli._cells import arrays_bytes
+from cli._choosing import defaults_of, ends_of
 from cli._fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, fit_one, origin
 from cli._splits import Roles
 from cli.specs import Spec
@@ -98,9 +99,11 @@ def fit_cell(
         "selected_on": roles.selected_on(chosen=chosen is not None),
         "selection": chosen,
         "split": split,
+        "defaults": defaults_of(spec, head, chosen),
+        "ends": ends_of(chosen, tried),
     }
     measured, found = evaluation(arrays, head, split, roles.select, view)
-    metadata = {**origin(arrays.bank), "bank": str(arrays.bank.path), **entry}
+    metadata = {**origin(arrays.bank), "bank": arrays.path, **entry}
     files = {
         "evaluation.npz": arrays_bytes(found),
         "head.head": lambda path: head.save(path, metadata=metadata),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress
 from statistics import mean
 from typing import Any
@@ -16,7 +16,17 @@ from heads import curve, rules, specs, sweep
 from heads.errors import HeadInputError
 from heads.specs import Point
 
-__all__ = ["TAU_RANGE", "Fit", "exact_curve", "fit_one", "points_of", "tau_curve"]
+__all__ = [
+    "TAU_RANGE",
+    "Fit",
+    "defaults_of",
+    "end_note",
+    "ends_of",
+    "exact_curve",
+    "fit_one",
+    "points_of",
+    "tau_curve",
+]
 
 # A fitted head, how its parameters were chosen, and the points that were tried.
 Fit = tuple[Any, dict[str, Any] | None, list[dict[str, Any]]]
@@ -43,9 +53,10 @@ def points_of(spec: Spec, roles: Roles) -> list[Point]:
     points = specs.expand(spec.name, spec.params)
     n_heads = sum(len(point.path or "1") for point in points)
     if n_heads > 1 and roles.select is None:
+        why = "there is no val split to choose on" if roles.chooser is None else roles.reason
         message = (
-            f"{spec} lists {n_heads} heads, and there is no val split to choose on: give single "
-            "values, or name a split with --select"
+            f"{spec} lists {n_heads} heads, and {why}: give single values, or name a split with "
+            "--select"
         )
         raise HeadInputError(message)
     return points
@@ -92,6 +103,69 @@ def refuse_to_refit(arrays: BankArrays) -> None:
 def is_open(name: str, point: Point, head: Any) -> bool:
     """Tell whether a point leaves open what can be chosen on val."""
     return specs.has_path(head) or (name in ("tau", "logit-adjust") and "tau" not in point.params)
+
+
+def defaults_of(spec: Spec, head: Any, chosen: dict[str, Any] | None) -> dict[str, float]:
+    """Return the parameters of a fitted head that were left open and not chosen, by name."""
+    points = specs.expand(spec.name, spec.params)
+    if chosen is not None or len(points) > 1 or not is_open(spec.name, points[0], head):
+        return {}
+    key = "weight_decay" if specs.has_path(head) else "tau"
+    return {key: float(specs.describe(head)[key])}
+
+
+def ends_of(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> list[str]:
+    """Name the parameters that were chosen at an end of what was tried: better may lie beyond it.
+
+    What was tried of a parameter is what was tried beside the chosen values of the others. Of two
+    values one is always an end, and a seed has no beyond; neither is named.
+    """
+    best = chosen_values(chosen, tried)
+    said = []
+    for key, value in best.items():
+        others = without(best, (key,))
+        beside = [point["params"] for point in tried if others.items() <= point["params"].items()]
+        numbers = sorted({float(each[key]) for each in beside if is_number(each.get(key))})
+        if key != "seed" and is_number(value) and len(numbers) > 2:
+            said += end_note(key, float(value), numbers[0], numbers[-1], upper_end(chosen))
+    return said
+
+
+def end_note(key: str, value: float, low: float, high: float, reaches: float | None) -> list[str]:
+    """Say where a chosen value is an end of its range, or where the best values reach the end."""
+    if value in (low, high):
+        return [f"{key}={value:g} is the end of the range {low:g}..{high:g}"]
+    if reaches is not None and reaches >= high:
+        return [f"the best values reach from {key}={value:g} to the end of {low:g}..{high:g}"]
+    return []
+
+
+def upper_end(chosen: dict[str, Any] | None) -> float | None:
+    """Return where the interval of the best values of a curve ends, where there is one."""
+    inner = (chosen or {}).get("then") or chosen or {}
+    interval = (inner.get("maximum") or {}).get("interval")
+    return None if interval is None else float(interval[1])
+
+
+def chosen_values(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what was chosen, by parameter, what was chosen within a grid's point too."""
+    if chosen is None or not tried:
+        return {}
+    keys = chosen.get("grid") or list(tried[0]["params"])
+    best = chosen["best"] if isinstance(chosen["best"], dict) else {keys[0]: chosen["best"]}
+    inner = [point for point in tried if best.items() <= point["params"].items()]
+    bare = [{"params": without(point["params"], best)} for point in inner]
+    return best | chosen_values(chosen.get("then"), bare)
+
+
+def without(params: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Return parameters but for some."""
+    return {key: value for key, value in params.items() if key not in keys}
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a parameter's value is a number; True and False are words here."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def fit_grid(

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cli._alike import group_kinds, pairing_notes, unlike_notes
 from cli._bench import Bench, Settings
 from cli._cells import installed_version
+from cli._rows import row_order
+from cli._splits import all_head_notes, distinct, head_notes, report_notes, role_notes, select_notes
 from cli.specs import Spec
 
 __all__ = ["combine", "recorded"]
@@ -40,14 +43,19 @@ def combine(
         for bench, row in zip(benches, keys, strict=True)
         for spec, key in zip(wanted, row, strict=True)
     ]
-    places = [place(bench, spec, key) for bench, spec, key in order]
+    orders = {bench.about["slug"]: row_order(bench.ids) for bench in benches}
+    places = [place(bench, spec, key, orders[bench.about["slug"]]) for bench, spec, key in order]
+    kinds = group_kinds([bench.about for bench in benches])
     found = statistics(places, draws=settings.draws, seed=settings.seed, baseline=settings.baseline)
     return {
         "schema": 1,
         "settings": recorded(settings),
         "banks": [
-            {name: bench.about[name] for name in ("name", "path", "digest", "slug")}
-            for bench in benches
+            {
+                **{name: bench.about[name] for name in ("name", "path", "digest", "slug")},
+                "shot_groups": kind,
+            }
+            for bench, kind in zip(benches, kinds, strict=True)
         ],
         "heads": [str(spec) for spec in wanted],
         "results": [
@@ -65,14 +73,14 @@ def combine(
     }
 
 
-def place(bench: Bench, spec: Spec, key: str) -> Any:
-    """Return a cell as the statistics take it."""
+def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
+    """Return a cell as the statistics take it, its rows in an order that all banks share (n,)."""
     import numpy as np
 
     from cli._statistics import Place
 
     with np.load(bench.out / "cells" / key / "evaluation.npz") as file:
-        labels, predicted = file["labels"], file["predicted"]
+        labels, predicted = file["labels"][order], file["predicted"][order]
     return Place(
         bank=bench.about["name"],
         head=str(spec),
@@ -99,27 +107,25 @@ def result(bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Any]) -> dict[
         "calibration": cell["calibration"],
         "fit_seconds": cell["fit_seconds"],
         "cell": key,
+        "notes": cell_notes(bench, cell),
     }
 
 
 def notes(benches: Sequence[Bench]) -> list[str]:
-    """Return what a reader has to know beside the numbers."""
-    out: list[str] = []
-    by_samples: dict[str, list[str]] = {}
+    """Return what a reader has to know beside the numbers; one that many banks share comes once."""
+    banks_of: dict[str, list[str]] = {}
     for bench in benches:
-        by_samples.setdefault(bench.about["samples"]["digest"], []).append(bench.about["name"])
-    shared = [names for names in by_samples.values() if len(names) > 1]
-    if len(by_samples) > 1:
-        same = "; ".join(", ".join(names) for names in shared)
-        out.append(
-            "banks with different reported samples are compared unpaired, without McNemar's test"
-            + (f"; the same samples have: {same}" if same else "")
-        )
-    named = {bench.about["name"]: bench.about["samples"]["named"] for bench in benches}
-    unnamed = [", ".join(names) for names in shared if not named[names[0]]]
-    if unnamed:
-        out.append(f"rows of {'; '.join(unnamed)} have no ids: they are paired by their number")
-    dishonest = [bench.about["name"] for bench in benches if bench.entry.parts.dishonest]
-    if dishonest:
-        out.append(f"parameters of {', '.join(dishonest)} were chosen on the REPORTED split")
-    return out
+        said = role_notes(bench.entry.bank, bench.entry.parts)
+        heads = all_head_notes([*bench.cells.values()], bench.entry.parts.reason)
+        for note in distinct([*said, *heads]):
+            banks_of.setdefault(note, []).append(bench.about["name"])
+    own = [f"{', '.join(names)}: {note}" for note, names in banks_of.items()]
+    records = [bench.about for bench in benches]
+    return [*pairing_notes(records), *unlike_notes(records), *own]
+
+
+def cell_notes(bench: Bench, cell: Mapping[str, Any]) -> list[str]:
+    """Return what there is to say of one head on one bank."""
+    bank, parts = bench.entry.bank, bench.entry.parts
+    chosen = [*select_notes(bank, parts)] if cell["selected_on"] else []
+    return distinct([*chosen, *head_notes(cell, parts.reason), *report_notes(bank, cell["split"])])

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from cli._alike import other_classes
 from cli._bench import Bench, Entry, Settings
 from cli._cells import (
     COMPARISON,
     cell_key,
     digest_of,
     installed_version,
-    prepare,
     read_record,
     slugs,
     write_record,
 )
 from cli._combine import combine, recorded
 from cli._groups import by_recipe, named_groups
+from cli._kept import adopt, comparing, keep_page
+from cli._show import plain
 from cli._splits import Roles, roles
 from cli.specs import Spec
 from featbank import Bank
+from featbank.errors import InputError
 from featbank.progress import SILENT, Reporter
 
 __all__ = ["Settings", "compare"]
@@ -37,33 +41,59 @@ def compare(
     *,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
+    shown: Mapping[Path, Path] | None = None,
 ) -> dict[str, Any]:
-    """Fit what is missing, compare, and return what `compare.json` holds.
+    """Fit what is missing, compare, write the page, and return what `compare.json` holds.
+
+    The earlier comparison in `out` stays as it is until the new one is whole. What was made of
+    that before an error or a kill is kept beside it, and the same comparison goes on from there.
+
+    Parameters
+    ----------
+    shown : mapping, optional
+        The paths that are recorded for some of `paths`, where those banks are moved before anyone
+        reads the comparison.
 
     Raises
     ------
     OutputExistsError
         `out` holds something else.
+    LockedError
+        Another process is writing there.
+    StorageError
+        The disk is full, read-only or failing.
     """
-    entries = named(paths, settings)
+    entries = [shown_at(entry, shown or {}) for entry in named(paths, settings)]
     check(entries, wanted, settings)
+    check_classes(entries)
     groups = groups_of(entries, settings)
     keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
     if not all((out / "cells" / key).is_dir() for row in keys for key in row):
         check_heads(wanted, entries)
-    prepare(out)
-    benches = [Bench(entry, out, settings, reporter, overwrite) for entry in entries]
-    for bench, row in zip(benches, keys, strict=True):
-        bench.fill(wanted, row)
-    made_from = digest_of([
-        keys, [bench.about["key"] for bench in benches], recorded(settings), groups
-    ])  # fmt: skip
-    before = read_record(out / COMPARISON)
-    if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
-        return before
-    result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
-    write_record(out / COMPARISON, result)
+    n_new = sum(not (out / "cells" / key).is_dir() or overwrite for row in keys for key in row)
+    with comparing(out, entries, n_new, overwrite=overwrite) as new:
+        old = None if new.old is None else out
+        benches = [Bench(entry, new.work, settings, reporter, overwrite, old) for entry in entries]
+        for bench, row in zip(benches, keys, strict=True):
+            bench.fill(wanted, row)
+        made_from = digest_of([
+            keys, [bench.about["key"] for bench in benches], recorded(settings), groups
+        ])  # fmt: skip
+        before = None if old is None else read_record(old / COMPARISON)
+        if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
+            keep_page(out)
+            return before
+        adopt(old, new.work)
+        result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
+        write_record(new.work / COMPARISON, result)
+        keep_page(new.work)
+        new.finish()
     return result
+
+
+def shown_at(entry: Entry, shown: Mapping[Path, Path]) -> Entry:
+    """Return a bank's entry with the path that is to be recorded."""
+    return replace(entry, shown=shown.get(entry.bank.path))
 
 
 def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[str]]:
@@ -94,7 +124,7 @@ def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:
     for bank in banks:
         if bank.digest in seen:
             message = f"{bank.path} and {seen[bank.digest]} are the same bank; name it once"
-            raise click.UsageError(message)
+            raise click.UsageError(plain(message))
         seen[bank.digest] = str(bank.path)
     names: list[str] = []
     for bank in banks:
@@ -112,8 +142,8 @@ def roles_of(bank: Bank, settings: Settings) -> Roles:
     parts = roles(bank, settings.select, settings.report)
     if len(parts.report) > 1 and "test" not in parts.report:
         message = f"{bank.path} has {', '.join(parts.report)}; name the one to --report"
-        raise click.UsageError(message)
-    return parts if len(parts.report) == 1 else Roles(parts.select, ("test",))
+        raise click.UsageError(plain(message))
+    return parts if len(parts.report) == 1 else replace(parts, report=("test",))
 
 
 def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) -> None:
@@ -130,7 +160,20 @@ def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) 
         known = ", ".join((*heads, *banks))
         message = f"--baseline {settings.baseline} is neither head nor bank; there are {known}"
     if message:
-        raise click.UsageError(message)
+        raise click.UsageError(plain(message))
+
+
+def check_classes(entries: Sequence[Entry]) -> None:
+    """Refuse banks of other classes: what one calls class 3 is another thing in the other."""
+    difference = other_classes([
+        {"name": entry.name, "class_names": entry.bank.class_names} for entry in entries
+    ])  # fmt: skip
+    if difference:
+        message = (
+            f"{difference}. Only banks with the same classes in the same order are compared; make "
+            "one of them again, or compare them apart"
+        )
+        raise InputError(message)
 
 
 def key_of(entry: Entry, spec: Spec, settings: Settings) -> str:
@@ -143,5 +186,5 @@ def key_of(entry: Entry, spec: Spec, settings: Settings) -> str:
         select=entry.parts.select,
         report=entry.split,
         version=installed_version(),
-        format=1,
+        format=2,
     )

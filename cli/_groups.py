@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from os.path import realpath
 from typing import Any
 
 import click
 
 from cli._bench import Entry
+from cli._show import plain
 from featbank.identity import flattened
 
 __all__ = ["by_recipe", "named_groups"]
@@ -21,18 +22,19 @@ def named_groups(wanted: Mapping[str, Sequence[str]], entries: Sequence[Entry]) 
     for name, found in groups.items():
         if len(set(found)) < len(found):
             message = f"--group {name} names a bank twice; it has {', '.join(found)}"
-            raise click.UsageError(message)
+            raise click.UsageError(plain(message))
     return groups
 
 
 def find(given: str, entries: Sequence[Entry]) -> str:
     """Return the short name of a bank that is being compared."""
     for entry in entries:
-        if given == entry.name or Path(given).resolve() == entry.bank.path.resolve():
+        if given == entry.name or realpath(given) == realpath(entry.bank.path):
             return entry.name
     names = ", ".join(entry.name for entry in entries)
-    message = f"--group names {given}, which is not compared; there are {names}"
-    raise click.UsageError(message)
+    wanted = given or "nothing"
+    message = f"--group names {wanted}, which is not compared; there are {names}"
+    raise click.UsageError(plain(message))
 
 
 def by_recipe(entries: Sequence[Entry]) -> dict[str, list[str]]:

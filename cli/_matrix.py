@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from cli._show import percent, plain
@@ -64,6 +64,25 @@ def ordered_banks(result: Mapping[str, Any], metric: str = "all") -> list[str]:
     return sorted((bank["name"] for bank in result["banks"]), key=best, reverse=True)
 
 
+def labels_of(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return each bank's name, marked where a head's parameter was chosen on what is reported."""
+    seen = {entry["bank_name"] for entry in result["results"] if chose_on_reported(entry)}
+    names = [bank["name"] for bank in result["banks"]]
+    return {name: f"{name} (REPORTED)" if name in seen else name for name in names}
+
+
+def chose_on_reported(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a head's parameter was chosen on the split on which it is reported."""
+    return entry.get("selected_on") is not None and entry["selected_on"] == entry.get("split")
+
+
+def title_of(result: Mapping[str, Any], metric: str) -> str:
+    """Return a table's title; it says where a shot group is of other classes in other banks."""
+    kinds = {bank.get("shot_groups", 0) for bank in result["banks"]}
+    unlike = len(kinds) > 1 and metric in ("many", "medium", "few")
+    return TITLES[metric] + ("; not the same classes in every bank" if unlike else "")
+
+
 def matrix_lines(result: Mapping[str, Any], metric: str = "all") -> Iterator[str]:
     """Yield the table: a line of values for each bank, its intervals below, the best starred.
 
@@ -71,15 +90,17 @@ def matrix_lines(result: Mapping[str, Any], metric: str = "all") -> Iterator[str
     """
     cells, heads = cells_of(result), list(result["heads"])
     banks = ordered_banks(result)
-    first = min(max(len(plain(name)) for name in ("bank", *banks)), 30)
-    yield TITLES[metric]
+    names = labels_of(result)
+    first = min(max(len(plain(name)) for name in ("bank", *names.values())), 30)
+    yield title_of(result, metric)
+    shown_names = {bank: names[bank] for bank in banks}
     while heads:
         shown, room = [heads.pop(0)], WIDTH - first
         room -= column_width(cells, banks, shown[0], metric)
         while heads and room >= column_width(cells, banks, heads[0], metric):
             room -= column_width(cells, banks, heads[0], metric)
             shown.append(heads.pop(0))
-        yield from block(cells, banks, shown, first, metric, result["heads"])
+        yield from block(cells, shown_names, shown, first, metric, result["heads"])
 
 
 def column_width(cells: Cells, banks: Sequence[str], head: str, metric: str) -> int:
@@ -90,20 +111,20 @@ def column_width(cells: Cells, banks: Sequence[str], head: str, metric: str) -> 
 
 def block(
     cells: Cells,
-    banks: Sequence[str],
+    names: Mapping[str, str],
     shown: Sequence[str],
     first: int,
     metric: str,
     every: Sequence[str],
 ) -> Iterator[str]:
-    """Yield the lines of some heads' columns."""
-    widths = [column_width(cells, banks, head, metric) for head in shown]
+    """Yield the lines of some heads' columns; `names` has the banks in order, as they are shown."""
+    widths = [column_width(cells, list(names), head, metric) for head in shown]
     yield "bank".ljust(first) + row([clip(head, 24) for head in shown], widths)
     yield "-" * (first + sum(widths))
-    for bank in banks:
+    for bank, name in names.items():
         best = best_of(cells, bank, every, metric)
         texts = [texts_of(cells[bank, head], metric, starred=head in best) for head in shown]
-        yield clip(bank, 30).ljust(first) + row([text[0] for text in texts], widths)
+        yield clip(name, 30).ljust(first) + row([text[0] for text in texts], widths)
         below = " " * first + row([text[1] for text in texts], widths)
         if below.strip():
             yield below.rstrip()
@@ -143,10 +164,12 @@ def comparison_lines(result: Mapping[str, Any], *, everything: bool = False) -> 
         "(p and McNemar's mid-p are corrected for their number, by Holm)"
     )
     shown = found if everything else found[:MOST_COMPARISONS]
+    seen = {(e["bank_name"], e["spec"]) for e in result["results"] if chose_on_reported(e)}
     for each in map(greater_first, shown):
         low, high = each["ci95"]
         mid = each["p_mcnemar_adjusted"]
-        words = named_difference(each)
+        words = stamp({(each[end]["bank"], each[end]["head"]) for end in "ab"} & seen)
+        words += named_difference(each)
         numbers = (
             f"{100 * each['difference']:+5.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
             f"p={each['p_adjusted']:.3f} " + ("unpaired" if mid is None else f"mid-p={mid:.3f}")
@@ -155,6 +178,11 @@ def comparison_lines(result: Mapping[str, Any], *, everything: bool = False) -> 
     if len(shown) < len(found):
         yield f"  and {len(found) - len(shown)} with larger p; --tests shows them"
     yield ""
+
+
+def stamp(seen: Collection[Any]) -> str:
+    """Return the mark of a line in which something was chosen on the split that is reported."""
+    return "REPORTED " if seen else ""
 
 
 def greater_first(each: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,25 +208,28 @@ def group_lines(result: Mapping[str, Any]) -> Iterator[str]:
     if not shown:
         return
     yield "groups: mean and standard deviation of `all` over banks, in %"
+    seen = {(e["bank_name"], e["spec"]) for e in result["results"] if chose_on_reported(e)}
     for each in shown:
+        name = stamp({(bank, each["head"]) for bank in each["banks"]} & seen) + each["name"]
         spread = "" if each["std"] is None else f" ± {100 * each['std']:.1f}"
         mean = "-" if each["mean"] is None else f"{100 * each['mean']:.1f}{spread}"
-        yield f"  {clip(each['name'], 30):30} {clip(each['head'], 24):24} {mean}  (n = {each['n']})"
+        yield f"  {clip(name, 30):30} {clip(each['head'], 24):24} {mean}  (n = {each['n']})"
     yield ""
 
 
 def markdown(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """Return the tables as Markdown: value and interval, the best of each row bold."""
     cells, heads = cells_of(result), list(result["heads"])
+    names = labels_of(result)
     lines: list[str] = []
     for metric in metrics:
-        lines += [f"{TITLES[metric]}, with 95 % interval", ""]
+        lines += [f"{title_of(result, metric)}, with 95 % interval", ""]
         lines += [f"| bank | {' | '.join(escape(head) for head in heads)} |"]
         lines += ["|---" * (len(heads) + 1) + "|"]
         for bank in ordered_banks(result):
             best = best_of(cells, bank, heads, metric)
             texts = [bold(cells[bank, head], metric, head in best) for head in heads]
-            lines.append(f"| {escape(bank)} | {' | '.join(texts)} |")
+            lines.append(f"| {escape(names[bank])} | {' | '.join(texts)} |")
         lines.append("")
     lines += [f"{note}." for note in map(escape, result["notes"])]
     return "\n".join(lines).rstrip() + "\n"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-__all__ = ["GROUPS", "percent", "plain", "print_table", "write_json", "write_text"]
+__all__ = [
+    "GROUPS",
+    "percent",
+    "plain",
+    "print_notes",
+    "print_table",
+    "write_json",
+]
 
 GROUPS = ("many", "medium", "few", "all")
 
@@ -38,25 +46,31 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
-    width = None if sys.stdout.isatty() else 120
+    needed = sum(
+        max(len(plain(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
+    )
+    width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
-def write_json(target: Path | None, value: Mapping[str, Any]) -> bool:
-    """Write one JSON object where asked; tell whether standard output is taken by it."""
+def print_notes(notes: Sequence[str]) -> None:
+    """Print what a reader has to know beside a table, each note from a line of its own."""
+    for note in notes:
+        click.echo(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
+
+
+def write_json(target: Path | None, value: Mapping[str, Any], *, overwrite: bool = False) -> bool:
+    """Write one JSON object where asked; tell whether standard output is taken by it.
+
+    `cli._outputs.refuse_outputs` has looked at the file before the command began.
+    """
     if target is None:
         return False
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(target) == "-":
         click.echo(text, nl=False)
         return True
-    write_text(target, text)
+    from cli._outputs import write_output
+
+    write_output("--json", target, text, overwrite=overwrite)
     return False
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write a file whole or not at all, and the folders that it lies in."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.partial")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from heads import bootstrap, mcnemar, multiplicity
-from heads.metrics import shot_groups
+from heads.metrics import GROUPS, shot_groups
+from heads.unseen import unseen, unseen_apart
 
 __all__ = ["Place", "Statistics", "grouped", "statistics"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """One cell of the table: bank and head by name, its samples' digest, classes and arrays."""
+    """One cell of the table: bank and head by name, its samples' digest, classes and arrays.
+
+    Places with the same `samples` have the same rows in the same order.
+    """
 
     bank: str
     head: str
@@ -28,6 +33,11 @@ class Place:
     labels: Any
     right: Any
     metrics: Mapping[str, float | None]
+
+    @cached_property
+    def groups(self) -> Any:
+        """The shot group of each class, (C,)."""
+        return shot_groups(self.counts, self.many_above, self.few_below)
 
 
 @dataclass(frozen=True)
@@ -47,14 +57,13 @@ def statistics(
     bank's name, only the pairs that it is in.
     """
     drawn = resampled(places, draws, seed)
-    intervals = [
-        {name: bootstrap.interval(of[name]) if name in of else None for name in bootstrap.METRICS}
-        for of in drawn
-    ]
-    compared = [
-        compare(places[i], places[j], drawn[i]["all"], drawn[j]["all"])
-        for i, j in pairs(places, baseline)
-    ]
+    intervals = [interval_of(place, of) for place, of in zip(places, drawn, strict=True)]
+    any_group = without_groups(places, drawn, draws, seed)
+    compared = []
+    for i, j in pairs(places, baseline):
+        alike = np.array_equal(places[i].groups, places[j].groups)
+        both = (drawn[i]["all"], drawn[j]["all"]) if alike else (any_group[i], any_group[j])
+        compared.append(compare(places[i], places[j], *both))
     for name in ("p_bootstrap", "p_mcnemar"):
         known = [each for each in compared if each[name] is not None]
         adjusted = multiplicity.holm([each[name] for each in known])
@@ -63,14 +72,24 @@ def statistics(
     return Statistics(intervals, compared)
 
 
+def interval_of(place: Place, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    """Return the interval of each metric of a place, of its resampled metrics (draws,)."""
+    hidden = unseen(place.right, place.labels, place.groups)
+    return {
+        name: bootstrap.interval(drawn[name], value=place.metrics[name], unseen=hidden[name])
+        if name in drawn
+        else None
+        for name in bootstrap.METRICS
+    }
+
+
 def resampled(places: Sequence[Place], draws: int, seed: int) -> list[dict[str, Any]]:
     """Return each place's resampled metrics, (draws,) by name."""
     out: list[dict[str, Any]] = [{} for _ in places]
     for members in shared(places).values():
         first = places[members[0]]
-        groups = shot_groups(first.counts, first.many_above, first.few_below)
         right = np.stack([places[i].right for i in members], axis=1)
-        drawn = bootstrap.resample(right, first.labels, groups, draws=draws, seed=seed)
+        drawn = bootstrap.resample(right, first.labels, first.groups, draws=draws, seed=seed)
         for column, i in enumerate(members):
             out[i] = {name: values[:, column] for name, values in drawn.items()}
     return out
@@ -80,9 +99,34 @@ def shared(places: Sequence[Place]) -> dict[Any, list[int]]:
     """Return the places by what they share: rows, and shot groups."""
     found: dict[Any, list[int]] = {}
     for index, at in enumerate(places):
-        key = (at.samples, tuple(at.counts), at.many_above, at.few_below)
-        found.setdefault(key, []).append(index)
+        found.setdefault((at.samples, at.groups.tobytes()), []).append(index)
     return found
+
+
+def without_groups(
+    places: Sequence[Place], drawn: Sequence[Mapping[str, Any]], draws: int, seed: int
+) -> list[Any]:
+    """Return each place's resampled `all`, (draws,), whatever its shot groups.
+
+    Rows that are alone in their classes are drawn within their group. Places that share their rows
+    but not their groups are drawn anew for that, with all classes in one group, so that they see
+    the same draws.
+    """
+    out = [of["all"] for of in drawn]
+    by_rows: dict[str, list[int]] = {}
+    for index, at in enumerate(places):
+        by_rows.setdefault(at.samples, []).append(index)
+    for members in by_rows.values():
+        first = places[members[0]]
+        alike = all(np.array_equal(places[i].groups, first.groups) for i in members)
+        if alike or not (np.bincount(first.labels) == 1).any():
+            continue
+        right = np.stack([places[i].right for i in members], axis=1)
+        one_group = np.zeros_like(first.groups)
+        anew = bootstrap.resample(right, first.labels, one_group, draws=draws, seed=seed)["all"]
+        for column, i in enumerate(members):
+            out[i] = anew[:, column]
+    return out
 
 
 def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, int]]:
@@ -104,7 +148,7 @@ def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[
     """Return the difference of `all` of two places, its interval, and tests."""
     paired = one.samples == other.samples
     value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
-    ends, p = bootstrap.difference(value, drawn_one, drawn_other, paired=paired)
+    ends, p = separation(value, one, other, drawn_one, drawn_other)
     counts = mcnemar.discordant(one.right, other.right) if paired else None
     return {
         "a": {"bank": one.bank, "head": one.head},
@@ -120,19 +164,55 @@ def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[
     }
 
 
+def separation(
+    value: float, one: Place, other: Place, drawn_one: Any, drawn_other: Any
+) -> tuple[list[float], float]:
+    """Return the interval of the difference of two places, and its p-value.
+
+    Which place is named first changes nothing but the sign: draws of other rows are always matched
+    from the same side.
+    """
+    if one.samples > other.samples:
+        (low, high), p = separation(-value, other, one, drawn_other, drawn_one)
+        return [-high, -low], p
+    paired = one.samples == other.samples
+    if paired:
+        apart = np.subtract(one.right, other.right, dtype=np.int64)
+        groups = common_groups(one, other)
+        hidden = unseen(apart, one.labels, groups, bounds=(-1, 1))["all"]
+    else:
+        alone = [unseen(at.right, at.labels, at.groups)["all"] for at in (one, other)]
+        hidden = unseen_apart(*alone)
+    return bootstrap.difference(value, drawn_one, drawn_other, paired=paired, unseen=hidden)
+
+
+def common_groups(one: Place, other: Place) -> Any:
+    """Return the shot groups of two places, (C,); where theirs differ, all classes in one."""
+    return one.groups if np.array_equal(one.groups, other.groups) else np.zeros_like(one.groups)
+
+
 def grouped(places: Sequence[Place], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Return mean and standard deviation over the banks of a group, by head and metric."""
+    """Return mean and standard deviation over the banks of a group, by head and metric.
+
+    Banks whose shot groups are other classes have no common many, medium or few.
+    """
     out = []
     for name, banks in groups.items():
         for head in dict.fromkeys(place.head for place in places):
             members = [place for place in places if place.bank in banks and place.head == head]
             for metric in bootstrap.METRICS:
-                values = [at.metrics[metric] for at in members]
+                alike = comparable(members, metric)
+                values = [at.metrics[metric] if alike else None for at in members]
                 out.append({
                     "name": name, "banks": list(banks), "head": head, "metric": metric,
                     **moments(values),
                 })  # fmt: skip
     return out
+
+
+def comparable(members: Sequence[Place], metric: str) -> bool:
+    """Tell whether a metric is over the same classes in all places."""
+    return metric not in GROUPS or len({at.groups.tobytes() for at in members}) == 1
 
 
 def moments(values: Sequence[float | None]) -> dict[str, Any]:

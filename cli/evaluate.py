@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import GROUPS, percent, print_table, write_json
+from cli._show import GROUPS, percent, print_notes, print_table, write_json
 
 if TYPE_CHECKING:
     from featbank import Bank
@@ -25,6 +25,7 @@ __all__ = ["command", "load_for"]
 @options.report
 @options.seed
 @options.device
+@options.overwrite_json
 @options.json_to
 @options.quiet
 def command(
@@ -33,6 +34,7 @@ def command(
     report: str | None,
     seed: int,
     device: str,
+    overwrite: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -42,22 +44,30 @@ def command(
     that it was fitted on, and on the same classes; anything else is refused.
     """
     from cli._fitting import BankArrays
-    from cli._splits import roles
+    from cli._outputs import refuse_outputs
+    from cli._splits import distinct, splits_to_evaluate
     from featbank import Bank
     from featbank.device import resolve_device
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     opened = Bank.open(bank)
-    parts = roles(opened, None, report)
+    splits = splits_to_evaluate(opened, report)
     arrays = BankArrays(opened, str(resolve_device(device)))
     loaded = [(file, load_for(opened, file)) for file in files]
-    results = evaluate(arrays, loaded, parts.report, seed, reporter(quiet=quiet))
-    if write_json(json_to, {"schema": 1, "results": results, "candidates": []}):
+    results = evaluate(arrays, loaded, splits, seed, reporter(quiet=quiet))
+    notes = distinct([note for entry in results for note in entry["notes"]])
+    value = {"schema": 1, "results": results, "candidates": [], "notes": notes}
+    if write_json(json_to, value, overwrite=overwrite):
         return
-    rows = [
-        [entry["file"], entry["split"], *(percent(entry["metrics"][group]) for group in GROUPS)]
-        for entry in results
-    ]
-    print_table(f"{bank}, in %", ["head", "split", *GROUPS], rows)
+    print_table(f"{bank}, in %", ["head", "split", *GROUPS], [row_of(entry) for entry in results])
+    print_notes(notes)
+
+
+def row_of(entry: Mapping[str, Any]) -> list[str]:
+    """Return a line of the table; its split is marked where the head was chosen on it."""
+    seen = " (REPORTED)" if entry["selected_on"] == entry["split"] else ""
+    values = [percent(entry["metrics"][group]) for group in GROUPS]
+    return [entry["file"], f"{entry['split']}{seen}", *values]
 
 
 def evaluate(
@@ -69,17 +79,32 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Return one entry of schema 1 for every head and split."""
     results = []
+    bank = arrays.bank
     with watcher.track("evaluate", len(loaded) * len(splits), "heads") as advance:
         for file, (head, metadata) in loaded:
             kept = {key: metadata.get(key) for key in ("head", "params", "selected_on")}
             for split in splits:
                 score = arrays.score(head, split, seed)
-                results.append(
-                    {"bank": str(arrays.bank.path), "file": str(file), **kept, "split": split}
-                    | score
-                )
+                said = notes_of(bank, file, metadata, split)
+                results.append({
+                    "bank": str(bank.path), "file": str(file), **kept, "split": split, **score,
+                    "notes": said,
+                })  # fmt: skip
                 advance(1)
     return results
+
+
+def notes_of(bank: Bank, file: Path, metadata: Mapping[str, Any], split: str) -> list[str]:
+    """Return what a reader has to know of a head on a split beside the numbers."""
+    from cli._splits import distinct, head_notes, report_notes
+
+    fitted = metadata.get("notes")
+    if not isinstance(fitted, list):
+        fitted = head_notes(metadata, "nothing was chosen") if "spec" in metadata else []
+    own = [f"{file}: {note}" for note in fitted]
+    if metadata.get("selected_on") == split:
+        own.append(f"{file}: parameters were chosen on {split}, the REPORTED split")
+    return distinct([*report_notes(bank, split), *own])
 
 
 def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
@@ -91,6 +116,7 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
         The head belongs to other features or classes; the message names what differs.
     """
     import heads
+    from cli._alike import other_classes
     from featbank import StaleError
     from featbank.identity import differences, feature_identity
 
@@ -107,8 +133,14 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
             f"{', '.join(differing)} differ; fit it again on this bank"
         )
         raise StaleError(message)
-    if metadata["class_names"] != list(bank.class_names):
-        message = f"{file} was fitted on other classes than those of {bank.path}"
+    classes = other_classes(
+        [
+            {"name": str(file), "class_names": metadata.get("class_names") or []},
+            {"name": str(bank.path), "class_names": bank.class_names},
+        ]
+    )
+    if classes:
+        message = f"{file} was fitted on other classes than those of {bank.path}: {classes}"
         raise StaleError(message)
     numbers = set(range(len(bank.class_names)))
     if head.n_features_in_ != bank.dim or not numbers.issuperset(head.classes_.tolist()):

@@ -9,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import GROUPS, percent, print_table, write_json
+from cli._show import GROUPS, percent, plain, print_notes, print_table, write_json
 from cli.specs import Spec, parse_range, parse_spec
 
 __all__ = ["command"]
@@ -43,6 +43,7 @@ TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"
 @options.report
 @options.seed
 @options.device
+@options.overwrite_json
 @options.json_to
 @options.quiet
 def command(
@@ -56,6 +57,7 @@ def command(
     report: str | None,
     seed: int,
     device: str,
+    overwrite: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -66,16 +68,19 @@ def command(
     shown for reading, never for choosing.
     """
     from cli._fitting import BankArrays
-    from cli._splits import roles
+    from cli._outputs import refuse_outputs
+    from cli._splits import role_notes, roles
     from featbank import Bank
     from featbank.device import resolve_device
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     spec, span = checked_spec(head, grid), checked_range(ends)
     opened = Bank.open(bank)
     parts = roles(opened, select, report)
     if parts.select is None:
-        message = f"{bank} has no val split; name the split to choose on with --select"
-        raise click.UsageError(message)
+        why = "has no val split" if parts.chooser is None else f"cannot be swept: {parts.reason}"
+        message = f"{bank} {why}; name the split to choose on with --select"
+        raise click.UsageError(plain(message))
     arrays = BankArrays(opened, str(resolve_device(device)))
     arrays.classifier(reporter(quiet=quiet))
     wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
@@ -84,7 +89,8 @@ def command(
     else:
         keep_bias = spec.params.get("bias", "drop") == "keep"
         result = sweep_grid(arrays, wanted, points(grid), keep_bias=keep_bias)
-    if not write_json(json_to, result):
+    result["notes"] = [*role_notes(opened, parts), *range_notes(result)]
+    if not write_json(json_to, result, overwrite=overwrite):
         show(result, parts.label(parts.select), coarse=grid is None)
 
 
@@ -201,6 +207,15 @@ def result_of(
     }
 
 
+def range_notes(result: dict[str, Any]) -> list[str]:
+    """Say where the chosen parameter is an end of the range, or the best values reach the end."""
+    from cli._choosing import end_note
+
+    select = result["select"]
+    taus = [point["tau"] for point in result["curves"][select["split"]]]
+    return end_note("tau", select["best"], min(taus), max(taus), select["maximum"]["interval"][1])
+
+
 def on_tenths(tau: float) -> bool:
     """Tell whether a parameter is a multiple of 0.1."""
     return abs(tau * 10 - round(tau * 10)) < 1e-9
@@ -212,13 +227,14 @@ def show(result: dict[str, Any], chosen_on: str, *, coarse: bool) -> None:
     names = list(result["curves"])
     columns = ["tau", *(f"{name} {group}" for name in names for group in GROUPS), ""]
     rows = []
+    mark = "<- chosen (REPORTED)" if "REPORTED" in chosen_on else "<- chosen"
     for index, point in enumerate(result["curves"][names[0]]):
         if coarse and not on_tenths(point["tau"]) and point["tau"] != best:
             continue
         cells = [
             percent(result["curves"][name][index][group]) for name in names for group in GROUPS
         ]
-        rows.append([f"{point['tau']:g}", *cells, "<- chosen" if point["tau"] == best else ""])
+        rows.append([f"{point['tau']:g}", *cells, mark if point["tau"] == best else ""])
     print_table(f"{result['bank']}: {TITLES[result['head']]}, accuracy in %", columns, rows)
     select, report = result["select"], result["report"]
     low, high = select["maximum"]["interval"]
@@ -229,3 +245,4 @@ def show(result: dict[str, Any], chosen_on: str, *, coarse: bool) -> None:
         f"the greatest value there, {percent(select['maximum']['value'])}, is reached "
         f"from {low:.4f} to {high:.4f}"
     )
+    print_notes(result["notes"])

@@ -4,8 +4,9 @@
 
 Rows are right independently, each class with its own accuracy, which is known; every experiment
 draws all rows anew; 500 of them share the resampling, the next 500 have another. Beside the
-intervals of `featbank compare` stand those of a bootstrap that draws all n rows of a class, and
-those of all rows thrown together, as is common.
+intervals of `featbank compare` stand their percentiles alone, without what classes hide that are
+all right or all wrong, those of a bootstrap that draws all n rows of a class, and those of all rows
+thrown together, as is common.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import numpy as np
 
 from heads import bootstrap, mcnemar
+from heads.unseen import unseen
 
 # Classes, rows of each on the evaluation split, lowest and highest accuracy of a class.
 SETTINGS = [
@@ -24,6 +26,12 @@ SETTINGS = [
     (100, 100, 0.05, 0.80),
     (1000, 20, 0.20, 0.90),
     (1000, 3, 0.20, 0.90),
+    (1, 10, 0.90, 0.90),
+    (2, 5, 0.50, 0.50),
+    (2, 5, 0.90, 0.90),
+    (2, 5, 0.99, 0.99),
+    (10, 50, 0.99, 0.99),
+    (100, 10, 0.99, 0.99),
 ]
 DRAWS = 1000
 BATCH = 500  # experiments that share their draws
@@ -32,7 +40,10 @@ MOST_NAIVE = 3000
 
 
 def covered(setting: tuple[int, int, float, float], experiments: int, seed: int) -> list[float]:
-    """Return the shares of intervals that hold the truth: ours, n draws, rows thrown together."""
+    """Return the shares of intervals that hold the truth.
+
+    Ours; their percentiles alone; n draws; rows thrown together.
+    """
     classes, rows, low, high = setting
     rng = np.random.default_rng(seed)
     accuracy = rng.uniform(low, high, classes)
@@ -47,13 +58,24 @@ def covered(setting: tuple[int, int, float, float], experiments: int, seed: int)
         if len(y) <= MOST_NAIVE:
             naive[draw] = (rng.binomial(rows, hits / rows) / rows).mean(axis=0)
         pooled[draw] = rng.binomial(len(y), hits.sum(axis=0) / len(y)) / len(y)
-    return [held(drawn, truth) for drawn in (ours, naive, pooled)]
+    mine = np.empty((2, experiments))
+    for k in range(experiments):
+        value = float(hits[:, k].mean() / rows)
+        hidden = unseen(right[:, k], y, groups)["all"]
+        mine[:, k] = bootstrap.interval(ours[:, k], value=value, unseen=hidden)
+    shares = [held(drawn, truth) for drawn in (ours, naive, pooled)]
+    return [inside(*mine, truth), *shares]
 
 
 def held(drawn: np.ndarray, truth: float) -> float:
     """Return the share of experiments whose percentile interval holds the truth."""
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    return float(((low <= truth) & (truth <= high)).mean()) if not np.isnan(low).any() else np.nan
+    return inside(low, high, truth) if not np.isnan(low).any() else np.nan
+
+
+def inside(low: np.ndarray, high: np.ndarray, truth: float) -> float:
+    """Return the share of intervals that hold the truth, to rounding."""
+    return float(((low <= truth + 1e-12) & (truth - 1e-12 <= high)).mean())
 
 
 def false_alarms(
@@ -68,13 +90,15 @@ def false_alarms(
     both = rng.random((len(y), experiments)) < accuracy[y][:, None]
     one = np.where(agree, both, rng.random(both.shape) < 0.5)
     other = np.where(agree, both, ~one)
-    drawn = bootstrap.resample(
-        np.hstack([one, other]), y, np.full(classes, 1, np.int8), draws=DRAWS, seed=seed
-    )["all"]
+    groups = np.full(classes, 1, np.int8)
+    drawn = bootstrap.resample(np.hstack([one, other]), y, groups, draws=DRAWS, seed=seed)["all"]
     p = np.empty((2, experiments))
     values = (one.mean(axis=0) - other.mean(axis=0)).round(12)  # classes have as many rows each
     for k in range(experiments):
-        p[0, k] = bootstrap.difference(values[k], drawn[:, k], drawn[:, experiments + k])[1]
+        apart = one[:, k].astype(np.int64) - other[:, k]
+        hidden = unseen(apart, y, groups, bounds=(-1, 1))["all"]
+        pair = drawn[:, k], drawn[:, experiments + k]
+        p[0, k] = bootstrap.difference(values[k], *pair, unseen=hidden)[1]
         p[1, k] = mcnemar.mcnemar(*mcnemar.discordant(one[:, k], other[:, k]))
     return (p < 0.05).mean(axis=1).tolist()
 
@@ -85,8 +109,10 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    print("| classes x rows | accuracy | intervals | n draws | pooled | paired test | mid-p |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| classes x rows | accuracy | interval | percentiles | n draws | pooled | paired | mid-p |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for setting in SETTINGS:
         classes, rows, low, high = setting
         seeds = range(given.seed, given.seed + 2 * given.experiments // BATCH, 2)

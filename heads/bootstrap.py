@@ -10,20 +10,31 @@ makes intervals rather too wide than too narrow.
 
 All classifiers see the same draws, and a draw depends on labels and seed alone, so a comparison
 with one classifier more leaves the others' numbers as they were. What varies is which rows were
-evaluated; the fitted classifiers stay as they are.
+evaluated; the fitted classifiers stay as they are. A class whose rows are all right, or all wrong,
+does not vary in the draws: `heads.unseen` says what intervals have to add for such classes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from heads.errors import HeadInputError
 
-__all__ = ["DRAWS", "METRICS", "difference", "interval", "resample"]
+__all__ = [
+    "DRAWS",
+    "METRICS",
+    "Unseen",
+    "difference",
+    "drawn_within",
+    "interval",
+    "resample",
+    "weights_of_classes",
+]
 
 DRAWS = 1000
 METRICS = ("all", "many", "medium", "few", "micro")
@@ -32,8 +43,21 @@ METRICS = ("all", "many", "medium", "few", "micro")
 _BLOCK_ROWS = 1 << 22
 # Below any difference that rows can make, above what rounding leaves of none.
 _NOISE = 1e-10
+# The end of the middle 95 % of the normal distribution.
+_NORMAL_END = 1.959964
 
 Floats = NDArray[np.float64]
+
+
+class Unseen(NamedTuple):
+    """How far below and above its value a metric can be by what draws do not show.
+
+    whole: these are the distances to the interval's ends, whatever the draws show.
+    """
+
+    below: float
+    above: float
+    whole: bool = False
 
 
 def resample(
@@ -72,7 +96,7 @@ def resample(
             f"{hits.shape}, {labels.shape} and {draws}"
         )
         raise HeadInputError(message)
-    strata = _strata(labels, np.asarray(groups))
+    strata = drawn_within(labels, np.asarray(groups))
     order = np.argsort(strata, kind="stable")
     hits, labels, strata = hits[order], labels[order], strata[order]
     weights = _metric_weights(labels, strata, np.asarray(groups))
@@ -84,14 +108,32 @@ def resample(
     return {name: value.round(12) for name, value in values.items()}
 
 
-def interval(drawn: Floats, level: float = 0.95) -> list[float]:
-    """Return the percentile interval [low, high] of resampled values (draws,)."""
-    tail = 100 * (1 - level) / 2
-    return [float(end) for end in np.percentile(drawn, [tail, 100 - tail])]
+def interval(
+    drawn: Floats,
+    level: float = 0.95,
+    *,
+    value: float | None = None,
+    unseen: Unseen | None = None,
+) -> list[float]:
+    """Return the interval [low, high] of an accuracy from its resampled values (draws,).
+
+    The percentile interval; with the `value` that was measured, and what `heads.unseen` says of
+    it, each end as far from the value as both together put it, within 0 and 1.
+    """
+    ends = _percentiles(drawn, level)
+    if value is None or unseen is None:
+        return ends
+    low, high = _widened(ends, value, unseen)
+    return [max(low, 0.0), min(high, 1.0)]
 
 
 def difference(
-    value: float, one: Floats, other: Floats, *, paired: bool = True
+    value: float,
+    one: Floats,
+    other: Floats,
+    *,
+    paired: bool = True,
+    unseen: Unseen | None = None,
 ) -> tuple[list[float], float]:
     """Return the 95 % interval of a difference, and the p-value of there being none.
 
@@ -102,33 +144,55 @@ def difference(
     one, other : arrays of shape (draws,)
         Resampled accuracies. Paired, draw i of both is of the same rows. Otherwise each is of
         its own rows: draws are matched shifted by one, and so are independent.
+    unseen : Unseen, optional
+        What draws cannot show of the difference; see `heads.unseen`.
 
     Returns
     -------
     list of float, float
-        Percentile interval; two-sided p of value / standard deviation of the drawn differences
-        under the normal distribution (Efron and Tibshirani, "An Introduction to the Bootstrap",
-        1993, chapter 12), which unlike a count of draws resolves the small p-values that a
-        correction for many comparisons needs. Where no draw differs from another nothing can be
-        said, and p is 1.
+        Percentile interval, widened by what is unseen; two-sided p of value / standard deviation
+        of the drawn differences under the normal distribution (Efron and Tibshirani, "An
+        Introduction to the Bootstrap", 1993, chapter 12), which unlike a count of draws resolves
+        the small p-values that a correction for many comparisons needs. What is unseen on the
+        side of no difference is added to the standard deviation in squares. Where nothing varies
+        and nothing is known to be unseen nothing can be said, and p is 1.
     """
     drawn = one - (other if paired else np.roll(other, 1))
     spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
+    ends = _percentiles(drawn, 0.95)
+    if unseen is not None:
+        low, high = _widened(ends, value, unseen)
+        ends = [max(low, -1.0), min(high, 1.0)]
+        spread = math.hypot(spread, (unseen.below if value > 0 else unseen.above) / _NORMAL_END)
     p = math.erfc(abs(value) / spread / math.sqrt(2)) if spread > _NOISE else 1.0
-    return interval(drawn), p
+    return ends, p
 
 
-def _strata(labels: NDArray[np.int64], groups: NDArray[np.int8]) -> NDArray[np.int64]:
+def _percentiles(drawn: Floats, level: float) -> list[float]:
+    tail = 100 * (1 - level) / 2
+    return [float(end) for end in np.percentile(drawn, [tail, 100 - tail])]
+
+
+def _widened(ends: list[float], value: float, unseen: Unseen) -> tuple[float, float]:
+    """Return ends as far from the value as what is drawn and what is unseen together put them."""
+    if unseen.whole:
+        return value - unseen.below, value + unseen.above
+    seen = max(value - ends[0], 0.0), max(ends[1] - value, 0.0)
+    # Where nothing is unseen the ends stay as they are, to the last bit.
+    low = ends[0] if unseen.below == 0 else value - math.hypot(seen[0], unseen.below)
+    high = ends[1] if unseen.above == 0 else value + math.hypot(seen[1], unseen.above)
+    return low, high
+
+
+def drawn_within(labels: NDArray[np.int64], groups: NDArray[np.int8]) -> NDArray[np.int64]:
     """Return what each row is drawn within, (n,): its class; its group where it is alone in it."""
     alone = np.bincount(labels, minlength=len(groups))[labels] == 1
     return np.where(alone, len(groups) + groups[labels].astype(np.int64), labels)
 
 
-def _metric_weights(
-    labels: NDArray[np.int64], strata: NDArray[np.int64], groups: NDArray[np.int8]
-) -> Mapping[str, Floats]:
-    """Return what one drawn row adds to each metric if it is right, (n,), by metric."""
-    total, size = np.bincount(labels, minlength=len(groups)), np.bincount(strata)[strata]
+def weights_of_classes(labels: NDArray[np.int64], groups: NDArray[np.int8]) -> dict[str, Floats]:
+    """Return what a right row of each class adds to each metric, (C,), by metric."""
+    total = np.bincount(labels, minlength=len(groups))
     known = total > 0
     members = {"all": known, **{name: known & (groups == g) for g, name in enumerate(METRICS[1:4])}}
     by_class = {
@@ -137,7 +201,16 @@ def _metric_weights(
         if chosen.any()
     }
     by_class["micro"] = np.full(len(groups), 1 / len(labels))
+    return by_class
+
+
+def _metric_weights(
+    labels: NDArray[np.int64], strata: NDArray[np.int64], groups: NDArray[np.int8]
+) -> Mapping[str, Floats]:
+    """Return what one drawn row adds to each metric if it is right, (n,), by metric."""
+    size = np.bincount(strata)[strata]
     scale = size / np.maximum(size - 1, 1)  # fewer rows are drawn than there are
+    by_class = weights_of_classes(labels, groups)
     return {name: weight[labels] * scale for name, weight in by_class.items()}
 
 

@@ -73,11 +73,18 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     n_steps_ : int
-        Steps taken; evaluations of the objective where it was solved.
+        Steps taken; evaluations of the objective, and products with its Hessian, where it was
+        solved.
     floored_ : bool
         Whether the floor on steps raised that number.
     gradient_ : float or None
-        Largest entry of the gradient at the end, in the coordinates that were solved in.
+        Largest entry of the gradient in W and b at the end, taken in float64.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the exact solver may have ended further above the optimum than 1e-9 of the objective
+        (1e-6 for float32 features).
 
     References
     ----------
@@ -126,7 +133,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         super()._check_params()
         owner = type(self).__name__
         check_one_of(owner, "anchor", self.anchor, ANCHORS)
-        check_number(owner, "q", self.q, low=-1e6)
+        check_number(owner, "q", self.q, low=-1e6, high=1e6)
         check_one_of(owner, "weighting", self.weighting, WEIGHTINGS)
         check_number(owner, "beta", self.beta, low=0)
         if self.beta >= 1:
@@ -166,7 +173,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
         recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
         states = [head.random_state for head in heads]
         factors = self._factors(heads, y_idx, n_classes, weights).to(feats.dtype)
         within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)

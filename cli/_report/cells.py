@@ -26,6 +26,12 @@ class Cell:
         found = (self.entry.get("selection") or {}).get("best")
         return float(found) if isinstance(found, int | float) else None
 
+    @property
+    def chose_on_reported(self) -> bool:
+        """True where a parameter was chosen on the split that is reported."""
+        chosen_on = self.entry.get("selected_on")
+        return chosen_on is not None and chosen_on == self.entry.get("split")
+
     def shown(self) -> dict[str, Any]:
         """Return what the page shows of the entry."""
         metrics, calibration = dict(self.entry["metrics"]), self.entry.get("calibration") or {}

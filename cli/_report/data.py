@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli._alike import group_kinds, other_classes, unlike_notes
 from cli._report import classes, limits
 from cli._report.cells import Cell, cells_of
 from cli._report.confusion import top_confusions
@@ -16,6 +17,7 @@ from cli._report.folder import Arrays, Results
 from cli._report.pack import UNITS, smallest, to_units
 from cli._report.provenance import provenance_rows
 from cli._report.reliability import reliability_bins
+from cli._show import GROUPS
 from featbank.errors import DamagedError
 
 __all__ = ["collect"]
@@ -35,11 +37,38 @@ def collect(results: Results) -> dict[str, Any]:
         "classes": [{**each, **drawn(each)} for each in sets.found],
         "cells": cells,
         "comparisons": list(comparisons(results, found)),
-        "groups": results.compare.get("groups", []),
+        "groups": [*groups_of_seeds(results, found)],
         "provenance": provenance_rows(results.banks),
-        "notes": [*results.compare.get("notes", []), *sizes.notes()],
+        "notes": [*said_of(results), *sizes.notes()],
         "by_group": sizes.by_group,
     }
+
+
+def said_of(results: Results) -> list[str]:
+    """Return the comparison's notes, and what an older one does not say: how banks are unlike."""
+    classes = other_classes(results.banks)
+    unlike = [f"{classes}: only heads of one bank are compared"] if classes else []
+    notes = [*results.compare.get("notes", []), *unlike, *unlike_notes(results.banks)]
+    return list(dict.fromkeys(notes))
+
+
+def groups_of_seeds(results: Results, found: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    """Yield the groups, marked where a parameter was chosen on the reported split.
+
+    Banks of other classes have no common metric, banks of other shot groups none of those; older
+    comparisons have them.
+    """
+    heads, banks = results.compare["heads"], results.banks
+    kinds = dict(zip([bank["name"] for bank in banks], group_kinds(banks), strict=True))
+    seen = {(banks[at.bank]["name"], heads[at.head]) for at in found if at.chose_on_reported}
+    classes = other_classes(banks)
+    for group in results.compare.get("groups", []):
+        members = group.get("banks", [])
+        unlike = len({kinds.get(name) for name in members}) > 1
+        if classes or (unlike and group["metric"] in GROUPS[:3]):
+            group = group | {"mean": None, "std": None}
+        touched = any((bank, group["head"]) in seen for bank in members)
+        yield group | {"name": f"{group['name']} (REPORTED)"} if touched else group
 
 
 def settings_of(results: Results) -> dict[str, Any]:
@@ -92,6 +121,7 @@ def cell_data(
         "bank": cell.bank,
         "head": cell.head,
         **cell.shown(),
+        "dishonest": cell.chose_on_reported,
         "hits": smallest(classes.hits_by_class(labels, predicted, len(counts)))
         if sizes.by_class(cell)
         else None,
@@ -159,7 +189,7 @@ def bank_data(
     """Return one bank: what it is, its sample in the plane, and its exact curves."""
     record = results.banks[index]
     return {
-        "name": record["name"],
+        "name": shown_name(record, [cell for cell in found if cell.bank == index]),
         "slug": record["slug"],
         "digest": record.get("digest"),
         "recipe": record.get("recipe", {}),
@@ -170,6 +200,12 @@ def bank_data(
             for name, arrays in results.curves(record["slug"])
         ],
     }
+
+
+def shown_name(record: dict[str, Any], cells: Sequence[Cell]) -> str:
+    """Return a bank's name, marked where a head's parameter was chosen on what is reported."""
+    seen = any(cell.chose_on_reported for cell in cells)
+    return f"{record['name']} (REPORTED)" if seen else str(record["name"])
 
 
 def chosen_on_curve(name: str, bank: int, found: Sequence[Cell]) -> float | None:
@@ -228,7 +264,10 @@ def comparisons(results: Results, found: Sequence[Cell]) -> Iterator[dict[str, A
         (results.banks[cell.bank]["name"], heads[cell.head]): index
         for index, cell in enumerate(found)
     }
+    unlike = other_classes(results.banks) is not None  # as older comparisons could be
     for entry in results.compare.get("comparisons", []):
+        if unlike and entry["a"]["bank"] != entry["b"]["bank"]:
+            continue
         ends = [place.get((entry[end]["bank"], entry[end]["head"])) for end in ("a", "b")]
         if None not in ends:
             yield {**entry, "a": ends[0], "b": ends[1]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli._owned import is_figure
 from cli._show import plain
-from featbank.atomic import replace_file
-from featbank.errors import InputError
+from featbank.atomic import refuse_odd_file, replace_files
+from featbank.errors import InputError, OutputExistsError
+from featbank.replacing import refuse_odd_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["size_trend", "write_figures"]
+__all__ = ["load_matplotlib", "size_trend", "write_figures"]
 
 # Okabe and Ito, "Color Universal Design" (2008), in the order of the page; yellow is too light.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -41,6 +43,11 @@ SETTINGS: dict[str, Any] = {
 }
 WIDTH, HEIGHT = 3.5, 2.5
 DOTS_PER_INCH = 300
+# No date, so that the same numbers give the same bytes; and the mark by which a figure is known.
+MADE_BY: dict[str, dict[str, str | None]] = {
+    "pdf": {"CreationDate": None, "Creator": "featbank"},
+    "png": {"Software": "featbank"},
+}
 # What fits into a line of the legend; a line's picture takes about 6.
 LEGEND_LETTERS = 65
 
@@ -48,18 +55,35 @@ LEGEND_LETTERS = 65
 def write_figures(data: dict[str, Any], folder: Path) -> list[Path]:
     """Write every figure of what is shown (`data` of `collect`) into a folder; return their paths.
 
+    All are drawn before the first is written, and earlier ones are replaced when all are written.
+
     Raises
     ------
     InputError
         matplotlib is not installed.
+    OutputExistsError
+        A file that featbank did not draw has the name of a figure.
     """
     matplotlib = load_matplotlib()
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
+    refuse_odd_folder(folder, "--figures")
     with matplotlib.rc_context(SETTINGS):
-        for name, draw in drawings(data):
-            paths += save(folder, name, draw)
-    return paths
+        drawn = {folder / name: raw for each in drawings(data) for name, raw in render(*each)}
+    for path in drawn:
+        refuse_other_figure(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_files({path: partial(Path.write_bytes, data=raw) for path, raw in drawn.items()})
+    return list(drawn)
+
+
+def refuse_other_figure(path: Path) -> None:
+    """Refuse to replace a figure that featbank did not draw."""
+    refuse_odd_file(path)
+    if path.exists() and not is_figure(path):
+        message = (
+            f"{path} was not drawn by featbank and is not replaced; choose another folder for "
+            "--figures"
+        )
+        raise OutputExistsError(message)
 
 
 def load_matplotlib() -> Any:
@@ -80,7 +104,7 @@ def drawings(data: dict[str, Any]) -> Iterator[tuple[str, Callable[[Axes], None]
         for curve in bank["curves"]:
             yield (
                 f"{curve['head']}-{bank['slug']}",
-                partial(exact_curve, data=data, curve=curve),
+                partial(exact_curve, data=data, curve=curve, cells=cells),
             )
         if any(cell["norms"] is not None for cell in cells):
             yield f"norms-{bank['slug']}", partial(weight_norms, data=data, cells=cells)
@@ -88,8 +112,8 @@ def drawings(data: dict[str, Any]) -> Iterator[tuple[str, Callable[[Axes], None]
             yield f"classes-{bank['slug']}", partial(class_accuracy, data=data, cells=cells)
 
 
-def save(folder: Path, name: str, draw: Callable[[Axes], None]) -> Iterator[Path]:
-    """Draw one figure into two files, without a date: the same numbers give the same bytes."""
+def render(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes]]:
+    """Draw one figure; yield the names and the bytes of its two files."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
@@ -98,20 +122,26 @@ def save(folder: Path, name: str, draw: Callable[[Axes], None]) -> Iterator[Path
     longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=1)
     columns = min(5, max(1, LEGEND_LETTERS // (longest + 6)))
     figure.legend(loc="outside upper left", ncols=columns, fontsize=7, columnspacing=1.2)
-    for kind, nothing in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = folder / f"{name}.{kind}"
-        replace_file(path, partial(write, figure, kind, nothing))
-        yield path
-
-
-def write(figure: Figure, kind: str, metadata: dict[str, None], path: Path) -> None:
-    """Write a figure to a file."""
-    figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
+    for kind, metadata in MADE_BY.items():
+        raw = io.BytesIO()
+        figure.savefig(raw, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
+        yield f"{name}.{kind}", raw.getvalue()
 
 
 def label(text: str) -> str:
     """Return a name as matplotlib shows it: no control characters, no formulas."""
     return plain(text).replace("$", r"\$")
+
+
+def mark(cell: dict[str, Any]) -> str:
+    """Return the mark of a head whose parameter was chosen on the reported split."""
+    return " (REPORTED)" if cell["dishonest"] else ""
+
+
+def of_split(data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
+    """Name the reported split on an axis, marked where a parameter was chosen on it."""
+    seen = any(cell["dishonest"] for cell in cells)
+    return f"{data['settings']['report']}{', chosen on it' if seen else ''}"
 
 
 def comparison(axes: Axes, data: dict[str, Any]) -> None:
@@ -130,11 +160,13 @@ def comparison(axes: Axes, data: dict[str, Any]) -> None:
     axes.set_xticks(range(len(data["heads"])), [label(head) for head in data["heads"]])
     if max(map(len, data["heads"])) > 8:
         axes.tick_params(axis="x", labelrotation=30)
-    axes.set_ylabel(f"accuracy on {data['settings']['report']} (%)")
+    axes.set_ylabel(f"accuracy on {of_split(data, data['cells'])} (%)")
     axes.grid(visible=False, axis="x")
 
 
-def exact_curve(axes: Axes, data: dict[str, Any], curve: dict[str, Any]) -> None:
+def exact_curve(
+    axes: Axes, data: dict[str, Any], curve: dict[str, Any], cells: Sequence[dict[str, Any]]
+) -> None:
     """Draw accuracy over tau on the reported split by shot group, the chosen tau marked."""
     report = data["settings"]["report"]
     split = report if report in curve["splits"] else list(curve["splits"])[-1]
@@ -143,7 +175,9 @@ def exact_curve(axes: Axes, data: dict[str, Any], curve: dict[str, Any]) -> None
         if values is not None:
             axes.plot(curve["parameter"], 100 * values, dash, color=colour, label=group)
     if curve["best"] is not None:
-        axes.axvline(curve["best"], color="0.4", linewidth=0.8, label="chosen")
+        seen = any(cell["dishonest"] for cell in cells)
+        label_of = "chosen (REPORTED)" if seen else "chosen"
+        axes.axvline(curve["best"], color="0.4", linewidth=0.8, label=label_of)
     axes.set_xlabel("tau")
     axes.set_ylabel(f"accuracy on {split} (%)")
 
@@ -158,7 +192,7 @@ def weight_norms(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, Any
         axes.plot(
             np.linspace(0, 1, len(norms)), norms / norms.mean(), DASHES[index % 4],
             color="#000000" if before else COLOURS[index % 6],
-            label="joint (stage 1)" if before else label(head),
+            label="joint (stage 1)" if before else label(head) + mark(cell),
         )  # fmt: skip
     sizes = data["classes"][data["banks"][linear[0]["bank"]]["classes"]]["size"]
     ticks = np.unique(np.rint(np.linspace(0, len(sizes) - 1, 5)).astype(int))
@@ -178,14 +212,15 @@ def class_accuracy(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, A
         sizes, values = size_trend(classes["counts"], cell["hits"], classes["rows"])
         axes.plot(
             sizes, 100 * values, DASHES[index % 4], color=COLOURS[index % 7],
-            marker=MARKERS[index % 4], markersize=2.5, label=label(data["heads"][cell["head"]]),
+            marker=MARKERS[index % 4], markersize=2.5,
+            label=label(data["heads"][cell["head"]]) + mark(cell),
         )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("training images of the class")
-    axes.set_ylabel(f"accuracy on {data['settings']['report']} (%)")
+    axes.set_ylabel(f"accuracy on {of_split(data, cells)} (%)")
 
 
 def size_trend(

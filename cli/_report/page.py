@@ -120,6 +120,8 @@ def summary(data: dict[str, Any]) -> str:
     """Say on what and how was measured."""
     settings = data["settings"]
     chosen = f"parameters chosen on {settings['select']}" if settings.get("select") else ""
+    if chosen and settings["select"] == settings["report"]:
+        chosen += ", the REPORTED split"
     draws = (
         f"95 % intervals from {settings['bootstrap']:,} bootstrap draws (seed {settings['seed']})"
     )

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -342,3 +343,209 @@ def test_extract_has_the_librarys_defaults() -> None:
     shared = ours.keys() & theirs.keys() - {"data", "out"}
     assert {"batch_size", "dtype", "which", "workers", "on_bad_image"} <= shared
     assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
+
+
+def imported(folder: Path, **changes: Any) -> Path:
+    """Import a bank of blobs, with some arrays of its file changed; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = write_npz(folder / "f.npz", **changes)
+    done = featbank("import", file, "--out", folder / "bank.zarr", "--quiet")
+    assert done.exit_code == 0, done.output
+    return folder / "bank.zarr"
+
+
+def with_splits(folder: Path, *names: str) -> Path:
+    """Import a bank whose held-out splits have these names; val's rows serve for each but test."""
+    changes: dict[str, Any] = dict.fromkeys(
+        f"{split}_{what}" for split in ("val", "test") for what in ("features", "labels")
+    )
+    for name in names:
+        X, y = splits()["test" if name == "test" else "val"]
+        changes |= {f"{name}_features": X, f"{name}_labels": y}
+    return imported(folder, **changes)
+
+
+def rows_of(split: str, classes: list[int]) -> dict[str, Any]:
+    """Return the rows of some classes only, of a split of the blobs."""
+    X, y = splits()[split]
+    there = np.isin(y, classes)
+    return {f"{split}_features": X[there], f"{split}_labels": y[there]}
+
+
+def fitted(bank: Path, out: Path, *args: Any) -> tuple[dict[str, Any], str]:
+    """Fit tau and crt; return the results and what was printed, in one line."""
+    heads = ["--head", "tau", "--head", "crt", "--head", "ncm"]
+    done = featbank("fit", bank, *heads, "--out", out, "--device", "cpu", "--quiet", *args)
+    assert done.exit_code == 0, done.output
+    return json.loads((out / "results.json").read_text()), " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", ["validation", "VALID", "Dev", "Val", "development"])
+def test_a_split_that_is_val_by_another_name_chooses_and_is_not_reported(
+    tmp_path: Path, name: str
+) -> None:
+    bank = with_splits(tmp_path, name, "test")
+    found, printed = fitted(bank, tmp_path / "h")
+    assert {entry["split"] for entry in found["results"]} == {"test"}
+    assert [e["selected_on"] for e in found["results"]] == [name, name, None]
+    assert f" {name} " in printed
+    plain, _ = fitted(with_splits(tmp_path / "val", "val", "test"), tmp_path / "v")
+    for ours, theirs in zip(found["results"], plain["results"], strict=True):
+        assert (ours["params"], ours["metrics"]) == (theirs["params"], theirs["metrics"])
+    swept = json.loads(featbank("sweep", bank, "--json", "-").stdout)
+    assert (swept["select"]["split"], swept["report"]["split"]) == (name, "test")
+    (entry,) = json.loads(
+        featbank("evaluate", bank, tmp_path / "h/tau.head", "--json", "-").stdout
+    )["results"]
+    assert entry["split"] == "test"
+
+
+@pytest.mark.parametrize("name", ["testing", "holdout", "eval", "valence", "new_val"])
+def test_a_split_of_any_other_name_is_reported(tmp_path: Path, name: str) -> None:
+    found, printed = fitted(with_splits(tmp_path, name, "test"), tmp_path / "h")
+    assert {entry["split"] for entry in found["results"]} == {"test", name}
+    line = "no val split: tau=1 of tau, weight_decay=0.003 of crt are defaults"
+    assert line in printed
+    assert line in found["notes"]
+    of_tau = next(entry for entry in found["results"] if entry["head"] == "tau")
+    assert of_tau["notes"] == ["no val split: tau=1 of tau is the default"]
+
+
+def test_val_chooses_where_there_are_others_and_two_others_have_to_be_told_apart(
+    tmp_path: Path,
+) -> None:
+    found, printed = fitted(with_splits(tmp_path / "1", "val", "valid", "test"), tmp_path / "h")
+    assert {entry["split"] for entry in found["results"]} == {"test"}
+    assert "note: valid is not used; --select or --report can name it" in printed
+
+    two = with_splits(tmp_path / "2", "validation", "dev", "test")
+    for command in (["fit", two, "--head", "tau", "--out", tmp_path / "x"], ["sweep", two]):
+        line = refused(2, *command)
+        assert "has dev and validation; name the one to choose on with --select" in line
+    assert "name the one" in refused(2, "compare", two, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    found, _ = fitted(two, tmp_path / "d", "--report", "dev")
+    assert {(e["split"], e["selected_on"]) for e in found["results"]} == {
+        ("dev", "validation"), ("dev", None),
+    }  # fmt: skip
+    done = featbank("evaluate", two, tmp_path / "d/tau.head", "--json", "-")
+    assert [e["split"] for e in json.loads(done.stdout)["results"]] == ["test"]
+
+    none = with_splits(tmp_path / "3", "val", "validation")
+    assert "name the one to choose on" in refused(
+        2, "fit", none, "--head", "tau", "--out", tmp_path / "x"
+    )
+    found, _ = fitted(none, tmp_path / "n", "--select", "val")
+    assert {entry["split"] for entry in found["results"]} == {"validation"}
+
+
+def test_a_lonely_split_that_is_val_by_another_name_is_reported_and_chooses_nothing(
+    tmp_path: Path,
+) -> None:
+    found, printed = fitted(with_splits(tmp_path, "valid"), tmp_path / "h")
+    assert {(e["split"], e["selected_on"]) for e in found["results"]} == {("valid", None)}
+    assert "note: valid is reported: tau=1 of tau" in printed
+    found, printed = fitted(with_splits(tmp_path / "t"), tmp_path / "t/h")
+    assert {entry["split"] for entry in found["results"]} == {"train"}
+    assert "train is reported, the rows that heads are fitted on" in printed
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [1, 2, 3, 4]])
+def test_a_split_that_lacks_classes_is_said_so(tmp_path: Path, classes: list[int]) -> None:
+    said = f"val has rows of {len(classes)} of 5 classes; parameters are chosen on those"
+    bank = imported(tmp_path / "val", **rows_of("val", classes))
+    found, printed = fitted(bank, tmp_path / "h")
+    assert f"note: {said}" in printed
+    assert found["notes"][0] == said
+    assert [said in entry["notes"] for entry in found["results"]] == [True, True, False]
+    assert f"note: {said}" in " ".join(featbank("sweep", bank).stdout.split())
+    assert json.loads(featbank("sweep", bank, "--json", "-").stdout)["notes"][0] == said
+    done = featbank("compare", bank, "--head", "tau", "--out", tmp_path / "c")
+    assert f"note: bank: {said}" in " ".join(done.stdout.split())
+    (entry,) = json.loads((tmp_path / "c/compare.json").read_text())["results"]
+    assert said in entry["notes"]
+    done = featbank("evaluate", bank, tmp_path / "h/tau.head", "--json", "-")
+    assert json.loads(done.stdout)["notes"][0].endswith(f"tau.head: {said}")
+
+
+def test_a_reported_split_that_lacks_classes_is_said_so(tmp_path: Path) -> None:
+    bank = imported(tmp_path / "test", **rows_of("test", [0, 3]))
+    said = "test has rows of 2 of 5 classes, so `all` is a mean of 2 (medium: 0 of 2, few: 1 of 2)"
+    found, printed = fitted(bank, tmp_path / "h")
+    assert said in printed
+    for entry in found["results"]:
+        assert entry["notes"][-1] in found["notes"]
+        assert "`all` is a mean of 2" in entry["notes"][-1]
+    done = featbank("evaluate", bank, tmp_path / "h/ncm.head")
+    assert "`all` is a mean of 2" in " ".join(done.stdout.split())
+    _, printed = fitted(imported(tmp_path / "all"), tmp_path / "h2")
+    assert "has rows of" not in printed
+
+
+def test_nothing_is_chosen_on_a_split_of_one_class(tmp_path: Path) -> None:
+    bank = imported(tmp_path, **rows_of("val", [3]))
+    found, printed = fitted(bank, tmp_path / "h")
+    assert [entry["selected_on"] for entry in found["results"]] == [None, None, None]
+    assert found["results"][0]["params"]["tau"] == 1
+    assert "note: val has rows of 1 of 5 classes: nothing is chosen on it" in printed
+    assert "note: val has rows of 1 of 5 classes: tau=1 of tau, weight_decay=0.003" in printed
+    assert "cannot be swept: val has rows of 1 of 5 classes" in refused(2, "sweep", bank)
+    lists = ["--head", "tau:tau=[0,1]", "--out", tmp_path / "x"]
+    line = refused(3, "fit", bank, *lists)
+    assert "lists 2 heads, and val has rows of 1 of 5 classes: give single values" in line
+
+
+def test_a_head_evaluated_on_the_split_that_chose_it_is_marked(bank: Path, tmp_path: Path) -> None:
+    fitted(bank, tmp_path / "h")
+    files = [tmp_path / "h" / name for name in ("tau.head", "ncm.head")]
+    done = featbank("evaluate", bank, *files, "--report", "val")
+    rows = [line for line in done.stdout.splitlines() if re.search(r"\.head +val", line)]
+    assert ["(REPORTED)" in row for row in rows] == [True, False]
+    assert "were chosen on val, the REPORTED split" in " ".join(done.stdout.split())
+    assert "REPORTED" not in featbank("evaluate", bank, *files).stdout
+
+
+def test_choosing_on_the_reported_split_is_said_in_notes_and_at_the_chosen_row(
+    bank: Path, tmp_path: Path
+) -> None:
+    both = ["--select", "test", "--report", "test"]
+    said = "parameters are chosen on test, the REPORTED split"
+    found, printed = fitted(bank, tmp_path / "h", *both)
+    assert said in found["notes"]
+    assert f"note: {said}" in printed
+    assert [said in entry["notes"] for entry in found["results"]] == [True, True, False]
+    assert "<- chosen (REPORTED)" in featbank("sweep", bank, *both).stdout
+    assert said in json.loads(featbank("sweep", bank, *both, "--json", "-").stdout)["notes"]
+    _, printed = fitted(bank, tmp_path / "t", "--select", "train")
+    assert "chosen on train, the rows that heads are fitted on" in printed
+
+
+def test_intervals_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
+    X, y = splits()["test"]
+    ids = np.array([f"{row}.png" for row in range(len(y))])
+    order = np.random.default_rng(0).permutation(len(y))
+    found = [
+        fitted(
+            imported(tmp_path / name, test_features=X[by], test_labels=y[by], test_ids=ids[by]),
+            tmp_path / name / "h",
+        )[0]["results"]
+        for name, by in (("a", np.arange(len(y))), ("b", order))
+    ]
+    for one, other in zip(*found, strict=True):
+        assert one["ci95"] == other["ci95"]
+
+
+def test_a_parameter_at_the_end_of_what_was_tried_is_said_so(bank: Path, tmp_path: Path) -> None:
+    done = featbank(
+        "fit", bank, "--head", "tau:tau=[5,6,7,8]", "--head", "crt:weight_decay=[50,100,200]",
+        "--head", "crt:solver=sgd,epochs=1,seed=[1,2,3]", "--out", tmp_path / "h", "--quiet",
+    )  # fmt: skip
+    printed = " ".join(done.stdout.split())
+    assert "note: tau:tau=[5,6,7,8]: tau=5 is the end of the range 5..8" in printed
+    assert re.search(r"weight_decay=\d+ is the end of the range 50\.\.200", printed)
+    assert "seed=" not in printed.partition("note:")[2].replace("seed=[", "")
+    swept = json.loads(featbank("sweep", bank, "--grid", "4:7:1", "--json", "-").stdout)
+    assert swept["notes"] == ["tau=4 is the end of the range 4..7"]
+    assert (
+        json.loads(featbank("sweep", bank, "--range", "0:3", "--json", "-").stdout)["notes"] == []
+    )

@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from cli._report.data import collect
+from cli._report.folder import Results
+from cli._report.page import summary
+from cli._statistics import Place, resampled, statistics, without_groups
 from cli.main import main
 from featbank.rows import SplitRows
 from heads.mcnemar import mcnemar
 from heads.multiplicity import holm
-from tests.banks import splits, write_bank
+from heads.unseen import unseen
+from tests.banks import blobs, splits, write_bank, write_npz
+from tests.results_folder import Fake, write_results
 
 HEADS = ("joint", "ncm", "tau")
 WANTED = [word for head in HEADS for word in ("--head", head)]
@@ -350,6 +356,294 @@ def test_bad_words_are_one_line(banks: list[Path], tmp_path: Path) -> None:
 def test_choosing_on_the_reported_split_is_marked(banks: list[Path], tmp_path: Path) -> None:
     both = ["--select", "test", "--report", "test"]
     done = featbank("compare", banks[0], "--head", "tau", "--out", tmp_path / "o", *both)
-    assert "note: parameters of a were chosen on the REPORTED split" in done.stdout
+    assert "note: a: parameters are chosen on test, the REPORTED split" in done.stdout
     (entry,) = json.loads((tmp_path / "o" / "compare.json").read_text())["results"]
     assert entry["calibration"]["temperature"] is None
+
+
+def npz(folder: Path, name: str, **changes: Any) -> Path:
+    """Import a bank of blobs, with some arrays of its file changed; return its path."""
+    file = write_npz(folder / f"{name}.npz", **changes)
+    done = featbank("import", file, "--out", folder / f"{name}.zarr", "--quiet")
+    assert done.exit_code == 0, done.output
+    return folder / f"{name}.zarr"
+
+
+def compared_into(out: Path, *args: Any) -> tuple[dict[str, Any], str]:
+    """Compare; return what `compare.json` holds, and what was printed, in one line."""
+    done = featbank("compare", *args, "--out", out, "--device", "cpu", "--quiet")
+    assert done.exit_code == 0, done.output
+    return json.loads((out / "compare.json").read_text()), " ".join(done.stdout.split())
+
+
+NAMES = ["ant", "bee", "cat", "dog", "elk"]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (["ant", "bee", "cat", "dog", "eel"], "class 4 is 'elk' in a and 'eel' in b"),
+        (["bee", "ant", "cat", "dog", "elk"], "the same classes in another order: class 0 is"),
+        (["Ant", "bee", "cat", "dog", "elk"], "class 0 is 'ant' in a and 'Ant' in b"),
+        (None, "b gives its classes no names: class 0 is 'ant' in a and '0' in b"),
+        (["ant", "b\x1b[2Jee", "cat", "dog", "elk"], "and 'b\\x1b[2Jee' in b"),
+    ],
+)
+def test_banks_of_other_classes_are_refused(
+    tmp_path: Path, other: list[str] | None, words: str
+) -> None:
+    banks = [
+        npz(tmp_path, name, class_names=None if names is None else np.array(names))
+        for name, names in (("a", NAMES), ("b", other))
+    ]
+    for pair, said in ((banks, words), (banks[::-1], "Only banks with the same classes")):
+        done = featbank("compare", *pair, "--head", "ncm", "--out", tmp_path / "o")
+        (line,) = done.stderr.strip().splitlines()
+        assert done.exit_code == 3
+        assert said in line
+        assert not (tmp_path / "o").exists()
+
+
+def test_a_bank_of_more_classes_is_refused(tmp_path: Path) -> None:
+    X, y = blobs([30] * 6, 5)
+    more = {f"{split}_features": X for split in ("train", "val", "test")}
+    more |= {f"{split}_labels": y for split in ("train", "val", "test")}
+    banks = [npz(tmp_path, "five"), npz(tmp_path, "six", **more)]
+    done = featbank("compare", *banks, "--head", "ncm", "--out", tmp_path / "o")
+    assert done.exit_code == 3
+    assert "five has 5 classes and six has 6" in done.stderr
+
+
+def test_shot_groups_of_other_classes_are_not_set_against_each_other(tmp_path: Path) -> None:
+    X, y = splits()["train"]
+    turned = {"train_features": X[::-1], "train_labels": 4 - y[::-1]}
+    a, b = npz(tmp_path, "a"), npz(tmp_path, "b", shots=np.array([50, 10]))
+    c = npz(tmp_path, "c", **turned)
+    group = ["--group", "all=a,b", "--groups", "--head", "ncm"]
+    found, printed = compared_into(tmp_path / "ab", a, b, *group)
+    assert "differ (a: many > 100, few < 20; b: many > 50, few < 10)" in printed
+    assert "2 of 5 classes are in another shot group in b than in a" in printed
+    assert "accuracy on few-shot classes, in %; not the same classes in every bank" in printed
+    assert "(`all`), in %;" not in printed
+    means = {each["metric"]: each["mean"] for each in found["groups"]}
+    assert [name for name, mean in means.items() if mean is None] == ["many", "medium", "few"]
+    assert all(each["paired"] for each in found["comparisons"])  # the rows are the same
+
+    found, printed = compared_into(tmp_path / "ac", a, c, "--head", "ncm", "--groups")
+    assert "4 of 5 classes are in another shot group in c than in a" in printed
+    assert "train rows by class differ (a: 228 rows; c: 228 rows)" in printed
+    assert [bank["shot_groups"] for bank in found["banks"]] == [0, 1]
+
+    found, printed = compared_into(tmp_path / "aa", a, "--head", "ncm", "--groups")
+    assert "not the same classes" not in printed
+    assert found["notes"] == []
+
+
+def test_another_training_set_of_the_same_counts_is_told_by_its_ids(tmp_path: Path) -> None:
+    ids = np.array([f"r{row:03}" for row in range(228)])
+    a = npz(tmp_path, "a", train_ids=ids)
+    b = npz(tmp_path, "b", train_ids=np.char.replace(ids, "r00", "s00"))
+    c = npz(tmp_path, "c", train_ids=ids, val_ids=np.arange(100)[::-1].astype(str))
+    _, printed = compared_into(tmp_path / "ab", a, b, "--head", "ncm")
+    assert "train rows have other ids or labels: a against b" in printed
+    _, printed = compared_into(tmp_path / "ac", a, c, "--head", "ncm")
+    assert "train rows" not in printed
+
+
+def reordered(order: Any, **ids: Any) -> dict[str, Any]:
+    """Return the test split of the blobs, a little moved, in an order, with ids in that order."""
+    X, y = splits()["test"]
+    X = X + 0.5 * np.random.default_rng(3).normal(size=X.shape).astype(np.float32)
+    named = {key: np.asarray(value)[order] for key, value in ids.items()}
+    return {"test_features": X[order], "test_labels": y[order], **named}
+
+
+@pytest.mark.parametrize("kind", ["paths", "numbers", "lengths"])
+def test_rows_are_paired_by_their_ids_whatever_their_order(tmp_path: Path, kind: str) -> None:
+    n, rng = 200, np.random.default_rng(0)
+    ids = {
+        "paths": [f"test/{row % 7}/{row}.png" for row in range(n)],
+        "numbers": [str(row) for row in range(n)],
+        "lengths": ["\u00e9" * (row + 1) for row in rng.permutation(n)],
+    }[kind]
+    a = npz(tmp_path, "a", test_ids=np.array(ids))
+    heads = ["--head", "ncm", "--head", "joint"]
+    seen = []
+    for name, order in (("same", np.arange(n)), ("other", rng.permutation(n))):
+        bank = npz(tmp_path, name, **reordered(order, test_ids=ids))
+        for turn, pair in enumerate(([a, bank], [bank, a])):
+            found, printed = compared_into(tmp_path / f"{name}{turn}", *pair, *heads)
+            assert "unpaired" not in printed
+            across = [e for e in found["comparisons"] if e["a"]["bank"] != e["b"]["bank"]]
+            assert all(each["paired"] for each in found["comparisons"])
+            seen.append([
+                [
+                    (1 - 2 * turn) * each["difference"],
+                    *sorted((1 - 2 * turn) * end for end in each["ci95"]),
+                    each["p_bootstrap"], each["p_mcnemar"],
+                ]
+                for each in across
+            ])  # fmt: skip
+            own = [e["ci95"]["all"] for e in found["results"] if e["bank_name"] != "a"]
+            seen[-1].append(own[0] + own[1])
+    for other in seen[1:]:
+        for one, two in zip(seen[0], other, strict=True):
+            assert two == pytest.approx(one, abs=1e-9)
+
+
+def test_ids_that_do_not_say_which_row_is_which_are_not_paired_by(tmp_path: Path) -> None:
+    ids = np.array([f"i{row}" for row in range(200)])
+    twice = ids.copy()
+    twice[7] = "i3"
+    order = np.random.default_rng(1).permutation(200)
+    a = npz(tmp_path, "a", test_ids=twice)
+    b = npz(tmp_path, "b", **reordered(np.arange(200), test_ids=twice))
+    c = npz(tmp_path, "c", **reordered(order, test_ids=twice))
+    for other, paired in ((b, True), (c, False)):
+        found, printed = compared_into(tmp_path / other.stem, a, other, "--head", "ncm")
+        assert [each["paired"] for each in found["comparisons"]] == [paired]
+        assert "the id 'i3' comes twice among the reported rows of a" in printed
+
+    named = npz(tmp_path, "named", test_ids=ids)
+    moved = splits()["test"][1].copy()
+    moved[[0, 199]] = moved[[199, 0]]
+    labels = npz(tmp_path, "labels", test_ids=ids, test_labels=moved)
+    found, printed = compared_into(tmp_path / "l", named, labels, "--head", "ncm")
+    assert not found["comparisons"][0]["paired"]
+    assert "reported rows have the same ids and other labels in named and labels" in printed
+
+
+def test_which_bank_is_named_first_changes_only_the_sign(tmp_path: Path) -> None:
+    a = npz(tmp_path, "a", test_ids=np.array([f"a{row}" for row in range(200)]))
+    keep = np.arange(0, 200, 2)
+    some = {key: value[keep] for key, value in reordered(np.arange(200)).items()}
+    b = npz(tmp_path, "b", **some)
+    one, _ = compared_into(tmp_path / "ab", a, b, "--head", "ncm")
+    two, _ = compared_into(tmp_path / "ba", b, a, "--head", "ncm")
+    (first,), (second,) = one["comparisons"], two["comparisons"]
+    assert not first["paired"]
+    assert first["difference"] == -second["difference"]
+    assert first["ci95"] == [-end for end in reversed(second["ci95"])]
+    assert first["p_bootstrap"] == second["p_bootstrap"]
+
+
+def place(bank: str, counts: list[int], right: Any) -> Place:
+    """Return a cell of 5 classes, of which the last three have a row each."""
+    labels = np.array([0] * 20 + [1] * 20 + [2, 3, 4])
+    return Place(bank, "ncm", "rows", counts, 100, 20, labels, right, {
+        **dict.fromkeys(("many", "medium", "few"), 0.5), "micro": right.mean(),
+        "all": np.mean([right[labels == c].mean() for c in range(5)]),
+    })  # fmt: skip
+
+
+def test_rows_alone_in_their_classes_stay_paired_where_shot_groups_differ() -> None:
+    rng = np.random.default_rng(0)
+    one = place("a", [200, 200, 200, 5, 5], rng.random(43) < 0.6)
+    other = place("b", [200, 5, 5, 50, 200], one.right)  # the same predictions, other groups
+    third = place("c", [200, 5, 5, 50, 200], rng.random(43) < 0.6)
+    drawn = resampled([one, other, third], 200, 0)
+    alike = without_groups([one, other, third], drawn, 200, 0)
+    np.testing.assert_array_equal(alike[0], alike[1])
+    assert (drawn[0]["all"] != drawn[1]["all"]).any()
+    found = statistics([one, other, third], draws=200, seed=0).comparisons
+    assert all(each["paired"] for each in found)
+    hidden = unseen(np.zeros(43), one.labels, np.zeros(5), bounds=(-1, 1))["all"]
+    assert found[0]["ci95"] == pytest.approx([-hidden.below, hidden.above])
+    assert without_groups([one], drawn[:1], 200, 0)[0] is drawn[0]["all"]
+
+
+def test_choosing_on_the_reported_split_is_stamped_on_every_line(
+    banks: list[Path], tmp_path: Path
+) -> None:
+    both = ["--select", "test", "--report", "test"]
+    out, notes = tmp_path / "o", tmp_path / "o.md"
+    done = featbank(
+        "compare", *banks, "--head", "tau", "--head", "ncm", "--out", out, *both, "--tests",
+        "--group", "s=a,b", "--markdown", notes,
+    )  # fmt: skip
+    lines = done.stdout.splitlines()
+    for line in (line for line in lines if re.match(r"(a|b) +.*\d", line)):
+        assert "(REPORTED)" in line
+    differences = [line for line in lines if "mid-p=" in line]
+    assert differences
+    for line in differences:
+        assert ("REPORTED" in line) == ("tau" in line)
+    groups = [line for line in lines if "(n = 2)" in line]
+    assert ["REPORTED" in line for line in groups] == [True, False]
+    rows = [line for line in notes.read_text().splitlines() if re.match(r"\| (a|b) ", line)]
+    assert len(rows) == 2
+    assert all("(REPORTED" in row.replace("\\", "") for row in rows)
+    data = collect(Results(out))
+    assert [bank["name"] for bank in data["banks"]] == ["a (REPORTED)", "b (REPORTED)"]
+    assert {
+        cell["dishonest"] for cell in data["cells"] if data["heads"][cell["head"]] == "ncm"
+    } == {False}
+    assert {group["name"] for group in data["groups"] if group["head"] == "tau"} == {"s (REPORTED)"}
+    assert "the REPORTED split" in summary(data)
+    honest = featbank("compare", *banks, "--head", "tau", "--out", tmp_path / "h", "--quiet")
+    assert "REPORTED" not in honest.stdout
+
+
+def test_an_older_comparison_of_other_classes_is_reported_without_what_mixes_them(
+    tmp_path: Path,
+) -> None:
+    folder = write_results(tmp_path / "old", Fake(classes=4, per_class=5))
+    record = json.loads((folder / "banks/class/bank.json").read_text())
+    compare = json.loads((folder / "compare.json").read_text())
+    across = {"a": {"bank": "instance", "head": "ncm"}, "b": {"bank": "class", "head": "ncm"}}
+    compare["comparisons"].append({**compare["comparisons"][0], **across})
+    compare["groups"] = [
+        {"name": "g", "banks": ["instance", "class"], "head": "ncm", "metric": name, "mean": 0.5,
+         "std": 0.1, "n": 2}
+        for name in ("all", "few")
+    ]  # fmt: skip
+    (folder / "compare.json").write_text(json.dumps(compare))
+    data = collect(Results(folder))
+    assert len(data["comparisons"]) == len(compare["comparisons"])
+    assert [group["mean"] for group in data["groups"]] == [0.5, 0.5]
+
+    shots = record | {"shots": {"many_above": 10, "few_below": 5}}
+    (folder / "banks/class/bank.json").write_text(json.dumps(shots))
+    data = collect(Results(folder))
+    assert [group["mean"] for group in data["groups"]] == [0.5, None]
+    assert any("in another shot group in class than in instance" in n for n in data["notes"])
+
+    named = record | {"class_names": ["p", "q", "r", "s"]}
+    (folder / "banks/class/bank.json").write_text(json.dumps(named))
+    data = collect(Results(folder))
+    assert len(data["comparisons"]) == len(compare["comparisons"]) - 1
+    assert [group["mean"] for group in data["groups"]] == [None, None]
+    assert any("have other classes: class 0 is 'class 0' in instance" in n for n in data["notes"])
+
+
+def test_a_bank_is_named_in_a_group_through_a_link_and_its_wrong_name_escaped(
+    banks: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(banks[1])
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    group = f"g=a,{tmp_path / 'link'}"
+    found, _ = compared_into(tmp_path / "o", *banks, "--head", "ncm", "--group", group)
+    assert found["groups"][0]["banks"] == ["a", "b"]
+    for wrong, said in (("\x1b[1m", "\\x1b[1m"), (str(tmp_path / "loop"), "loop"), ("", "nothing")):
+        done = featbank(
+            "compare", *banks, "--head", "ncm", "--out", tmp_path / "p", "--group", f"g=a,{wrong}"
+        )
+        assert done.exit_code == 2
+        assert f"{said}, which is not compared" in done.stderr
+        assert "\x1b" not in done.stderr
+    done = featbank("compare", banks[1], tmp_path / "link", "--out", tmp_path / "p")
+    assert "are the same bank" in done.stderr
+    for option in ("--baseline", "--report"):
+        done = featbank("compare", *banks, option, "\x1b[1m", "--out", tmp_path / "p")
+        assert done.exit_code == 2
+        assert "\x1b" not in done.stderr
+
+
+def test_banks_that_choose_or_are_evaluated_on_other_splits_are_noted(tmp_path: Path) -> None:
+    X, y = splits()["val"]
+    a = npz(tmp_path, "a")
+    b = npz(tmp_path, "b", val_features=None, val_labels=None, dev_features=X, dev_labels=y)
+    c = npz(tmp_path, "c", val_features=None, val_labels=None)
+    _, printed = compared_into(tmp_path / "o", a, b, c, "--head", "tau")
+    assert "splits on which parameters are chosen differ (a: val; b: dev; c: none)" in printed
+    assert "note: c: no val split: tau=1 of tau is the default" in printed

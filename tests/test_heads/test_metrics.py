@@ -58,6 +58,20 @@ def test_a_group_without_classes_is_none_and_never_zero() -> None:
     assert metrics.confidence_interval([0, 1], [0, 1], [50, 5])["many"] is None
 
 
+def test_absent_classes_are_those_that_all_is_no_mean_over() -> None:
+    labels = np.array([4, 1, 1, 4])
+
+    absent = metrics.absent_classes(labels, 6)
+    assert absent.tolist() == [0, 2, 3, 5]
+    assert metrics.absent_classes([0, 1, 2], 3).tolist() == []
+    per_class = metrics.per_class_accuracy(labels, labels, 6)
+    assert np.flatnonzero(np.isnan(per_class)).tolist() == absent.tolist()
+    with pytest.raises(ValueError, match=r"label 6 \(row 1\) is outside 0\.\.5"):
+        metrics.absent_classes([0, 6], 6)
+    with pytest.raises(ValueError, match="with n >= 1"):
+        metrics.absent_classes([], 6)
+
+
 def test_intervals_are_those_of_resampled_rows(rng: np.random.Generator) -> None:
     y, predicted, counts = draws(rng)
     resampled = []
@@ -93,7 +107,9 @@ def test_intervals_repeat_with_their_seed_and_hold_the_value(rng: np.random.Gene
         ([], [], r"labels \(0,\) and predictions \(0,\) must be \(n,\) with n >= 1"),
         ([0, 1], [0], r"labels \(2,\) and predictions \(1,\)"),
         (["a"], [0], r"labels must be class numbers 0\.\.2; got dtype <U1"),
-        ([0.5], [0], r"labels must be class numbers 0\.\.2; got dtype float64"),
+        ([0.5], [0], r"label 0\.5 \(row 0\) is no whole number in 0\.\.2"),
+        ([0, np.nan], [0, 0], r"label nan \(row 1\) is no whole number in 0\.\.2"),
+        ([0, np.inf], [0, 0], r"label inf \(row 1\) is outside 0\.\.2"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(y: list, predicted: list, words: str) -> None:

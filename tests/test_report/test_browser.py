@@ -158,6 +158,25 @@ def test_what_is_not_known_is_a_dash_and_no_zero(browser: Browser, tmp_path: Pat
     tab.page.context.close()
 
 
+def test_shot_groups_of_other_classes_have_no_difference(browser: Browser, tmp_path: Path) -> None:
+    folder = write_results(tmp_path)
+    path = folder / "banks/class/bank.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"shots": {"many_above": 9, "few_below": 5}})
+    )
+    tab = opened(browser, build_report(folder))
+    tab.page.locator("#matrix-metric").select_option("few")
+    tab.page.locator("#matrix-baseline").select_option("bank:0")
+    assert cells(tab)[4:] == ["–"] * 4  # noqa: RUF001 - as the page writes it
+    tab.page.locator("#matrix-baseline").select_option("head:0")
+    assert "–" not in cells(tab)  # noqa: RUF001
+    tab.page.locator("#matrix-metric").select_option("all")
+    tab.page.locator("#matrix-baseline").select_option("bank:0")
+    assert "–" not in cells(tab)  # noqa: RUF001
+    assert tab.complaints == []
+    tab.page.context.close()
+
+
 def test_a_value_that_has_the_focus_tells_its_interval_and_parameters(tab: Opened) -> None:
     tab.page.locator("#matrix .cell").nth(2).focus()
     said = tab.text("#matrix-detail")

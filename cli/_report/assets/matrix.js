@@ -50,7 +50,7 @@ function detailLines(cell, metric, base) {
   const span = ci ? `, 95 % interval ${percent(ci[0])} to ${percent(ci[1])}` : "";
   lines.push(`${METRICS[metric].text}: ${written(measured(cell, metric), metric)}${span}`);
   lines.push(`all ${percent(m.all)}, many ${percent(m.many)}, medium ${percent(m.medium)}, few ${percent(m.few)}, top-1 ${percent(m.micro)}`);
-  const on = cell.selected_on ? `chosen on ${cell.selected_on}` : "nothing chosen";
+  const on = cell.selected_on ? `chosen on ${cell.selected_on}${cell.dishonest ? " (REPORTED)" : ""}` : "nothing chosen";
   const took = known(cell.seconds) ? `, fitted in ${cell.seconds.toFixed(2)} s` : "";
   lines.push(`${parameters(cell)} (${on}${took})`);
   const found = base && base !== cell && comparison(cell, base, metric);
@@ -64,6 +64,13 @@ function againstLine(found, base, metric) {
   const ps = [["bootstrap", found.p_bootstrap], ["McNemar", found.p_mcnemar], ["adjusted", found.p_adjusted]];
   const said = ps.filter(([, p]) => known(p)).map(([name, p]) => `${name} p ${p < 0.001 ? "< 0.001" : `= ${p.toFixed(3)}`}`);
   return `against ${cellName(base)}: ${change(found.difference, metric)}${ci}, ${found.paired ? "paired" : "unpaired"}; ${said.join(", ")}`;
+}
+
+// Shot groups of two checkpoints can be of different classes; then they are not set against each other.
+function sameClasses(cell, base, metric) {
+  if (!GROUPS.includes(metric)) return true;
+  const [one, other] = [cell, base].map((c) => unpack(classesOf(c).group));
+  return one.length === other.length && one.every((g, i) => g === other[i]);
 }
 
 function matrixCell(cell, state) {
@@ -90,7 +97,7 @@ function plainValue(cell, metric) {
 }
 function difference(cell, base, metric, td) {
   const [value, other] = [measured(cell, metric), measured(base, metric)];
-  const delta = known(value) && known(other) ? value - other : null;
+  const delta = known(value) && known(other) && sameClasses(cell, base, metric) ? value - other : null;
   const found = base === cell ? null : comparison(cell, base, metric);
   const better = METRICS[metric].lower ? delta < 0 : delta > 0;
   if (known(delta) && Math.abs(delta) > 5e-5) {
