@@ -19,7 +19,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from featbank._plain import open_regular
 from featbank.atomic import naming, replace_file, sync
+from featbank.errors import InputError
 from featbank.manifest import canonical
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "installed_version",
     "read_cell",
     "read_record",
+    "read_whole",
     "slugs",
     "write_cell",
     "write_record",
@@ -42,6 +45,10 @@ COMPARISON = "compare.json"
 RECORD, BANK = "cell.json", "bank.json"
 # Of a bank's or a head's name, what may stand in a file's.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# A file's name in a cell; none may lead elsewhere.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=+-]*")
+# Parsed, JSON takes up to twenty times its bytes.
+JSON_BYTES = 256 << 20
 
 
 def digest_of(value: Any) -> str:
@@ -125,11 +132,30 @@ def read_cell(folder: Path, name: str = RECORD) -> tuple[dict[str, Any] | None, 
     record = read_record(folder / name)
     if record is None:
         return None, f"{folder / name} is damaged or missing"
-    for part, digest in record["files"].items():
+    files = record.get("files")
+    if not isinstance(files, dict) or not all(map(_PLAIN.fullmatch, files)):
+        return None, f"{folder / name} is no record of a comparison"
+    for part, digest in files.items():
         file = folder / part
-        if file.is_symlink() or not file.is_file() or _file_digest(file) != digest:
+        if file.is_symlink() or _file_digest(file) != digest:
             return None, f"{file} is damaged or missing"
     return record, None
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a JSON file of results, which must be regular and of a bounded size.
+
+    Raises
+    ------
+    MissingFileError, InputError
+        It is missing, no regular file, or too large to be such a file.
+    """
+    with open_regular(path) as handle:
+        raw = handle.read(JSON_BYTES + 1)
+    if len(raw) > JSON_BYTES:
+        message = f"{path} is larger than {JSON_BYTES >> 20} MiB, which no comparison writes"
+        raise InputError(message)
+    return raw
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -142,13 +168,17 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Return what `write_record` wrote, or None where that is not there, byte for byte."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(read_whole(path))
         digest = record.pop("sha256")
         return record if digest == digest_of(record) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-def _file_digest(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _file_digest(file: Path) -> str | None:
+    """Return a file's SHA-256, or None where no regular file is."""
+    try:
+        with open_regular(file) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except (InputError, OSError):
+        return None

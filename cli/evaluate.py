@@ -142,4 +142,12 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
     if classes:
         message = f"{file} was fitted on other classes than those of {bank.path}: {classes}"
         raise StaleError(message)
+    numbers = set(range(len(bank.class_names)))
+    if head.n_features_in_ != bank.dim or not numbers.issuperset(head.classes_.tolist()):
+        message = (
+            f"{file} takes features of width {head.n_features_in_} and gives labels as "
+            f"{head.classes_[0]!r}, where {bank.path} has width {bank.dim} and labels "
+            f"0..{len(numbers) - 1}; fit it with featbank fit"
+        )
+        raise StaleError(message)
     return head, metadata

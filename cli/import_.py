@@ -52,7 +52,8 @@ def command(
     SOURCES (.npz, .npy, .safetensors, .pt, .pth, or the .pkl of the code of Kang et al.) hold
     train_features (N, D) and train_labels (N,), the same for val and test or any other split, and
     optionally <split>_ids, weight (C, D), bias (C,) and class_names. Only train is required. A
-    .npy is named by its file. Nothing in a file is ever run.
+    .npy, or a .pt of one tensor, is named by its file. Files are checked before they are used, and
+    nothing in them is ever run.
     """
     from cli._outputs import BANK_FILES, refuse_outputs
     from featbank import Bank, Shots

@@ -36,13 +36,14 @@ def command(
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
     from cli._placing import held
-    from cli._report import build_report
+    from cli._report import believed, build_report
     from cli._report.folder import Results
     from featbank.atomic import storage_errors
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
-    Results(folder).compare  # noqa: B018 - says what is wrong with a folder that holds none
-    with held(folder), storage_errors(folder):
+    with believed(folder):
+        Results(folder).compare  # noqa: B018 - says what is wrong with a folder that holds none
+    with held(folder), storage_errors(folder), believed(folder):
         page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
     facts = {"schema": 1, "page": str(page), "bytes": page.stat().st_size}
     if not write_json(json_to, facts, overwrite=overwrite):

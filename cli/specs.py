@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 
 import click
 
-__all__ = ["Spec", "parse_range", "parse_shots", "parse_spec"]
+__all__ = ["Spec", "load_yaml", "parse_range", "parse_shots", "parse_spec"]
 
 QUOTES = "\"'"
+
+# Settings are a page; PyYAML takes a hundred times a file's bytes, and seconds for a megabyte.
+YAML_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,38 @@ def unquote(value: str) -> str:
     return value
 
 
-def read_yaml(path: Path) -> Spec:
-    """Read a spec from a YAML mapping with the key ``name``."""
+def load_yaml(path: Path) -> Any:
+    """Return what a YAML file of plain values holds.
+
+    Raises
+    ------
+    ValueError
+        It is no regular file, too large for settings, or no YAML; the message is one line.
+    """
     import yaml
 
-    if not path.is_file():
+    from featbank._plain import open_regular
+
+    with open_regular(path) as handle:
+        raw = handle.read(YAML_BYTES + 1)
+    if len(raw) > YAML_BYTES:
+        message = f"it is larger than {YAML_BYTES >> 20} MiB"
+        raise ValueError(message)
+    try:
+        return yaml.safe_load(raw.decode())
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def read_yaml(path: Path) -> Spec:
+    """Read a spec from a YAML mapping with the key ``name``."""
+    if not os.path.lexists(path):
         message = f"spec file {path} does not exist"
         raise click.UsageError(message)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = f"{path} is not YAML: {' '.join(str(error).split())}"
+        content = load_yaml(path)
+    except ValueError as error:
+        message = f"{path} is not YAML: {error}"
         raise click.UsageError(message) from error
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         message = f"{path} must be a mapping with the key name"

@@ -12,7 +12,7 @@ import click
 from cli import options
 from cli._progress import first_of_job, reporter
 from cli._show import percent, write_json
-from cli.specs import Spec, parse_spec
+from cli.specs import Spec, load_yaml, parse_spec
 
 if TYPE_CHECKING:
     from featbank.config import TrainConfig
@@ -24,12 +24,10 @@ def read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) 
     """Take a YAML file's values for the options that the command line does not give."""
     if path is None:
         return
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = f"cannot read --config {path}: {' '.join(str(error).split())}"
+        content = load_yaml(path)
+    except ValueError as error:
+        message = f"cannot read --config {path}: {error}"
         raise click.UsageError(message) from error
     if not isinstance(content, dict):
         message = f"--config {path} must be a mapping of options, as a run's run.yaml"

@@ -21,9 +21,12 @@ __all__ = ["UNREADABLE", "data_offset", "prove_archive"]
 # A member's local header: signature, version, flags, method, time, date, CRC-32, compressed size,
 # size, and the lengths of the name and of the extra field that follow.
 LOCAL = struct.Struct("<4s5H3L2H")
-END_BYTES, END_SIGNATURE = 22, b"PK\x05\x06"
+# The last record: signature, two numbers of disks, members here and in all, size and place of their
+# list, length of a comment.
+END, END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
 ENCRYPTED, SIZES_FOLLOW = 1, 8
-SIZE_ELSEWHERE = 0xFFFFFFFF  # stands for a size that the extra field has in 64 bits
+# Stand for a size or a count that another field has in 64 bits.
+SIZE_ELSEWHERE, COUNTED_ELSEWHERE = 0xFFFFFFFF, 0xFFFF
 
 PIECE = 1 << 20
 
@@ -89,12 +92,19 @@ def refuse(path: Path, fault: str) -> InputError:
 
 
 def check_ends(path: Path, handle: BinaryIO, archive: zipfile.ZipFile) -> None:
-    """Refuse bytes before the first member and after the last record."""
-    end = END_BYTES + len(archive.comment)
-    handle.seek(-end, 2)
-    if handle.read(len(END_SIGNATURE)) != END_SIGNATURE:
+    """Refuse bytes before the first member and after the last record, and a list cut short.
+
+    The last record counts the members. zipfile does not look: one flipped bit in the length of an
+    entry's comment makes the entries after it part of that comment.
+    """
+    members = archive.infolist()
+    handle.seek(-END.size - len(archive.comment), 2)
+    signature, *_, count, _, _, _ = END.unpack(handle.read(END.size))
+    if signature != END_SIGNATURE:
         raise refuse(path, "it goes on after its end")
-    if min((member.header_offset for member in archive.infolist()), default=0):
+    if count not in (len(members), COUNTED_ELSEWHERE):
+        raise refuse(path, f"it has {count} members and lists {len(members)}")
+    if min((member.header_offset for member in members), default=0):
         raise refuse(path, "it does not begin with its first member")
 
 

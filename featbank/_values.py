@@ -42,26 +42,25 @@ def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]
 
 # Rows of a chunk of which rounding is looked at: enough for columns that lose as a whole, and few
 # enough that it costs a small part of hashing and writing the chunk.
-LOOKED_AT = 256
+LOOKED_AT = 128
 
 
 def check_rounding(
     block: NDArray[Any], stored: NDArray[Any], split: str, rounded: MutableMapping[str, Columns]
 ) -> None:
-    """Refuse a chunk of features (n, D) most of whose columns are lost in the stored dtype.
+    """Take in a chunk of features (n, D); refuse a split most of whose columns are lost so far.
 
     Fewer are only remembered, in `rounded` by split, for `lost_columns` to say.
     """
     if block.dtype.itemsize <= stored.dtype.itemsize:
         return
     step = max(1, len(block) // LOOKED_AT)
-    here = Columns(block.shape[1])
-    for columns in (here, rounded.setdefault(split, Columns(block.shape[1]))):
-        columns.add(block[::step], stored[::step])
-    grave = here.grave()
-    if 2 * int(grave.sum()) > int(here.used().sum()):
+    columns = rounded.setdefault(split, Columns(block.shape[1]))
+    columns.add(block[::step], stored[::step])
+    grave = columns.grave()
+    if 2 * int(grave.sum()) > int(columns.used().sum()):
         message = (
-            f"split {split!r}: as {stored.dtype}, {here.say(grave)}; "
+            f"split {split!r}: as {stored.dtype}, {columns.say(grave)}; "
             "store them with --dtype float32"
         )
         raise InputError(message)

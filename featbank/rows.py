@@ -43,19 +43,44 @@ def class_label(index: int, class_names: Sequence[str]) -> str:
     return f"class {index}" if name == str(index) else f"class {index} ({name!r})"
 
 
+def require_text(what: str, names: Sequence[str]) -> None:
+    """Refuse names that are no Unicode text: bytes that were not UTF-8 come as lone surrogates.
+
+    Such a name can be written neither into a bank nor into JSON.
+    """
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        odd = next(place for place, name in enumerate(names) if not is_text(name))
+        message = f"{what} {odd} is called {names[odd]!a}, which is no Unicode text; rename it"
+        raise InputError(message) from None
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a name can be encoded."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_rows(splits: Mapping[str, SplitRows], class_names: Sequence[str]) -> NDArray[np.int64]:
     """Return the train counts (C,) int64, or say which split, row or class is at fault.
 
     Raises
     ------
     InputError
-        No train split, an empty split, a label outside 0..C-1, or a class that no train row has.
+        No train split, an empty split, a label outside 0..C-1, a class that no train row has, or
+        an id or name that is no Unicode text.
     """
     if "train" not in splits:
         message = f"there is no train split; got {', '.join(splits) or 'no split at all'}"
         raise InputError(message)
     n_classes = len(class_names)
+    require_text("class", class_names)
     for name, rows in splits.items():
+        require_text(f"split {name!r}, row", rows.ids)
         if not len(rows):
             message = f"split {name!r} is empty; take it out, or give it rows"
             raise InputError(message)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli._cells import digest_of
-from featbank.errors import DamagedError, MissingFileError
+from cli._cells import digest_of, read_whole
+from featbank.errors import DamagedError, FeatbankError, InputError, MissingFileError
 
-__all__ = ["Arrays", "Results"]
+__all__ = ["Arrays", "Results", "believed", "read_arrays"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -38,7 +36,7 @@ class Results:
     def compare(self) -> dict[str, Any]:
         """The comparison's own object."""
         path = self.folder / "compare.json"
-        if not path.is_file():
+        if not os.path.lexists(path):
             message = f"{self.folder} holds no compare.json; featbank compare writes one to --out"
             raise MissingFileError(message)
         found = read_object(path)
@@ -46,6 +44,10 @@ class Results:
             message = f"{path}: schema {found.get('schema')!r} is not 1, which this version reads"
             raise DamagedError(message)
         require(found, path, "settings", "banks", "heads", "results")
+        for name, kind in (("settings", dict), ("banks", list), ("heads", list), ("results", list)):
+            if not isinstance(found[name], kind):
+                message = f"{path}: {name} is no {kind.__name__}; {AGAIN}"
+                raise DamagedError(message)
         return found
 
     @cached_property
@@ -71,8 +73,9 @@ class Results:
 
     def view(self, slug: str) -> Arrays:
         """Return the sample of a bank's reported split, in the plane of its first two axes."""
-        names = ("features2d", "labels", "rows")
-        return read_arrays(self.bank_folder(slug) / "view.npz", names)
+        path = self.bank_folder(slug) / "view.npz"
+        found = read_arrays(path, ("features2d", "labels", "rows"))
+        return of_kinds(found, path, whole=("labels", "rows"), finite=("features2d",))
 
     def tsne_path(self, slug: str) -> Path:
         """Return where a bank's t-SNE is kept."""
@@ -80,9 +83,10 @@ class Results:
 
     def tsne(self, slug: str) -> NDArray[np.float32] | None:
         """Return the t-SNE of the view's rows (n, 2), where one was made of these rows."""
-        if not self.tsne_path(slug).is_file():
+        if not os.path.lexists(self.tsne_path(slug)):
             return None
-        found = read_arrays(self.tsne_path(slug), ("points", "rows"))
+        path = self.tsne_path(slug)
+        found = of_kinds(read_arrays(path, ("points", "rows")), path, finite=("points",))
         same = np.array_equal(found["rows"], self.view(slug)["rows"])
         return found["points"].astype(np.float32) if same else None
 
@@ -94,14 +98,11 @@ class Results:
     def evaluation(self, key: str) -> Arrays:
         """Return what a head predicted on the reported split, and what its plane looks like."""
         names = ("labels", "predicted", "confidence", "weight_norms", "plane_grid", "plane_extent")
-        return read_arrays(self.folder / "cells" / plain_name(key) / "evaluation.npz", names)
+        path = self.folder / "cells" / plain_name(key) / "evaluation.npz"
+        whole, finite = ("labels", "predicted", "plane_grid"), ("confidence", "plane_extent")
+        return of_kinds(read_arrays(path, names), path, whole=whole, finite=finite)
 
 
-# What zipfile and numpy raise on bytes that are not those that they wrote.
-BAD_ARCHIVE = (
-    OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError,
-    tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error,
-)  # fmt: skip
 AGAIN = "run featbank compare again, which makes damaged results anew"
 
 
@@ -115,13 +116,13 @@ def plain_name(name: str) -> str:
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object, which must have the digest that it names."""
-    if not path.is_file():
-        message = f"{path} is missing; {AGAIN}"
-        raise DamagedError(message)
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError as error:
-        message = f"{path} is no JSON ({error}); {AGAIN}"
+        found = json.loads(read_whole(path))
+    except MissingFileError as error:
+        message = f"{path} is missing; {AGAIN}"
+        raise DamagedError(message) from error
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is no JSON ({' '.join(str(error).split())}); {AGAIN}"
         raise DamagedError(message) from error
     if not isinstance(found, dict):
         message = f"{path} is no JSON object; {AGAIN}"
@@ -143,18 +144,52 @@ def require(found: dict[str, Any], path: Path, *names: str) -> None:
 
 def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
     """Read an .npz that must hold `names`; every byte is checked, and nothing is executed."""
+    from featbank.importing import read_arrays as read_npz
+
     try:
-        with zipfile.ZipFile(path) as whole:
-            # numpy reads no further than a changed header says, so that its end goes unchecked.
-            damaged = whole.testzip()
-        if damaged is None:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-    except BAD_ARCHIVE as error:
-        message = f"{path} cannot be read ({error}); {AGAIN}"
+        arrays = read_npz(path)
+    except InputError as error:
+        message = f"{error}; {AGAIN}"
         raise DamagedError(message) from error
-    if damaged is not None:
-        message = f"{path}: {damaged} does not hold what was written; {AGAIN}"
-        raise DamagedError(message)
     require(arrays, path, *names)
     return arrays
+
+
+def of_kinds(
+    arrays: Arrays, path: Path, *, whole: Sequence[str] = (), finite: Sequence[str] = ()
+) -> Arrays:
+    """Refuse arrays that should be whole numbers, or finite ones, and are not."""
+    odd = [name for name in whole if arrays[name].dtype.kind not in "iu"]
+    odd += [
+        name
+        for name in finite
+        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all()
+    ]
+    if odd:
+        message = f"{path}: {', '.join(odd)} is not of the numbers that it should be; {AGAIN}"
+        raise DamagedError(message)
+    return arrays
+
+
+# What results that nobody's `featbank compare` wrote can make of the operations on them.
+ODD = (
+    KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+    MemoryError,
+)  # fmt: skip
+
+
+@contextmanager
+def believed(folder: Path) -> Iterator[None]:
+    """Say of what goes wrong with saved results that they are not what `compare` writes.
+
+    Every part of a folder is checked when it is read. What stands in its objects and arrays could
+    still be of any kind, and is looked at in many places.
+    """
+    try:
+        yield
+    except FeatbankError:
+        raise
+    except ODD as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        message = f"{folder} does not hold what featbank compare writes ({reason:.200}); {AGAIN}"
+        raise DamagedError(message) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from featbank.errors import InputError
 from featbank.importing.budget import ROW_BYTES, Budget
 from featbank.importing.entries import Pieces, Unusable, join
+from featbank.importing.npy import CompressedArray
 from featbank.rows import SplitRows
 from featbank.schema import SPLIT_NAME
 from featbank.shots import Shots
@@ -139,13 +141,13 @@ def usable(
 
 
 def usable_array(source: str, name: str, value: Any, ndim: int) -> Any:
-    """Return the array of an entry; features may stay where they are until they are used."""
+    """Return the array of an entry; what is compressed stays so until its shape is known good."""
     if isinstance(value, Unusable):
         message = f"{source}: {name} {value.why}; save it as one array (numpy.savez)"
         raise InputError(message)
     if isinstance(value, Pieces):
         return join(value, ndim, f"{source}: {name}")
-    return value if name.endswith("_features") else np.asarray(value)
+    return value
 
 
 def check_widths(source: str, features: Mapping[str, Any]) -> None:
@@ -166,6 +168,8 @@ def check_features(source: str, split: str, content: Mapping[str, Any]) -> Any:
             f"got {features.dtype} of shape {features.shape}"
         )
         raise InputError(message)
+    if isinstance(features, CompressedArray) and not features.by_rows:
+        return np.asarray(features)
     return features
 
 
@@ -175,18 +179,19 @@ def check_labels(source: str, split: str, content: Mapping[str, Any], budget: Bu
     if key not in content:
         message = f"{source} has {split}_features but no {key}"
         raise InputError(message)
+    budget.take(count * ROW_BYTES, f"{source}: {count:,} rows of {split}")
     labels = content[key]
-    if labels.shape != (count,) or not holds_integers(labels):
+    if labels.shape != (count,) or not holds_integers(labels := np.asarray(labels)):
         message = (
             f"{source}: {key} must be {count} whole numbers; got {labels.dtype} "
             f"of shape {labels.shape}"
         )
         raise InputError(message)
-    budget.take(count * ROW_BYTES, f"{source}: {count:,} rows of {split}")
-    ids = content.get(f"{split}_ids", np.arange(count))
-    if ids.shape != (count,):
+    ids = content.get(f"{split}_ids")
+    if ids is not None and ids.shape != (count,):
         message = f"{source}: {split}_ids has shape {ids.shape} for {count} rows"
         raise InputError(message)
+    ids = np.arange(count) if ids is None else np.asarray(ids)
     return SplitRows(texts(source, f"{split}_ids", ids), labels.astype(np.int64))
 
 
@@ -245,6 +250,10 @@ def check_classifier(
             f"{source}: weight must be floats of shape (C, D); got {weight.dtype} {weight.shape}"
         )
         raise InputError(message)
+    if weight.shape[1] != dim:
+        message = f"{source}: weight has {weight.shape[1]} columns, and the features have {dim}"
+        raise InputError(message)
+    budget.take(4 * math.prod(weight.shape), f"{source}: weight of shape {weight.shape}")
     bias = content.get("bias", np.zeros(len(weight), dtype=weight.dtype))
     if bias.shape != (len(weight),) or bias.dtype.kind not in "fiu":
         message = (
@@ -252,9 +261,7 @@ def check_classifier(
             f"got {bias.dtype} of shape {bias.shape}"
         )
         raise InputError(message)
-    if weight.shape[1] == dim:
-        budget.take(4 * weight.size, f"{source}: weight of shape {weight.shape}")
-    return weight, bias
+    return np.asarray(weight), np.asarray(bias)
 
 
 def check_shots(source: str, content: Mapping[str, Any]) -> Shots:
@@ -262,7 +269,7 @@ def check_shots(source: str, content: Mapping[str, Any]) -> Shots:
     stated = content.get("shots")
     if stated is None:
         return Shots()
-    if stated.shape != (2,) or not holds_integers(stated):
+    if stated.shape != (2,) or not holds_integers(stated := np.asarray(stated)):
         message = f"{source}: shots must be two whole numbers, many above and few below"
         raise InputError(message)
     return Shots(int(stated[0]), int(stated[1]))
@@ -291,7 +298,7 @@ def name_classes(
         if names.ndim != 1:
             message = f"{source}: class_names must be a list of names; got shape {names.shape}"
             raise InputError(message)
-        return tuple(texts(source, "class_names", names))
+        return tuple(texts(source, "class_names", np.asarray(names)))
     largest = int(train.argmax())
     known = int(train[largest]) + 1 if classifier is None else len(classifier[0])
     if known > len(train):

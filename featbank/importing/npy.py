@@ -27,7 +27,7 @@ from featbank.importing.budget import Budget
 from featbank.importing.entries import Unusable, entry
 from featbank.importing.plain_pickle import load_plain_pickle
 
-__all__ = ["CompressedArray", "read_npy", "read_npz"]
+__all__ = ["CompressedArray", "read_arrays", "read_npy", "read_npz"]
 
 Array = NDArray[Any]
 
@@ -88,11 +88,11 @@ def read_npy(path: Path, budget: Budget) -> dict[str, Any]:
         raise InputError(message) from error
 
 
-def read_npz(path: Path, budget: Budget) -> dict[str, Any]:
+def read_npz(path: Path, budget: Budget, *, compressed: bool = True) -> dict[str, Any]:
     """Map the arrays of an ``.npz`` whose members have all proved sound."""
     try:
         with open_regular(path) as handle:
-            members = prove_archive(path, handle)
+            members = prove_archive(path, handle, compressed=compressed)
             content = {}
             for member in members:
                 key = member.filename.removesuffix(".npy")
@@ -106,6 +106,22 @@ def read_npz(path: Path, budget: Budget) -> dict[str, Any]:
         message = f"{path} cannot be read as an .npz archive of plain arrays ({error})"
         raise InputError(message) from error
     return content
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read the arrays of an uncompressed ``.npz`` into memory, all of them numbers or text.
+
+    Raises
+    ------
+    MissingFileError, InputError
+        It is missing, no regular file, damaged, compressed, or holds something else.
+    """
+    content = read_npz(path, Budget(0), compressed=False)
+    for name, value in content.items():
+        if isinstance(value, Unusable):
+            message = f"{path}: {name} {value.why}"
+            raise InputError(message)
+    return {name: np.array(value) for name, value in content.items()}
 
 
 def read_member(path: Path, handle: BinaryIO, member: zipfile.ZipInfo, budget: Budget) -> Any:

@@ -1,8 +1,11 @@
+import os
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from cli.main import main
 from cli.specs import parse_range, parse_shots, parse_spec
 
 
@@ -59,3 +62,26 @@ def test_ranges_and_thresholds() -> None:
             parse_range(bad, 3)
     with pytest.raises(click.UsageError, match="two whole numbers"):
         parse_shots("60")
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"a: [1, 2", "expected"),
+        (b"\xff", "utf-8"),
+        (b"a: 2026-99-99", "month"),
+        (b"[" * 5000, "recursion|expected"),
+        (b"x" * (1 << 20) + b"y", "larger than 1 MiB"),
+        (None, "is a named pipe"),
+    ],
+)
+def test_a_yaml_file_that_is_none_is_refused_in_one_line(
+    tmp_path: Path, raw: bytes | None, said: str
+) -> None:
+    path = tmp_path / "x.yaml"
+    os.mkfifo(path) if raw is None else path.write_bytes(raw)
+    with pytest.raises(click.UsageError, match=said):
+        parse_spec(str(path))
+    done = CliRunner().invoke(main, ["train", "--config", str(path), "--out", str(tmp_path / "r")])
+    assert done.exit_code == 2
+    assert f"cannot read --config {path}" in " ".join(done.stderr.split())
