@@ -19,6 +19,7 @@ from heads._arrays import as_numpy, as_tensor, compute_dtype, is_finite
 from heads.errors import HeadInputError
 
 __all__ = [
+    "MOST_DECAY",
     "check_features",
     "check_finite",
     "check_flag",
@@ -39,6 +40,8 @@ __all__ = [
 
 # The smallest normal number and the largest number of float32.
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+# A weight decay beyond this leaves weights that are nothing but rounding.
+MOST_DECAY = 1e12
 # Weights of rows beyond these could not be added, or not without losing digits.
 _LIGHTEST, _HEAVIEST = 1e-200, 1e200
 # A weight is nothing in float32 beside one that is so many times as heavy.
