@@ -145,7 +145,7 @@ def test_weights_that_cannot_be_are_refused(weights: list[float], words: str) ->
         heads.NearestClassMean().fit(np.eye(4), [0, 0, 1, 1], sample_weight=weights)
 
 
-SCALES = [1e-190, 1e-60, 1e-30, 1e-7, 1e7, 1e30, 1e60, 1e190]
+SCALES = [1e-190, 1e-60, 1e30, 1e190]
 BY_SGD = [
     heads.ClassifierRetraining("sgd", epochs=2),
     heads.ClassifierRetraining("sgd", epochs=2, q=1.0, weighting="class-balanced"),
