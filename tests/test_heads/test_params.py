@@ -234,7 +234,13 @@ def test_a_scale_that_float32_cannot_hold_is_refused(norm: float, tau: float, wo
 
 @pytest.mark.parametrize(
     "params",
-    [{"epochs": 10**9}, {"batch": 10**12}, {"per_class": 10**9}, {"epochs": 10**6, "batch": 10**6}],
+    [
+        {"epochs": 10**9},
+        {"batch": 10**12},
+        {"per_class": 10**9},
+        {"epochs": 10**6, "batch": 10**6},
+        {"epochs": 10**8, "batch": 1},
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("kind", [heads.ClassifierRetraining, heads.LearnableWeightScaling])
