@@ -15,10 +15,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from torch import Tensor
 
-from heads._arrays import as_numpy, as_tensor, compute_dtype, is_finite
+from heads._arrays import as_numpy, as_tensor, compute_dtype, is_finite, row_blocks
 from heads.errors import HeadInputError
 
 __all__ = [
+    "MOST_DECAY",
     "check_features",
     "check_finite",
     "check_flag",
@@ -39,6 +40,8 @@ __all__ = [
 
 # The smallest normal number and the largest number of float32.
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+# A weight decay beyond this leaves weights that are nothing but rounding.
+MOST_DECAY = 1e12
 # Weights of rows beyond these could not be added, or not without losing digits.
 _LIGHTEST, _HEAVIEST = 1e-200, 1e200
 # A weight is nothing in float32 beside one that is so many times as heavy.
@@ -152,6 +155,31 @@ def check_finite(feats: Tensor) -> Tensor:
     return feats
 
 
+def check_norms(feats: Tensor) -> Tensor:
+    """Return finite features (n, D), or refuse them where a row's norm is no number.
+
+    Raises
+    ------
+    HeadInputError
+        The norm of a row is beyond the dtype; of float64, its square is.
+    """
+    low, high = (float(end) for end in torch.aminmax(feats))
+    most = torch.finfo(feats.dtype).max
+    most = math.sqrt(most) if feats.dtype == torch.float64 else most
+    if max(-low, high) * math.sqrt(feats.shape[1]) <= most:
+        return feats
+    for rows in row_blocks(*feats.shape):
+        norms = torch.linalg.vector_norm(feats[rows].double(), dim=1)
+        wrong = (~(norms <= most)).nonzero().squeeze(1)
+        if len(wrong):
+            message = (
+                f"the norm of row {rows.start + int(wrong[0])} of X is beyond what "
+                f"{str(feats.dtype).split('.')[-1]} can hold or square: scale the features down"
+            )
+            raise HeadInputError(message)
+    return feats
+
+
 def check_features(head: Any, X: Any) -> Tensor:
     """Return the features as a tensor (n, D) of floats, or say what a fitted head cannot take."""
     if isinstance(X, Tensor):
@@ -167,7 +195,7 @@ def check_training(
     """Return features (n, D) and labels (n,) to fit on.
 
     `reset` notes the width in `n_features_in_`, else it is compared. Without `finite` the caller
-    looks for NaN and infinity.
+    looks for NaN, infinity and norms that are.
     """
     labels = as_numpy(y) if isinstance(y, Tensor) else y
     if isinstance(X, Tensor):
@@ -185,6 +213,7 @@ def check_training(
             head, X, labels, reset=reset, dtype=_float_type(X), ensure_all_finite=finite
         )
         feats = as_tensor(checked)
+    feats = check_norms(feats) if finite else feats
     if labels.dtype.kind not in "iu":  # whole numbers are classes; the check sorts them
         check_classification_targets(labels)
     return feats, labels

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._base import Stage1Head
-from heads._checks import check_held_out, check_number, check_one_of
+from heads._checks import MOST_DECAY, check_held_out, check_number, check_one_of
 from heads._exact import Fitted, Goal, optimum, path
 from heads._labels import coding
 from heads.errors import HeadInputError
@@ -82,7 +82,7 @@ class ConvexHead(Stage1Head):
             raise HeadInputError(message)
         given = () if weight_decays is None else tuple(weight_decays)
         for decay in given:
-            check_number(owner, "weight_decays", decay, low=0, above=True)
+            check_number(owner, "weight_decays", decay, low=0, high=MOST_DECAY, above=True)
         decays = tuple(sorted(given, reverse=True)) or None
         tried: list[dict[str, Any]] = []
         how = partial(
@@ -103,7 +103,11 @@ class ConvexHead(Stage1Head):
         weights: Tensor | None = None,
     ) -> dict[str, Any]:
         val_feats, labels = check_held_out(self, *held_out)
-        coded = coding(classes, len(np.asarray(groups[0])))
+        n_counts = len(np.asarray(groups[0]))
+        if self.weight is not None and n_counts != len(classes):
+            message = f"counts has {n_counts} classes, but weight has {len(classes)}"
+            raise HeadInputError(message)
+        coded = coding(classes, n_counts)
         true = coded.code(labels)
 
         def score(predicted: Tensor) -> float:

@@ -246,9 +246,18 @@ def _solve(problem: _Problem, start: Tensor, sample: _Problem, gain: float) -> F
 
 
 def _factor(hessian: Tensor) -> Tensor:
-    """Return the lower factor L (C, C) of a Hessian L L^T, a little stiffened where it is flat."""
-    stiff = hessian.diagonal() + 1e-3 * hessian.diagonal().mean() + 1e-12
-    return torch.linalg.cholesky(hessian.diagonal_scatter(stiff))
+    """Return the lower factor L (C, C) of a Hessian L L^T, a little stiffened where it is flat.
+
+    Of large logits the shares in float32 leave a Hessian that is not quite positive, and it takes
+    more.
+    """
+    diagonal = hessian.diagonal()
+    for part in (1e-3, 1e-1, 10.0):
+        stiff = diagonal + part * diagonal.abs().mean() + 1e-12
+        factor, failed = torch.linalg.cholesky_ex(hessian.diagonal_scatter(stiff))
+        if not bool(failed):
+            return factor
+    return (diagonal.abs() + diagonal.abs().mean() + 1e-12).sqrt().diag()
 
 
 def _solved(factor: Tensor, right: Tensor, *, upper: bool = False) -> Tensor:

@@ -105,12 +105,14 @@ def plan_steps(n_rows: int, recipe: Recipe, n_classes: int = 1) -> Plan:
     floored = small and steps * recipe.epochs < FLOOR_STEPS
     if floored:
         steps = math.ceil(FLOOR_STEPS / recipe.epochs)
-    n_draws = steps * recipe.epochs * recipe.batch
-    if max(n_draws, recipe.per_class * n_classes) > MOST_DRAWS:
+    # A step costs as much to plan as 32 rows, and each class has one handful at least.
+    n_draws = steps * recipe.epochs * max(recipe.batch, 32)
+    n_draws = max(n_draws, recipe.per_class * n_classes)
+    if n_draws > MOST_DRAWS:
         message = (
-            f"epochs={recipe.epochs}, batch={recipe.batch} and per_class={recipe.per_class} draw "
-            f"{max(n_draws, recipe.per_class * n_classes):.1e} rows of {n_rows}; at most "
-            f"{MOST_DRAWS:.1e} can be held; take fewer epochs"
+            f"too little memory for what was asked: epochs={recipe.epochs}, batch={recipe.batch} "
+            f"and per_class={recipe.per_class} draw {n_draws:.1e} rows of {n_rows}; at most "
+            f"{MOST_DRAWS:.1e} can be held"
         )
         raise HeadInputError(message)
     return Plan(steps, steps * recipe.epochs, floored)

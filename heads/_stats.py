@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from heads._arrays import one_thread_each, row_blocks
+from heads.errors import HeadInputError
 
 __all__ = ["class_means", "class_sums", "column_sums", "rows_by_class", "unit_rows"]
 
@@ -172,6 +173,11 @@ def row_norms(rows: Tensor) -> Tensor:
     """Return the norm of each row (n, D), (n,), and 1 for a row of zeros.
 
     Rows whose squares leave the normal numbers of float32 are measured in float64.
+
+    Raises
+    ------
+    HeadInputError
+        A norm of finite numbers is infinity: divided by it, the row would be zero.
     """
     norms = torch.linalg.vector_norm(rows, dim=1)
     least, most = torch.aminmax(norms)
@@ -179,6 +185,12 @@ def row_norms(rows: Tensor) -> Tensor:
         return norms
     odd = ~((norms > _TINY) & (norms < 1 / _TINY))  # NaN is odd too
     norms[odd] = torch.linalg.vector_norm(rows[odd].double(), dim=1).to(rows.dtype)
+    if bool((norms.isinf() & torch.isfinite(rows).all(dim=1)).any()):
+        message = (
+            f"the norm of a row of X is beyond what {str(rows.dtype).split('.')[-1]} can hold or "
+            "square: scale the features down"
+        )
+        raise HeadInputError(message)
     return norms.masked_fill_(norms == 0, 1)
 
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from heads._labels import whole_labels
 from heads.errors import HeadInputError
 
 __all__ = [
@@ -87,9 +88,9 @@ def resample(
     Raises
     ------
     HeadInputError
-        No rows, no draws, or lengths that differ.
+        No rows, no draws, lengths that differ, or a label outside 0..C-1.
     """
-    hits, labels = np.asarray(right, dtype=np.float64), np.asarray(y_idx)
+    hits, labels = np.asarray(right, dtype=np.float64), whole_labels(y_idx, len(np.asarray(groups)))
     if hits.ndim != 2 or labels.shape != (len(hits),) or not hits.size or draws < 1:
         message = (
             f"resampling needs right (n, K), y_idx (n,) and a number of draws from 1; got "

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads._checks import check_number, check_one_of
+from heads._checks import MOST_DECAY, check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Fitted, Goal
 from heads._linear import softmax_error
@@ -143,7 +143,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             )
             raise HeadInputError(message)
         if self.solver == "exact" and self.weight_decay is not None:
-            check_number(owner, "weight_decay", self.weight_decay, low=0, above=True)
+            check_number(
+                owner, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY, above=True
+            )
         if self.solver == "sgd" and self.anchor != "zero":
             message = f"{owner}: anchor={self.anchor!r} belongs to solver='exact', not to 'sgd'"
             raise HeadInputError(message)

@@ -11,10 +11,13 @@ from torch import Tensor
 from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
 from heads._checks import check_number, refuse_overflow
-from heads._families import MOST_TAU, AdjustLines, log_prior
+from heads._families import AdjustLines, log_prior
 from heads._weighting import class_counts
 
 __all__ = ["LogitAdjustment"]
+
+# Times the log shares, more than this leaves nothing of the logits in float32.
+MOST_ADJUSTMENT = 1e4
 
 
 class LogitAdjustment(Stage1Head):
@@ -27,6 +30,7 @@ class LogitAdjustment(Stage1Head):
     Parameters
     ----------
     tau : float, default 1.0
+        At most 10,000 in size.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
         `JointClassifier` describes.
@@ -60,7 +64,9 @@ class LogitAdjustment(Stage1Head):
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_number(type(self).__name__, "tau", self.tau, low=-MOST_TAU, high=MOST_TAU)
+        check_number(
+            type(self).__name__, "tau", self.tau, low=-MOST_ADJUSTMENT, high=MOST_ADJUSTMENT
+        )
 
     def _fit(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None

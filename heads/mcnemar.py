@@ -28,6 +28,9 @@ def mcnemar(only_one: int, only_other: int) -> float:
     matched-pairs data: mid-p and asymptotic are better than exact conditional", BMC Medical
     Research Methodology 13:91, 2013).
     """
+    if min(only_one, only_other) < 0:
+        message = f"counts of rows must be at least 0; got {only_one} and {only_other}"
+        raise HeadInputError(message)
     n, x = only_one + only_other, min(only_one, only_other)
     k = np.arange(1, x + 1)
     log_ratio = np.concatenate([[0.0], np.cumsum(np.log((n - k + 1) / k))])  # log of C(n, k)

@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv
 
+from heads._labels import whole_labels
 from heads.bootstrap import Unseen, drawn_within, weights_of_classes
+from heads.errors import HeadInputError
 
 __all__ = ["furthest", "unseen", "unseen_apart"]
 
@@ -35,7 +37,7 @@ Ints = NDArray[np.int64]
 def unseen(
     values: ArrayLike,
     y_idx: ArrayLike,
-    groups: ArrayLike,
+    groups: NDArray[np.int8],
     *,
     bounds: tuple[int, int] = (0, 1),
     level: float = 0.95,
@@ -53,15 +55,23 @@ def unseen(
     bounds : tuple of int
         The least and the greatest value that a row can have.
     level : float
+
+    Raises
+    ------
+    HeadInputError
+        No rows, lengths that differ, or a label outside 0..C-1.
     """
-    of_row, labels = np.asarray(values, dtype=np.float64), np.asarray(y_idx)
+    of_row, labels = np.asarray(values, dtype=np.float64), whole_labels(y_idx, len(groups))
+    if of_row.shape != labels.shape or not len(labels):
+        message = f"values {of_row.shape} and labels {labels.shape} must be (n,) with n >= 1"
+        raise HeadInputError(message)
     tail = (1 - level) / 2
-    strata = drawn_within(labels, np.asarray(groups))
+    strata = drawn_within(labels, groups)
     size = np.bincount(strata)
     mean = np.bincount(strata, of_row) / np.maximum(size, 1)
     varies = np.bincount(strata, np.abs(of_row - mean[strata])) > 1e-9
     found = {}
-    for name, weight in weights_of_classes(labels, np.asarray(groups)).items():
+    for name, weight in weights_of_classes(labels, groups).items():
         share = np.bincount(strata, weight[labels])
         inside = share > 0
         if inside.sum() == 1 and bounds == (0, 1):

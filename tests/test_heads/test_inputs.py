@@ -140,6 +140,60 @@ def test_odd_data_gives_finite_scores(rng: np.random.Generator, name: str, case:
 
 
 @each
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 3e38), (np.float64, 1e200)])
+def test_rows_whose_norm_is_no_number_are_refused(
+    name: str, dtype: type, size: float, kind: str
+) -> None:
+    """Divided by an infinite norm such a row is zero, and predictions are of the first class."""
+    X: Any = (np.array([[1.0, 1], [1, -1], [0.9, 1.1], [1, -0.8]]) * size / 1.1).astype(dtype)
+    assert np.isfinite(X).all()
+    X = torch.from_numpy(X) if kind == "torch" else X
+    with pytest.raises(ValueError, match=r"norm of (a )?row .* scale the features down|not finite"):
+        make(name).fit(X, [0, 1, 0, 1])
+
+
+@each
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1e-30, 1e-10, 1e10, 1e19, 1e30, 1e37, 1e150, 1e200, 1e300])
+def test_queries_of_any_size_are_scored_rightly_or_refused(
+    rng: np.random.Generator, name: str, dtype: type, size: float
+) -> None:
+    """These heads look at directions alone, so that nothing may change."""
+    data = cloud(rng)
+    params = {"weight": data.W} if name in STAGE1 else {"metric": "cosine", "transform": "l2n"}
+    params = {"weight_decay": 0.01} if name == "ClassifierRetraining" else params
+    head = make(name, **params).fit(data.X.astype(dtype), data.y)
+    if hasattr(head, "bias_"):
+        head.bias_ = np.zeros_like(head.bias_)
+    want = head.predict(data.X_test.astype(dtype))
+    X = (data.X_test * min(size, float(np.finfo(dtype).max) / 1e3)).astype(dtype)
+    if not np.isfinite(X).all():
+        return
+    try:
+        got = head.predict(X)
+    except ValueError as error:
+        assert "finite" in str(error) or "norm" in str(error)  # noqa: PT017 - one of two
+    else:
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e10])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scales_are_learnt_on_large_logits(
+    rng: np.random.Generator, dtype: type, size: float
+) -> None:
+    data = cloud(rng)
+    X = (data.X * size).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # at 1e10 the search may stop early, and the fit says so
+        head = make("LearnableWeightScaling", weight=data.W * 3).fit(X, data.y)
+
+    assert np.isfinite(head.scale_).all()
+    assert head.score((data.X_test * size).astype(dtype), data.y_test) > 0.5
+
+
+@each
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_non_finite_features_are_refused_in_scikit_learns_words(

@@ -1,5 +1,6 @@
 """Weights of rows: a row of weight 2 is two rows, one of weight 0 none; in every head."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,149 @@ def test_many_heads_take_weights_together(rng: np.random.Generator) -> None:
 def test_weights_that_cannot_be_are_refused(weights: list[float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         heads.NearestClassMean().fit(np.eye(4), [0, 0, 1, 1], sample_weight=weights)
+
+
+SCALES = [1e-190, 1e-60, 1e30, 1e190]
+BY_SGD = [
+    heads.ClassifierRetraining("sgd", epochs=2),
+    heads.ClassifierRetraining("sgd", epochs=2, q=1.0, weighting="class-balanced"),
+    heads.LearnableWeightScaling("sgd", epochs=2),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("head", [*EXACT, *BY_SGD], ids=str)
+def test_weights_far_from_one_are_as_good_as_any(
+    rng: np.random.Generator, head: Any, scale: float, dtype: str
+) -> None:
+    """In float32 the first of them are zero, and the last infinity."""
+    if isinstance(head, heads.ClassifierRetraining) and head.weighting == "effective":
+        pytest.skip("an effective number is not proportional to the count")
+    data = cloud(rng)
+    weights = rng.uniform(0.1, 1, len(data.y))
+    X, X_test = data.X.astype(dtype), data.X_test.astype(dtype)
+    want, got = (clone(head).fit(X, data.y, by * weights) for by in (1, scale))
+
+    np.testing.assert_allclose(
+        got.decision_function(X_test), want.decision_function(X_test), rtol=2e-3, atol=2e-3
+    )
+
+
+@pytest.mark.parametrize("head", [*EXACT, *BY_SGD], ids=str)
+def test_a_class_that_weighs_next_to_nothing_is_noted(rng: np.random.Generator, head: Any) -> None:
+    data = cloud(rng)
+    weights = np.where(data.y == 2, 1e-50, 1.0)
+    with pytest.warns(UserWarning, match=r"reaches from 1\.0e-50 to 1\.0e\+00: .* in float32"):
+        fitted = clone(head).fit(data.X.astype(np.float32), data.y, weights)
+
+    scores = fitted.decision_function(data.X_test.astype(np.float32))
+    assert np.isfinite(scores).all()
+    if isinstance(head, heads.NearestClassMean) and head.get_params()["transform"] == "un":
+        want = data.X[data.y == 2].mean(axis=0)  # a mean of rows that weigh the same
+        np.testing.assert_allclose(fitted.centroids_[2], want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", [*EXACT, *BY_SGD], ids=str)
+@pytest.mark.parametrize("label", [0, 3])
+def test_a_class_without_weight_is_left_out_and_named(
+    rng: np.random.Generator, head: Any, label: int
+) -> None:
+    data = cloud(rng)
+    weights = (data.y != label).astype(float)
+    with pytest.warns(UserWarning, match=rf"0 on every row of class {label} \(1 of 6 classes\)"):
+        fitted = clone(head).fit(data.X, data.y, weights)
+
+    kept = data.y != label
+    want = clone(head).fit(data.X[kept], data.y[kept])
+    assert label not in fitted.classes_
+    np.testing.assert_allclose(
+        fitted.decision_function(data.X_test), want.decision_function(data.X_test), atol=1e-5
+    )
+
+
+def test_a_class_of_stage_one_without_weight_is_no_news(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head = heads.TauNorm(weight=data.W).fit(data.X, data.y, (data.y != 3).astype(float))
+    assert head.classes_.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("weight", [1e-300, 5e-324, 1e300, 1.7e308])
+@pytest.mark.parametrize("head", [*EXACT, *BY_SGD], ids=str)
+def test_weights_whose_sums_are_no_numbers_are_refused(head: Any, weight: float) -> None:
+    X, y = np.eye(4), np.array([0, 0, 1, 1])
+    words = r"largest sample_weight is .*: scale the weights"
+    with pytest.raises(ValueError, match=words):
+        clone(head).fit(X, y, np.full(4, weight))
+    if isinstance(head, heads.NearestClassMean) and head.get_params()["transform"] != "cl2n":
+        with pytest.raises(ValueError, match=words):
+            clone(head).partial_fit(X, y, [0, 1], np.full(4, weight))
+
+
+@pytest.mark.parametrize(
+    "weights", [[1, 2], [-1.0, 1, 1, 1], [np.nan, 1, 1, 1], ["a"] * 4, np.ones((4, 4)), [0] * 4]
+)
+def test_weights_that_cannot_be_are_refused_everywhere(weights: Any) -> None:
+    X, y = np.eye(4), np.array([0, 0, 1, 1])
+    for head in [*EXACT, *BY_SGD]:
+        with pytest.raises(ValueError, match=r"weight|float|could not convert"):
+            clone(head).fit(X, y, weights)
+    grid = [clone(BY_SGD[0]), clone(BY_SGD[1])]
+    with pytest.raises(ValueError, match=r"weight|float|could not convert"):
+        fit_many(grid, X, y, weights)
+    with pytest.raises(ValueError, match=r"weight|float|could not convert"):
+        heads.ClassifierRetraining().fit_path(X, y, X, y, [2, 2], sample_weight=weights)
+    with pytest.raises(ValueError, match=r"weight|float|could not convert"):
+        heads.NearestClassMean("un").partial_fit(X, y, [0, 1], sample_weight=weights)
+
+
+@pytest.mark.parametrize("transform", ["un", "l2n"])
+@pytest.mark.parametrize("centroids", ["mean", "unit"])
+@pytest.mark.parametrize("scale", [1.0, 1e-60, 1e60])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_partial_fits_weigh_rows_as_one_fit_does(
+    rng: np.random.Generator, transform: str, centroids: str, scale: float, kind: str
+) -> None:
+    data = cloud(rng)
+    weights = scale * rng.uniform(0, 2, len(data.y)) * (rng.random(len(data.y)) < 0.8)
+    weights[[np.flatnonzero(data.y == c)[0] for c in range(6)]] = scale
+    X: Any = data.X.astype(np.float32)
+    X, given = (torch.from_numpy(X), torch.from_numpy(weights)) if kind == "torch" else (X, weights)
+    whole = heads.NearestClassMean(transform, centroids=centroids).fit(X, data.y, given)
+    parts = heads.NearestClassMean(transform, centroids=centroids)
+    for start in range(0, len(X), 17):
+        some = slice(start, start + 17)
+        if (weights[some] > 0).any():
+            parts.partial_fit(X[some], data.y[some], np.arange(6), sample_weight=given[some])
+
+    np.testing.assert_allclose(
+        np.asarray(parts.centroids_), np.asarray(whole.centroids_), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(np.asarray(parts.predict(X)), np.asarray(whole.predict(X)))
+
+
+def test_a_partial_fit_goes_on_from_a_weighted_fit(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    weights = rng.uniform(0.5, 2, len(data.y))
+    half = np.arange(len(data.y)) % 2 == 0
+    half[[np.flatnonzero(data.y == c)[0] for c in range(6)]] = True
+    head = heads.NearestClassMean("l2n").fit(data.X[half], data.y[half], weights[half])
+    head.partial_fit(data.X[~half], data.y[~half], sample_weight=weights[~half])
+    want = heads.NearestClassMean("l2n").fit(data.X, data.y, weights)
+
+    np.testing.assert_allclose(head.centroids_, want.centroids_, rtol=1e-12)
+
+
+def test_a_class_whose_rows_weigh_nothing_has_no_rows_yet(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    head = heads.NearestClassMean("un")
+    head.partial_fit(data.X, data.y, np.arange(6), (data.y != 4).astype(float))
+    with pytest.raises(ValueError, match="class 4 has no rows yet"):
+        head.predict(data.X_test)
+    head.partial_fit(data.X, data.y)
+    assert np.isfinite(head.decision_function(data.X_test)).all()
 
 
 def test_what_is_not_finite_is_refused_where_it_weighs_nothing_too() -> None:

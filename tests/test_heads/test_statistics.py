@@ -7,6 +7,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from heads import bootstrap, calibration, mcnemar, multiplicity, plane
+from heads.unseen import unseen
 from tests import reference
 
 
@@ -92,6 +93,15 @@ def test_bad_arguments_are_named() -> None:
         bootstrap.resample([True] * 3, [0, 0, 1], [0, 0], draws=10)
     with pytest.raises(ValueError, match=r"got \(3, 1\), \(3,\) and 0"):
         bootstrap.resample([[True]] * 3, [0, 0, 1], [0, 0], draws=0)
+    for labels in ([0, 0, 2], [0, -1, 1], [0, 0.5, 1], ["a", "b", "b"]):
+        with pytest.raises(ValueError, match=r"labels? .*0\.\.1"):
+            bootstrap.resample([[True]] * 3, labels, [0, 0], draws=10)
+        with pytest.raises(ValueError, match=r"labels? .*0\.\.1"):
+            unseen([True] * 3, labels, np.zeros(2, np.int8))
+    with pytest.raises(ValueError, match=r"values \(2,\) and labels \(3,\)"):
+        unseen([True] * 2, [0, 0, 1], np.zeros(2, np.int8))
+    with pytest.raises(ValueError, match="counts of rows must be at least 0; got -1 and 3"):
+        mcnemar.mcnemar(-1, 3)
     with pytest.raises(ValueError, match=r"the same rows are needed for both: .* got \(2,\)"):
         mcnemar.discordant([True, False], [True])
     with pytest.raises(ValueError, match=r"confidence \(1,\) and right \(2,\)"):
