@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
 from heads._checks import (
+    cast_stage1,
     check_features,
     check_finite,
     check_stage1,
@@ -24,15 +26,29 @@ from heads._checks import (
     code_labels,
     code_row_numbers,
     refuse_overflow,
+    warn_of_lost_classes,
 )
 from heads._linear import linear_scores
 from heads._softmax import fit_softmax
 from heads.errors import HeadInputError
 
-__all__ = ["Head", "LinearHead", "Stage1Head"]
+__all__ = ["Head", "LinearHead", "Stage1Head", "as_before_on_failure"]
 
 Scorer = Callable[[Tensor], Tensor]
-Fitter = Callable[[Tensor, Tensor, int, Tensor | None], dict[str, Any]]
+Fitter = Callable[[Tensor, Tensor, NDArray[Any], Tensor | None], dict[str, Any]]
+
+
+@contextmanager
+def as_before_on_failure(some: Sequence[Head]) -> Iterator[None]:
+    """Leave fitted heads as they were where fitting them anew fails."""
+    before = [dict(vars(head)) for head in some]
+    try:
+        yield
+    except BaseException:
+        for head, values in zip(some, before, strict=True):
+            head.__dict__.clear()
+            head.__dict__.update(values)
+        raise
 
 
 class Head(ClassifierMixin, BaseEstimator, ABC):
@@ -49,7 +65,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit on features X (n, D) and labels y (n,).
 
-        `sample_weight` (n,): a row of weight 2 counts as two rows, one of weight 0 as none.
+        `sample_weight` (n,): a row of weight 2 counts as two rows, one of weight 0 as none. A fit
+        that fails leaves the head as it was.
 
         Raises
         ------
@@ -57,14 +74,22 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
             stage-1 weight has no row for, or a parameter outside its range.
         """
-        return self._fit_by(X, y, self._fit, sample_weight)
+
+        def fit(
+            feats: Tensor, y_idx: Tensor, classes: NDArray[Any], weights: Tensor | None
+        ) -> dict[str, Any]:
+            return self._fit(feats, y_idx, len(classes), weights)
+
+        return self._fit_by(X, y, fit, sample_weight)
 
     def _fit_by(self, X: Any, y: Any, how: Fitter, sample_weight: Any = None) -> Self:
+        """Keep what `how` makes of checked features, label places, classes and weights."""
         self._check_params()
-        feats, y_idx, weights, classes = self._training(X, y, sample_weight)
-        with full_precision():
-            fitted = how(feats, y_idx, len(classes), weights)
-        return self._keep(fitted, classes, X)
+        with as_before_on_failure([self]):
+            feats, y_idx, weights, classes = self._training(X, y, sample_weight)
+            with full_precision():
+                fitted = how(feats, y_idx, classes, weights)
+            return self._keep(fitted, classes, X)
 
     def _training(
         self, X: Any, y: Any, sample_weight: Any
@@ -74,7 +99,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         And the classes. Rows of weight 0 are left out, and None is the weights of rows alike.
         """
         feats, labels = check_training(self, X, y, finite=not self._sees_all)
-        weights = None
+        weights, every = None, labels
         if sample_weight is not None:
             given = check_weights(sample_weight, labels)
             if not given.all():
@@ -82,11 +107,14 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
                 labels, given = labels[given > 0], given[given > 0]
             weights = torch.from_numpy(given).to(feats.device)
         classes, coded = self._code(labels)
+        if len(every) > len(labels):
+            warn_of_lost_classes(every, classes)
         return feats, torch.from_numpy(coded).to(feats.device), weights, classes
 
     def _keep(self, fitted: dict[str, Any], classes: NDArray[Any], X: Any) -> Self:
         """Store what a fit returned, tensors as the kind of X."""
         self.classes_ = classes
+        self._fitted_with = self.get_params(deep=False)
         for name, value in fitted.items():
             setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)
         return self
@@ -108,6 +136,14 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         if isinstance(X, Tensor) and self.classes_.dtype.kind in "iufb":
             return torch.from_numpy(self.classes_).to(best.device)[best]
         return self.classes_[as_numpy(best)]
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters that the head was fitted with; those it has before it is fitted.
+
+        Predictions follow these: a parameter that is set later takes effect with the next fit.
+        """
+        params: dict[str, Any] = self.get_params(deep=False)
+        return params | getattr(self, "_fitted_with", {})
 
     def save(self, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted head to one file; see `heads.save`."""
@@ -187,7 +223,8 @@ class Stage1Head(LinearHead):
             raise HeadInputError(message)
         if self.weight is None:
             return code_labels(labels)
-        return code_row_numbers(labels, len(self.weight))
+        W, _ = check_stage1(type(self).__name__, self.weight, self.bias, self.n_features_in_)
+        return code_row_numbers(labels, len(W))
 
     def _stage1(
         self,
@@ -199,11 +236,7 @@ class Stage1Head(LinearHead):
     ) -> tuple[Tensor, Tensor]:
         """Return the W (C, D) and b (C,) to start from, like `feats`."""
         if self.weight is None:
-            return fit_softmax(feats, y_idx, n_classes, weight_decay, weights)
+            mass = None if weights is None else weights / weights.max()  # no sum leaves float32
+            return fit_softmax(feats, y_idx, n_classes, weight_decay, mass)
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
-        # Copies: what is fitted must not follow later changes to what was given, and one layout
-        # in memory gives one result to the last bit.
-        return (
-            match(W, feats).clone(memory_format=torch.contiguous_format),
-            match(b, feats).clone(memory_format=torch.contiguous_format),
-        )
+        return cast_stage1(type(self).__name__, W, b, feats)

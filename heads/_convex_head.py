@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from heads._arrays import as_numpy, as_tensor
 from heads._base import Stage1Head
-from heads._checks import check_number, check_one_of
+from heads._checks import MOST_DECAY, check_held_out, check_number, check_one_of
 from heads._exact import Fitted, Goal, optimum, path
+from heads._labels import coding
 from heads.errors import HeadInputError
 from heads.metrics import evaluate
 
@@ -51,9 +51,13 @@ class ConvexHead(Stage1Head):
         Parameters
         ----------
         X, y, X_val, y_val : arrays of shape (n, D), (n,), (m, D), (m,)
-            Labels 0..C-1.
+            Labels of any kind that `fit` takes; those of the validation split are classes of the
+            fit, or numbers in [0, C) that `counts` counts: such a class without training rows is
+            never predicted, so its rows are wrong.
         counts : array of shape (C,)
-            Training rows of each class; with the thresholds as in `heads.metrics.shot_groups`.
+            Training rows of each class, in the order of `classes_`; or, where labels are numbers
+            in [0, C) and some have no training rows, of each number. With the thresholds as in
+            `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
             The points of the path, all of which are tried; else 1e-1 to 1e-4 until val falls,
             and weaker ones while it rises.
@@ -65,40 +69,55 @@ class ConvexHead(Stage1Head):
         list of dict
             {"weight_decay", "metrics"} of each point that was tried; metrics are those on the
             validation split of the reduced problem's solution.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; counts or validation rows that do not belong to these classes and features;
+            `solver="sgd"`, which has no path.
         """
+        owner = type(self).__name__
+        if getattr(self, "solver", "exact") != "exact":
+            message = f"{owner}: fit_path follows the exact optimum, so it needs solver='exact'"
+            raise HeadInputError(message)
+        given = () if weight_decays is None else tuple(weight_decays)
+        for decay in given:
+            check_number(owner, "weight_decays", decay, low=0, high=MOST_DECAY, above=True)
+        decays = tuple(sorted(given, reverse=True)) or None
         tried: list[dict[str, Any]] = []
-        groups = (counts, many_above, few_below)
-        for decay in weight_decays or ():
-            check_number(type(self).__name__, "weight_decays", decay, low=0, above=True)
-        decays = tuple(sorted(weight_decays, reverse=True)) if weight_decays else None
-        held_out = as_tensor(X_val), as_numpy(y_val)
-        how = partial(self._fit_path, *held_out, groups, decays, tried)
+        how = partial(
+            self._fit_path, (X_val, y_val), (counts, many_above, few_below), decays, tried
+        )
         self._fit_by(X, y, how, sample_weight)
         return tried
 
     def _fit_path(
         self,
-        held_out: Tensor,
-        labels: Any,
-        groups: Any,
+        held_out: tuple[Any, Any],
+        groups: tuple[ArrayLike, int, int],
         weight_decays: tuple[float, ...] | None,
         tried: list[dict[str, Any]],
         feats: Tensor,
         y_idx: Tensor,
-        n_classes: int,
+        classes: NDArray[Any],
         weights: Tensor | None = None,
     ) -> dict[str, Any]:
-        if len(np.asarray(groups[0])) != n_classes:
-            message = f"counts has {len(groups[0])} classes, but the labels have {n_classes}"
+        val_feats, labels = check_held_out(self, *held_out)
+        n_counts = len(np.asarray(groups[0]))
+        if self.weight is not None and n_counts != len(classes):
+            message = f"counts has {n_counts} classes, but weight has {len(classes)}"
             raise HeadInputError(message)
+        coded = coding(classes, n_counts)
+        true = coded.code(labels)
 
         def score(predicted: Tensor) -> float:
-            metrics = evaluate(labels, predicted.cpu().numpy(), *groups)
+            metrics = evaluate(true, coded.places[predicted.cpu().numpy()], *groups)
             tried.append({"metrics": metrics})
             return float(metrics["all"] or 0)
 
+        n_classes = len(classes)
         goal = self._goal(feats, y_idx, n_classes, weights)
-        found, chosen, points = path(feats, y_idx, n_classes, goal, held_out, score, weight_decays)
+        found, chosen, points = path(feats, y_idx, n_classes, goal, val_feats, score, weight_decays)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen

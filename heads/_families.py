@@ -21,7 +21,18 @@ from heads._intervals import TIE, best_column
 from heads._linear import linear_scores
 from heads.errors import HeadInputError
 
-__all__ = ["AdjustLines", "Lines", "TauLines", "log_prior", "scaled_scores", "tau_scale"]
+__all__ = [
+    "MOST_TAU",
+    "AdjustLines",
+    "Lines",
+    "TauLines",
+    "log_prior",
+    "scaled_scores",
+    "tau_scale",
+]
+
+# Beyond any use of either family, and well within float32.
+MOST_TAU = 1e6
 
 
 def tau_scale(weight: Tensor, tau: float) -> Tensor:
@@ -30,13 +41,16 @@ def tau_scale(weight: Tensor, tau: float) -> Tensor:
     Raises
     ------
     HeadInputError
-        A norm is so small that the scale is not finite in the dtype.
+        A norm is so small, or so large, that the scale is no normal number of the dtype: as
+        infinity or 0 it would no longer tell one score from another.
     """
     norms = torch.linalg.vector_norm(weight, dim=1, dtype=torch.float64)
     scale = norms.masked_fill(norms == 0, 1).pow(-tau).to(weight.dtype)
-    if not bool(torch.isfinite(scale).all()):
-        row = int(norms.masked_fill(norms == 0, torch.inf).argmin())
-        message = f"weight row {row} has norm {float(norms[row]):.1e}: too small for tau={tau:g}"
+    normal = torch.isfinite(scale) & (scale >= torch.finfo(weight.dtype).tiny)
+    if not bool(normal.all()):
+        row = int((~normal).nonzero()[0])
+        size = "small" if norms[row] < 1 else "large"
+        message = f"weight row {row} has norm {float(norms[row]):.1e}: too {size} for tau={tau:g}"
         raise HeadInputError(message)
     return scale
 

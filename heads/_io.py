@@ -126,7 +126,7 @@ def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict
         "labels": {},
         "metadata": metadata,
     }
-    for group, values in (("params", head.get_params(deep=False)), ("fitted", state)):
+    for group, values in (("params", head.fitted_params()), ("fitted", state)):
         for name, value in values.items():
             if name in ("classes_", "feature_names_in_"):
                 record["labels"][name] = _labels_to_json(value)
@@ -156,6 +156,7 @@ def _unpack(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Head:
     _check_fitted(head, values["fitted"], labels)
     for name, value in (values["fitted"] | labels).items():
         setattr(head, name, value)
+    head._fitted_with = head.get_params(deep=False)
     return head
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
-from heads._checks import check_number, check_one_of
+from heads._checks import MOST_DECAY, check_number, check_one_of, check_random_state
 from heads._sgd import Recipe
 from heads.errors import HeadInputError
 
@@ -52,18 +51,18 @@ class RecipeParams:
         return type(self), self.views, self._recipe().batch, id(self.weight), id(self.bias)
 
     def _check_params(self) -> None:
-        owner, recipe = type(self).__name__, self._recipe()
+        owner = type(self).__name__
         check_one_of(owner, "solver", self.solver, SOLVERS)
+        check_number(owner, "views", self.views, low=0, whole=True)
+        recipe = self._recipe()
         given = [name for name in ("lr", "batch", "epochs") if getattr(self, name) is not None]
         if self.solver == "exact" and given:
             message = f"{owner}: {', '.join(given)}: only for solver='sgd', not for 'exact'"
             raise HeadInputError(message)
         check_number(owner, "lr", recipe.lr, low=0, above=True)
-        check_number(owner, "momentum", recipe.momentum, low=0)
-        check_number(owner, "weight_decay", recipe.weight_decay, low=0)
-        check_number(owner, "views", self.views, low=0, whole=True)
-        if isinstance(self.random_state, Integral):
-            check_number(owner, "random_state", self.random_state, low=0, whole=True)
+        check_number(owner, "momentum", recipe.momentum, low=0, high=1)
+        check_number(owner, "weight_decay", recipe.weight_decay, low=0, high=MOST_DECAY)
+        check_random_state(owner, self.random_state)
         for name in ("batch", "epochs", "per_class"):
             check_number(owner, name, getattr(recipe, name), low=1, whole=True)
 

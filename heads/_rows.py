@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from heads._arrays import as_numpy
+from heads._labels import code_known, whole_labels
 from heads.errors import HeadInputError
 
-__all__ = ["check_rows"]
+__all__ = ["checked_rows"]
 
 
-def check_rows(
-    owner: str, feats: Tensor, labels: NDArray[Any], counts: NDArray[Any], n_classes: int
-) -> None:
-    """Refuse features (n, D), labels (n,) and train counts (C,) that do not belong together."""
-    message = ""
+def checked_rows(
+    owner: str, feats: Tensor, y: Any, counts: NDArray[Any], n_classes: int, classes: Any = None
+) -> NDArray[np.int64]:
+    """Return labels (n,) as rows of a weight (C, D), or say what does not belong together.
+
+    `feats` is (n, D), `counts` (C,); `classes` (C,) are the labels of the rows of the weight, in
+    increasing order; 0..C-1 where None.
+    """
+    labels, message = as_numpy(y), ""
     if labels.shape != (len(feats),) or not len(feats):
         message = f"{len(feats)} rows of features for labels of shape {labels.shape}"
     elif counts.shape != (n_classes,):
         message = f"counts has shape {counts.shape}, but weight has {n_classes} classes"
-    elif labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= n_classes:
-        message = f"labels must be whole numbers in 0..{n_classes - 1}, the rows of weight"
+    elif classes is not None and len(classes) != n_classes:
+        message = f"classes has {len(classes)} labels, but weight has {n_classes} classes"
     if message:
         message = f"{owner}: {message}"
         raise HeadInputError(message)
+    if classes is not None:
+        return code_known(labels, as_numpy(classes))
+    try:
+        return whole_labels(labels, n_classes)
+    except HeadInputError as error:
+        message = f"{owner}: labels must be whole numbers in 0..{n_classes - 1}, the rows of weight"
+        message += f" ({error}); give `classes`, where they are others"
+        raise HeadInputError(message) from None

@@ -37,6 +37,8 @@ __all__ = [
 # int(N / batch) steps an epoch are 0 on a small data set, and a handful trains next to nothing.
 # Below this many batches of data a fit takes at least this many steps in all.
 SMALL_BATCHES, FLOOR_STEPS = 10, 200
+# Row numbers of a fit are drawn at once: 4 GB of them.
+MOST_DRAWS = 1 << 29
 # Steps before a CUDA graph is captured: libraries choose their kernels in the first ones.
 WARM_STEPS = 3
 
@@ -87,10 +89,15 @@ class Schedule:
     stops: tuple[int, ...]
 
 
-def plan_steps(n_rows: int, recipe: Recipe) -> Plan:
+def plan_steps(n_rows: int, recipe: Recipe, n_classes: int = 1) -> Plan:
     """Return int(N / batch) steps an epoch, or what reaches the floor where N is small.
 
     N counts a row once, however many views of it there are.
+
+    Raises
+    ------
+    HeadInputError
+        More rows would be drawn than there is memory for their numbers.
     """
     n_rows //= recipe.n_views
     steps = n_rows // recipe.batch
@@ -98,6 +105,14 @@ def plan_steps(n_rows: int, recipe: Recipe) -> Plan:
     floored = small and steps * recipe.epochs < FLOOR_STEPS
     if floored:
         steps = math.ceil(FLOOR_STEPS / recipe.epochs)
+    n_draws = steps * recipe.epochs * recipe.batch
+    if max(n_draws, recipe.per_class * n_classes) > MOST_DRAWS:
+        message = (
+            f"epochs={recipe.epochs}, batch={recipe.batch} and per_class={recipe.per_class} draw "
+            f"{max(n_draws, recipe.per_class * n_classes):.1e} rows of {n_rows}; at most "
+            f"{MOST_DRAWS:.1e} go"
+        )
+        raise HeadInputError(message)
     return Plan(steps, steps * recipe.epochs, floored)
 
 
@@ -251,6 +266,11 @@ def _run(step: Callable[[Tensor, Tensor], None], batches: Tensor, rates: Tensor)
 def _refuse_divergence(params: Sequence[Tensor], plan: Schedule) -> None:
     finite = torch.stack([torch.isfinite(param).flatten(2).all(dim=2) for param in params]).all(0)
     if not bool(finite.all()):
-        lr = float(plan.rates[0][~finite].min())
-        message = f"training diverged at lr={lr:g}: lower lr, or scale the features down"
+        lr, decay, momentum = (
+            float(part[~finite].min()) for part in (plan.rates[0], plan.decays, plan.momenta)
+        )
+        message = (
+            f"training diverged at lr={lr:g}: lower lr, or scale the features down "
+            f"(weight_decay={decay:g}, momentum={momentum:g})"
+        )
         raise HeadInputError(message)

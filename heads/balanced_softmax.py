@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heads._checks import check_number, check_one_of
+from heads._checks import MOST_DECAY, check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Goal
 from heads._families import log_prior
@@ -66,10 +66,12 @@ class BalancedSoftmax(ConvexHead):
     def _check_params(self) -> None:
         owner = type(self).__name__
         if self.weight_decay is not None:
-            check_number(owner, "weight_decay", self.weight_decay, low=0, above=True)
+            check_number(
+                owner, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY, above=True
+            )
         if self.anchor is not None:
             check_one_of(owner, "anchor", self.anchor, ANCHORS)
-        if self.sampling == "class":
+        if isinstance(self.sampling, str) and self.sampling == "class":
             message = (
                 "balanced softmax with class-balanced sampling counts the balance twice: "
                 "leave sampling at 'instance', or use ClassifierRetraining"

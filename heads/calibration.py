@@ -12,7 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from heads._arrays import as_tensor
+from heads._arrays import as_tensor, is_finite
+from heads._checks import check_number
+from heads._labels import whole_labels
 from heads.errors import HeadInputError
 
 __all__ = ["BINS", "confidence_and_nll", "expected_calibration_error", "fit_temperature"]
@@ -42,10 +44,16 @@ def confidence_and_nll(
     -------
     confidence, nll : ndarrays of shape (n,), float32
         Computed in float64 from the differences to each row's greatest score.
+
+    Raises
+    ------
+    HeadInputError
+        Scores, labels or a temperature that cannot be.
     """
-    z = _shifted(as_tensor(scores)).double() / temperature
+    check_number("confidence_and_nll", "temperature", temperature, low=0, above=True)
+    z, own = _checked(scores, y_idx)
+    z, own = z / temperature, own / temperature
     log_sum = z.exp().sum(dim=1).log()
-    own = z.gather(1, as_tensor(y_idx).to(z.device).unsqueeze(1)).squeeze(1)
     confidence, nll = (-log_sum).exp(), log_sum - own
     return confidence.float().cpu().numpy(), nll.float().cpu().numpy()
 
@@ -87,8 +95,7 @@ def fit_temperature(scores: Any, y_idx: Any) -> float:
         In [1e-4, 1e4]: small where every row is right and the slope vanishes, 1e4 where scores
         tell nothing.
     """
-    z = _shifted(as_tensor(scores)).double()
-    own = z.gather(1, as_tensor(y_idx).to(z.device).unsqueeze(1)).squeeze(1)
+    z, own = _checked(scores, y_idx)
     b, step = 1 / max(float(-z.mean()), 1 / _HIGHEST), -(-len(z) // _FEW_ROWS)
     if step > 1:  # a start from some of the rows saves passes over all of them
         b = _flat_point(z[::step], own[::step], b, 1e-3)
@@ -110,6 +117,26 @@ def _flat_point(z: Tensor, own: Tensor, b: float, tolerance: float) -> float:
             return after
         b = after
     return b
+
+
+def _checked(scores: Any, y_idx: Any) -> tuple[Tensor, Tensor]:
+    """Return shifted scores (n, C), float64, and those of the true classes (n,).
+
+    Raises
+    ------
+    HeadInputError
+        Scores that are not (n, C) finite numbers with n >= 1, or labels that are not their columns.
+    """
+    given = as_tensor(scores)
+    if given.ndim not in (1, 2) or not len(given) or not is_finite(given):
+        message = f"scores must be finite numbers (n, C) with n >= 1; got {tuple(given.shape)}"
+        raise HeadInputError(message)
+    z = _shifted(given).double()
+    labels = whole_labels(y_idx, z.shape[1])
+    if len(labels) != len(z):
+        message = f"{len(labels)} labels for scores of {len(z)} rows"
+        raise HeadInputError(message)
+    return z, z.gather(1, torch.from_numpy(labels).to(z.device).unsqueeze(1)).squeeze(1)
 
 
 def _shifted(scores: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heads._checks import check_number, check_one_of
+from heads._checks import MOST_DECAY, check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
 from heads._exact import Fitted, Goal
 from heads._linear import softmax_error
@@ -126,7 +126,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         super()._check_params()
         owner = type(self).__name__
         check_one_of(owner, "anchor", self.anchor, ANCHORS)
-        check_number(owner, "q", self.q, low=-1e6)
+        check_number(owner, "q", self.q, low=-1e6, high=1e6)
         check_one_of(owner, "weighting", self.weighting, WEIGHTINGS)
         check_number(owner, "beta", self.beta, low=0)
         if self.beta >= 1:
@@ -136,7 +136,9 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             )
             raise HeadInputError(message)
         if self.solver == "exact" and self.weight_decay is not None:
-            check_number(owner, "weight_decay", self.weight_decay, low=0, above=True)
+            check_number(
+                owner, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY, above=True
+            )
         if self.solver == "sgd" and self.anchor != "zero":
             message = f"{owner}: anchor={self.anchor!r} belongs to solver='exact', not to 'sgd'"
             raise HeadInputError(message)
@@ -166,7 +168,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         weights: Tensor | None = None,
     ) -> list[dict[str, Any]]:
         recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
         states = [head.random_state for head in heads]
         factors = self._factors(heads, y_idx, n_classes, weights).to(feats.dtype)
         within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)

@@ -17,16 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._arrays import (
-    as_numpy,
     as_tensor,
     compute_dtype,
     full_precision,
     row_blocks,
 )
-from heads._checks import check_stage1, refuse_overflow
-from heads._families import AdjustLines, Lines, TauLines, log_prior, tau_scale
+from heads._checks import cast_stage1, check_stage1, refuse_overflow
+from heads._families import MOST_TAU, AdjustLines, Lines, TauLines, log_prior, tau_scale
 from heads._intervals import bounded_intervals, pairwise_intervals
-from heads._rows import check_rows
+from heads._rows import checked_rows
 from heads.errors import HeadInputError
 from heads.metrics import GROUPS, group_means, shot_groups
 
@@ -126,8 +125,12 @@ class StepCurve:
         if metric == "micro":
             return np.full(len(self.y_idx), 1 / len(self.y_idx))
         chosen = self._total > 0
-        if metric.startswith("class "):
+        if metric.startswith("class ") and metric.removeprefix("class ").isdecimal():
             chosen = chosen & (np.arange(len(chosen)) == int(metric.removeprefix("class ")))
+        elif metric not in ("all", *GROUPS):
+            known = ", ".join(("all", *GROUPS, "micro", "class NUMBER"))
+            message = f"metric must be one of: {known}. Got {metric!r} instead."
+            raise HeadInputError(message)
         elif metric != "all":
             chosen = chosen & (self._groups == GROUPS.index(metric))
         if not chosen.any():
@@ -174,6 +177,7 @@ def exact_tau_curve(
     low: float = 0.0,
     high: float = 2.0,
     points: Sequence[float] | None = None,
+    classes: Any = None,
 ) -> StepCurve:
     """Return the accuracy of `TauNorm(tau)` (bias dropped) for every tau in [low, high].
 
@@ -181,7 +185,8 @@ def exact_tau_curve(
     ----------
     weight : array of shape (C, D)
     X : array of shape (n, D)
-    y : array of shape (n,), whole numbers in [0, C)
+    y : array of shape (n,)
+        Whole numbers in [0, C), or labels among `classes`.
     counts : array of shape (C,)
         Training rows of each class; with `many_above` and `few_below` as in
         `heads.metrics.shot_groups`.
@@ -190,6 +195,8 @@ def exact_tau_curve(
         Parameters at which the curve equals the head's predictions even in near ties; by default
         every 0.05 of the range and its ends. Elsewhere an end of an interval that rounding blurs
         may be off by about 1e-5 / |log of the ratio of the two norms|.
+    classes : array of shape (C,), optional
+        The label of each row of `weight`, increasing, as a head's `classes_` are.
 
     Raises
     ------
@@ -197,10 +204,11 @@ def exact_tau_curve(
         Shapes or labels that do not fit, or a norm too small for `high`.
     """
     feats = as_tensor(X)
-    W, _ = check_stage1("exact_tau_curve", weight, None, feats.shape[1])
-    W = W.to(device=feats.device, dtype=compute_dtype(feats))
+    W, b = check_stage1("exact_tau_curve", weight, None, feats.shape[1])
+    W, _ = cast_stage1("exact_tau_curve", W, b, feats)
     tau_scale(W, high)
-    return _curve(TauLines(W), feats, y, counts, many_above, few_below, (low, high), points)
+    y_idx = checked_rows("curve", feats, y, np.asarray(counts), len(W), classes)
+    return _curve(TauLines(W), feats, y_idx, counts, many_above, few_below, (low, high), points)
 
 
 def exact_adjust_curve(
@@ -216,6 +224,7 @@ def exact_adjust_curve(
     high: float = 2.0,
     points: Sequence[float] | None = None,
     prior: Any = None,
+    classes: Any = None,
 ) -> StepCurve:
     """Return the accuracy of `LogitAdjustment(tau)` for every tau; see `exact_tau_curve`.
 
@@ -223,16 +232,20 @@ def exact_adjust_curve(
     """
     feats = as_tensor(X)
     W, b = check_stage1("exact_adjust_curve", weight, bias, feats.shape[1])
-    like = feats.new_empty(0, dtype=compute_dtype(feats))
+    W, b = cast_stage1("exact_adjust_curve", W, b, feats)
     given = as_tensor(np.asarray(counts) if prior is None else prior).to(feats.device)
-    lines = AdjustLines(W.to(like), b.to(like), log_prior(given))
-    return _curve(lines, feats, y, counts, many_above, few_below, (low, high), points)
+    if given.shape != (len(W),) or not bool((given >= 0).all() & (given > 0).any()):
+        message = f"the prior must hold a number, at least 0, for each of {len(W)} classes"
+        raise HeadInputError(message)
+    lines = AdjustLines(W, b, log_prior(given))
+    y_idx = checked_rows("curve", feats, y, np.asarray(counts), len(W), classes)
+    return _curve(lines, feats, y_idx, counts, many_above, few_below, (low, high), points)
 
 
 def _curve(
     lines: Lines,
     feats: Tensor,
-    y: Any,
+    y_idx: NDArray[np.int64],
     counts: ArrayLike,
     many_above: int,
     few_below: int,
@@ -240,12 +253,10 @@ def _curve(
     points: Sequence[float] | None,
 ) -> StepCurve:
     low, high = ends
-    if not -1e6 < low < high < 1e6:
+    if not -MOST_TAU < low < high < MOST_TAU:
         message = f"a curve needs low < high; got {low:g} and {high:g}"
         raise HeadInputError(message)
-    labels, n_c = as_numpy(y), np.asarray(counts)
-    check_rows("curve", feats, labels, n_c, len(lines.slopes))
-    y_idx = labels.astype(np.int64)
+    n_c = np.asarray(counts)
     sampled = samples(low, high) if points is None else np.asarray(points, dtype=np.float64)
     grid = torch.from_numpy(np.unique(np.concatenate([[low, high], sampled])))
     with full_precision():

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from heads._base import Stage1Head
-from heads._checks import check_number
+from heads._checks import MOST_DECAY, check_number
 
 __all__ = ["JointClassifier"]
 
@@ -52,7 +52,7 @@ class JointClassifier(Stage1Head):
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_number(type(self).__name__, "weight_decay", self.weight_decay, low=0)
+        check_number(type(self).__name__, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY)
 
     def _fit(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
 from heads._checks import check_number, refuse_overflow
-from heads._families import AdjustLines, log_prior
+from heads._families import MOST_TAU, AdjustLines, log_prior
 from heads._weighting import class_counts
 
 __all__ = ["LogitAdjustment"]
@@ -60,7 +60,7 @@ class LogitAdjustment(Stage1Head):
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_number(type(self).__name__, "tau", self.tau, low=-1e6)
+        check_number(type(self).__name__, "tau", self.tau, low=-MOST_TAU, high=MOST_TAU)
 
     def _fit(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
@@ -74,17 +74,17 @@ class LogitAdjustment(Stage1Head):
         return AdjustLines(match(self.weight_, feats), match(self.bias_, feats), prior)
 
     def _scorer(self, feats: Tensor) -> Scorer:
-        lines = self._lines(feats)
-        return lambda block: lines.scores(lines.products(block), self.tau)
+        lines, tau = self._lines(feats), self.fitted_params()["tau"]
+        return lambda block: lines.scores(lines.products(block), tau)
 
     def _predict_idx(self, feats: Tensor) -> Tensor:
-        lines = self._lines(feats)
+        lines, tau = self._lines(feats), self.fitted_params()["tau"]
         blocks = row_blocks(len(feats), max(lines.weight.shape))
         products = (lines.products(feats[rows]) for rows in blocks)
-        return torch.cat([lines.winners(refuse_overflow(f), self.tau) for f in products])
+        return torch.cat([lines.winners(refuse_overflow(f), tau) for f in products])
 
     def linear(self) -> tuple[Any, Any]:
         """Return the head as one linear layer: weight (C, D) and bias (C,)."""
         check_is_fitted(self)
-        b = as_tensor(self.bias_)
-        return self.weight_, to_kind(b - match(self.tau * self.log_prior_, b), self.bias_)
+        b, tau = as_tensor(self.bias_), self.fitted_params()["tau"]
+        return self.weight_, to_kind(b - match(tau * self.log_prior_, b), self.bias_)

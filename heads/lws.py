@@ -98,6 +98,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
     ) -> dict[str, Any]:
         if self.solver == "exact":
+            self._first_view(y_idx)
             W, b = self._stage1(feats, y_idx, n_classes, weights)
             found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay, weights)
             return {
@@ -123,7 +124,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
         scores_of = _scores_of_rows(feats, W, b)
         recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe) for recipe in recipes]
+        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
         states = [head.random_state for head in heads]
         scales: list[Tensor] = [b] * len(heads)
         for bundle in bundles(recipes, plans, states, y_idx, feats, lambda rng: None):

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from heads._arrays import full_precision
-from heads._base import Head
+from heads._base import Head, as_before_on_failure
 
 __all__ = ["fit_many"]
 
@@ -68,15 +68,16 @@ def _fit_group(group: Sequence[H], X: Any, y: Any, sample_weight: Any) -> None:
     if len(group) == 1:
         lead.fit(X, y, sample_weight)
         return
-    feats, y_idx, weights, classes = lead._training(X, y, sample_weight)
-    seen = {name: value for name, value in vars(lead).items() if name.endswith("_in_")}
-    for some in _cut(group, max(1, MOST // (len(classes) * (feats.shape[1] + 1)))):
-        with full_precision():
-            fitted = lead._fit_together(some, feats, y_idx, len(classes), weights)
-        for head, values in zip(some, fitted, strict=True):
-            for name, value in seen.items():
-                setattr(head, name, value)
-            head._keep(values, classes, X)
+    with as_before_on_failure(group):
+        feats, y_idx, weights, classes = lead._training(X, y, sample_weight)
+        seen = {name: value for name, value in vars(lead).items() if name.endswith("_in_")}
+        for some in _cut(group, max(1, MOST // (len(classes) * (feats.shape[1] + 1)))):
+            with full_precision():
+                fitted = lead._fit_together(some, feats, y_idx, len(classes), weights)
+            for head, values in zip(some, fitted, strict=True):
+                for name, value in seen.items():
+                    setattr(head, name, value)
+                head._keep(values, classes, X)
 
 
 def _cut(group: Sequence[H], most: int) -> Iterator[Sequence[H]]:

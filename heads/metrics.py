@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from heads import bootstrap
 from heads._arrays import as_numpy
+from heads._labels import coding, whole_labels
 from heads.errors import HeadInputError
 from heads.unseen import unseen
 
@@ -42,8 +43,16 @@ def shot_groups(counts: ArrayLike, many_above: int = 100, few_below: int = 20) -
     many_above, few_below : int
         A count strictly above the first is many, strictly below the second few; the defaults are
         those of Kang et al. (ICLR 2020), `utils.py` of its code.
+
+    Raises
+    ------
+    HeadInputError
+        Counts that are not numbers from 0, or a threshold that is not a number.
     """
-    n_c = np.asarray(counts)
+    n_c = _counted(counts)
+    if not (many_above == many_above and few_below == few_below):  # NaN equals nothing
+        message = f"thresholds must be numbers; got many above {many_above}, few below {few_below}"
+        raise HeadInputError(message)
     groups = np.full(n_c.shape, MEDIUM, dtype=np.int8)
     groups[n_c > many_above] = MANY
     groups[n_c < few_below] = FEW
@@ -68,9 +77,12 @@ def absent_classes(labels: Any, n_classes: int) -> Ints:
     return np.flatnonzero(np.bincount(true, minlength=n_classes) == 0)
 
 
-def per_class_accuracy(y_true: Any, y_pred: Any, n_classes: int) -> Floats:
-    """Return the share of each class's rows that is predicted as it, (C,); NaN without rows."""
-    true, predicted = _checked(y_true, y_pred, n_classes)
+def per_class_accuracy(y_true: Any, y_pred: Any, n_classes: int, *, classes: Any = None) -> Floats:
+    """Return the share of each class's rows that is predicted as it, (C,); NaN without rows.
+
+    `classes` as in `evaluate`.
+    """
+    true, predicted = _checked(y_true, y_pred, n_classes, classes)
     hits, total = _hits(true, predicted, n_classes)
     return _shares(hits, total)
 
@@ -88,7 +100,13 @@ def group_means(values: Floats, groups: NDArray[np.int8]) -> dict[str, float | N
 
 
 def evaluate(
-    y_true: Any, y_pred: Any, counts: ArrayLike, many_above: int = 100, few_below: int = 20
+    y_true: Any,
+    y_pred: Any,
+    counts: ArrayLike,
+    many_above: int = 100,
+    few_below: int = 20,
+    *,
+    classes: Any = None,
 ) -> dict[str, float | None]:
     """Measure predictions.
 
@@ -99,6 +117,10 @@ def evaluate(
         Training rows of each class.
     many_above, few_below : int
         As in `shot_groups`.
+    classes : array, optional
+        The labels that `counts` counts, sorted, as a head's `classes_` are; then labels may be of
+        any kind. Fewer than counts, they are numbers in [0, C), and the others have no head's
+        prediction but may be labels.
 
     Returns
     -------
@@ -112,8 +134,8 @@ def evaluate(
     HeadInputError
         No rows, lengths that differ, or a label outside 0..C-1.
     """
-    n_c = np.asarray(counts)
-    true, predicted = _checked(y_true, y_pred, len(n_c))
+    n_c = _counted(counts)
+    true, predicted = _checked(y_true, y_pred, len(n_c), classes)
     hits, total = _hits(true, predicted, len(n_c))
     means = group_means(_shares(hits, total), shot_groups(n_c, many_above, few_below))
     named = total + np.bincount(predicted, minlength=len(n_c))
@@ -131,21 +153,25 @@ def confidence_interval(
     level: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
+    classes: Any = None,
 ) -> dict[str, list[float] | None]:
     """Return intervals of `all`, `many`, `medium`, `few` and `micro`.
 
     Percentiles of rows resampled within each class, as `heads.bootstrap` describes, widened by
     what classes that are all right or all wrong hide, as `heads.unseen` describes: 10 of 10 rows
     right is an accuracy from 0.69 to 1. The interval is about which rows were evaluated, given the
-    fitted head.
+    fitted head. `classes` as in `evaluate`.
 
     Returns
     -------
     dict
         [low, high], or None for a group without a class that has rows.
     """
-    n_c = np.asarray(counts)
-    true, predicted = _checked(y_true, y_pred, len(n_c))
+    n_c = _counted(counts)
+    if not 0 < level < 1:
+        message = f"level must be between 0 and 1; got {level!r}"
+        raise HeadInputError(message)
+    true, predicted = _checked(y_true, y_pred, len(n_c), classes)
     groups = shot_groups(n_c, many_above, few_below)
     right = true == predicted
     drawn = bootstrap.resample(right[:, None], true, groups, draws=draws, seed=seed)
@@ -171,17 +197,22 @@ def _shares(hits: Ints, total: Ints) -> Floats:
     return shares
 
 
-def _checked(y_true: Any, y_pred: Any, n_classes: int) -> tuple[Ints, Ints]:
+def _counted(counts: ArrayLike) -> NDArray[Any]:
+    """Return counts (C,), or refuse what is no number of rows of each class."""
+    n_c = np.asarray(counts)
+    good = n_c.ndim == 1 and n_c.dtype.kind in "biuf"
+    if not (good and np.isfinite(n_c).all() and (n_c >= 0).all()):
+        message = "counts must hold a number of rows, at least 0, for each class (C,)"
+        raise HeadInputError(message)
+    return n_c
+
+
+def _checked(y_true: Any, y_pred: Any, n_classes: int, classes: Any = None) -> tuple[Ints, Ints]:
     true, predicted = as_numpy(y_true), as_numpy(y_pred)
     if true.ndim != 1 or true.shape != predicted.shape or not len(true):
         message = f"labels {true.shape} and predictions {predicted.shape} must be (n,) with n >= 1"
         raise HeadInputError(message)
-    for what, labels in (("label", true), ("prediction", predicted)):
-        if labels.dtype.kind not in "iu":
-            message = f"{what}s must be class numbers 0..{n_classes - 1}; got dtype {labels.dtype}"
-            raise HeadInputError(message)
-        wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
-        if wrong.size:
-            message = f"{what} {labels[wrong[0]]} (row {wrong[0]}) is outside 0..{n_classes - 1}"
-            raise HeadInputError(message)
-    return true.astype(np.int64), predicted.astype(np.int64)
+    if classes is None:
+        return whole_labels(true, n_classes), whole_labels(predicted, n_classes, "prediction")
+    coded = coding(np.asarray(classes), n_classes)
+    return coded.code(true), coded.code(predicted)

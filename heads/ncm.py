@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads._arrays import is_finite, match, row_blocks
-from heads._base import Head, Scorer
+from heads._base import Head, Scorer, as_before_on_failure
 from heads._checks import (
     check_finite,
     check_one_of,
     check_training,
-    code_known,
+    check_weights,
     code_labels,
     refuse_overflow,
 )
 from heads._faiss import faiss_searcher
+from heads._labels import code_known
 from heads._nearest import Searcher, best_centroid, centroid_scores, torch_searcher
 from heads._stats import class_means, class_sums, column_sums, unit_rows
 from heads._weighting import class_counts
@@ -29,6 +30,7 @@ from heads.errors import HeadInputError
 __all__ = ["NearestClassMean"]
 
 TRANSFORMS, METRICS = ("un", "l2n", "cl2n"), ("l2", "cosine", "dot")
+LEAST = torch.finfo(torch.float64).tiny
 CENTROIDS, ENGINES = ("mean", "unit"), ("auto", "faiss", "torch")
 
 
@@ -145,11 +147,10 @@ class NearestClassMean(Head):
     def _fit(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        mean, share = None, None if weights is None else weights.to(feats.dtype)
-        counts = class_counts(y_idx, n_classes, weights)
+        mean, counts = None, class_counts(y_idx, n_classes, weights)
         if self._transform == "cl2n":
-            mean = (column_sums(feats, share) / counts.sum()).to(feats.dtype)
-        sums = self._sums_of(feats, y_idx, n_classes, mean, share)
+            mean = _mean_row(feats, weights)
+        sums = self._sums_of(feats, y_idx, n_classes, mean, weights)
         return self._centroids_of(sums, counts, mean, feats.dtype)
 
     def _sums_of(
@@ -160,12 +161,17 @@ class NearestClassMean(Head):
         mean: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> Tensor:
-        unit = self._transform != "un"
-        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit, weights=weights)
+        unit, heaviest, share = self._transform != "un", None, None
+        if weights is not None:
+            # By the heaviest of their class: in float32 the weights themselves could be 0.
+            none = torch.zeros(n_classes, dtype=torch.float64, device=feats.device)
+            heaviest = none.scatter_reduce(0, y_idx, weights, "amax")
+            share = (weights / heaviest.clamp(min=LEAST)[y_idx]).to(feats.dtype)
+        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit, weights=share)
         if not is_finite(sums):
             check_finite(feats)
             refuse_overflow(sums)
-        return sums
+        return sums if heaviest is None else sums * heaviest.unsqueeze(1)
 
     def _centroids_of(
         self, sums: Tensor, counts: Tensor, mean: Tensor | None, dtype: torch.dtype
@@ -178,10 +184,11 @@ class NearestClassMean(Head):
 
     @property
     def partial_fit(self) -> Callable[..., Self]:
-        """Go on fitting: `partial_fit(X, y, classes=None)`.
+        """Go on fitting: `partial_fit(X, y, classes=None, sample_weight=None)`.
 
-        X (n, D) and y (n,) are more rows; `classes` (C,), needed in the first call, names all
-        that will come. Predictions are refused while one of them has no row.
+        X (n, D) and y (n,) are more rows, of the weights (n,) that `fit` takes; `classes` (C,),
+        needed in the first call, names all that will come. Predictions are refused while one of
+        them has no row of weight above 0.
 
         Raises
         ------
@@ -198,17 +205,21 @@ class NearestClassMean(Head):
             raise AttributeError(message)
         return self._partial_fit
 
-    def _partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+    def _partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         self._check_params()
         first, known = not hasattr(self, "classes_"), self._known(classes)
-        feats, labels = check_training(self, X, y, reset=first, finite=False)
-        y_idx = torch.from_numpy(code_known(labels, known)).to(feats.device)
-        sums = self._sums_of(feats, y_idx, len(known))
-        counts = torch.bincount(y_idx, minlength=len(known))
-        if not first:
-            sums += match(self._running.sums, sums)
-            counts = counts + self._running.counts.to(counts.device)  # weights are no whole numbers
-        return self._keep(self._centroids_of(sums, counts, None, feats.dtype), known, X)
+        with as_before_on_failure([self]):
+            feats, labels = check_training(self, X, y, reset=first, finite=False)
+            coded, weights = code_known(labels, known, "of the first call"), None
+            if sample_weight is not None:
+                weights = torch.from_numpy(check_weights(sample_weight, labels)).to(feats.device)
+            y_idx = torch.from_numpy(coded).to(feats.device)
+            sums = self._sums_of(feats, y_idx, len(known), None, weights)
+            counts = class_counts(y_idx, len(known), weights)
+            if not first:
+                sums += match(self._running.sums, sums)
+                counts = counts + self._running.counts.to(counts.device)
+            return self._keep(self._centroids_of(sums, counts, None, feats.dtype), known, X)
 
     def _known(self, classes: Any) -> NDArray[Any]:
         """Return the classes of the first call, which may be this one."""
@@ -240,14 +251,15 @@ class NearestClassMean(Head):
     def _prepared(self, feats: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Return what is done to a query, and the centroids, so that two metrics remain."""
         mean = None if self.mean_ is None else match(self.mean_, feats)
-        transform, centroids = row_transform(self._transform, mean), match(self.centroids_, feats)
-        if self.metric != "cosine":
+        used, centroids = self.fitted_params(), match(self.centroids_, feats)
+        transform = row_transform(used["transform"], mean)
+        if used["metric"] != "cosine":
             return transform, centroids
         return lambda block: unit_rows(transform(block)), unit_rows(centroids)
 
     def _scorer(self, feats: Tensor) -> Scorer:
         prepare, centroids = self._prepared(feats)
-        inner = self.metric != "l2"
+        inner = self.fitted_params()["metric"] != "l2"
         return lambda block: centroid_scores(prepare(block), centroids, inner=inner)
 
     def _predict_idx(self, feats: Tensor) -> Tensor:
@@ -255,17 +267,26 @@ class NearestClassMean(Head):
         if feats.dtype == torch.float64:
             return super()._predict_idx(feats)
         prepare, centroids = self._prepared(feats)
-        inner = self.metric != "l2"
+        inner = self.fitted_params()["metric"] != "l2"
         search = searcher(centroids, inner=inner)
         blocks = row_blocks(len(feats), max(centroids.shape))
         found = [best_centroid(prepare(feats[b]), centroids, search, inner=inner) for b in blocks]
         return torch.cat(found)
 
     def _searcher_for(self, feats: Tensor) -> Callable[..., Searcher]:
-        if self.engine == "faiss" and feats.dtype == torch.float64:
+        engine = self.fitted_params()["engine"]
+        if engine == "faiss" and feats.dtype == torch.float64:
             message = "faiss holds float32 only: pass float32 features, or engine='auto' or 'torch'"
             raise HeadInputError(message)
-        return faiss_searcher if self.engine == "faiss" else torch_searcher
+        return faiss_searcher if engine == "faiss" else torch_searcher
+
+
+def _mean_row(feats: Tensor, weights: Tensor | None) -> Tensor:
+    """Return the mean row (D,) of feats (n, D), by weights (n,) float64, if any."""
+    if weights is None:
+        return (column_sums(feats) / len(feats)).to(feats.dtype)
+    share = weights / weights.max()  # no weight leaves float32
+    return (column_sums(feats, share.to(feats.dtype)) / share.sum()).to(feats.dtype)
 
 
 def row_transform(name: str, mean: Tensor | None) -> Callable[[Tensor], Tensor]:

@@ -56,28 +56,32 @@ def select(
     Parameters
     ----------
     fit_at : callable
-        From a value to a head fitted on the training split, with `classes_` 0..C-1.
+        From a value to a head fitted on the training split.
     values : sequence
         In the order of the parameter: of runs of equally good neighbours the longest is taken,
         and its middle.
     X_val, y_val : arrays of shape (n, D) and (n,)
+        Labels are those that the heads were fitted on.
     counts : array of shape (C,)
-        Training rows of each class; with `many_above` and `few_below` as in
-        `heads.metrics.shot_groups`.
+        Training rows of each class, in the order of the heads' `classes_`; or, where labels are
+        numbers in [0, C) and some have no training rows, of each number. With `many_above` and
+        `few_below` as in `heads.metrics.shot_groups`.
     metric : str
         One of the keys of `heads.metrics.evaluate`.
 
     Raises
     ------
     HeadInputError
-        No values, an unknown metric, or one that the validation split has no class for.
+        No values, an unknown metric or one that the validation split has no class for, or a
+        validation label that is no class of the heads or the counts.
     """
-    if not values:
+    if not len(values):
         message = "there is no value to choose from"
         raise HeadInputError(message)
     fitted = [fit_at(value) for value in values]
     measured = [
-        evaluate(y_val, head.predict(X_val), counts, many_above, few_below) for head in fitted
+        evaluate(y_val, head.predict(X_val), counts, many_above, few_below, classes=head.classes_)
+        for head in fitted
     ]
     scores = [_score(metrics, metric) for metrics in measured]
     _, middle, _ = widest_maximum(range(len(values)), scores)

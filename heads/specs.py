@@ -272,8 +272,9 @@ def describe(head: Head) -> dict[str, Any]:
     if spec is None:
         message = f"{type(head).__name__} has no specification; known are {', '.join(SPEC_NAMES)}"
         raise HeadSpecError(message)
-    params = head.get_params(deep=False) | _filled(head)
-    idle = _idle(head)
+    used = spec.build(**head.fitted_params())
+    params = used.get_params(deep=False) | _filled(used)
+    idle = _idle(used)
     described = {
         key: params[how.parameter or key] for key, how in spec.keys.items() if key not in idle
     }
@@ -282,7 +283,7 @@ def describe(head: Head) -> dict[str, Any]:
     if not described.get("views", 1):
         del described["views"]  # rows as they are: nothing to say
     if isinstance(head, TauNorm):
-        described["bias"] = "keep" if head.keep_bias else "drop"
+        described["bias"] = "keep" if params["keep_bias"] else "drop"
     steps = {"n_steps": "n_steps_", "floored": "floored_", "gradient": "gradient_"}
     return described | {key: getattr(head, of) for key, of in steps.items() if hasattr(head, of)}
 

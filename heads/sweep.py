@@ -10,10 +10,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from heads._arrays import as_numpy, as_tensor, compute_dtype, full_precision, row_blocks
-from heads._checks import check_number, check_stage1, refuse_overflow
-from heads._families import TauLines, scaled_scores, tau_scale
-from heads._rows import check_rows
+from heads._arrays import as_tensor, compute_dtype, full_precision, row_blocks
+from heads._checks import cast_stage1, check_number, check_stage1, refuse_overflow
+from heads._families import MOST_TAU, TauLines, scaled_scores, tau_scale
+from heads._rows import checked_rows
 from heads.errors import HeadInputError
 from heads.metrics import group_means, shot_groups
 
@@ -30,6 +30,7 @@ def tau_curve(
     *,
     taus: Sequence[float],
     bias: Any = None,
+    classes: Any = None,
 ) -> list[dict[str, float | None]]:
     """Evaluate `TauNorm(tau)` at every tau.
 
@@ -40,13 +41,16 @@ def tau_curve(
     ----------
     weight : array of shape (C, D)
     X : array of shape (n, D)
-    y : array of shape (n,), whole numbers in [0, C)
+    y : array of shape (n,)
+        Whole numbers in [0, C), or labels among `classes`.
     counts : array of shape (C,)
         Training rows of each class; with `many_above` and `few_below` as in
         `heads.metrics.shot_groups`.
     taus : sequence of float
     bias : array of shape (C,), optional
         Added unscaled, as `keep_bias` does; none means it is dropped.
+    classes : array of shape (C,), optional
+        The label of each row of `weight`, increasing, as a head's `classes_` are.
 
     Returns
     -------
@@ -54,14 +58,14 @@ def tau_curve(
         For each tau: `tau`, `all`, `many`, `medium`, `few`, as `heads.metrics.evaluate` has them.
     """
     for tau in taus:
-        check_number("tau_curve", "taus", tau, low=0)
-    feats, labels = as_tensor(X), as_numpy(y)
+        check_number("tau_curve", "taus", tau, low=0, high=MOST_TAU)
+    feats = as_tensor(X)
     W, b = check_stage1("tau_curve", weight, bias, feats.shape[1])
     n_c = np.asarray(counts)
-    check_rows("tau_curve", feats, labels, n_c, len(W))
+    y_idx = checked_rows("tau_curve", feats, y, n_c, len(W), classes)
     with full_precision():
-        hits = _hits(feats, torch.from_numpy(labels.astype(np.int64)), W, b, taus)
-    total = np.bincount(labels, minlength=len(W))
+        hits = _hits(feats, torch.from_numpy(y_idx), W, b, taus)
+    total = np.bincount(y_idx, minlength=len(W))
     shares = np.full(hits.shape, np.nan)
     np.divide(hits, total, out=shares, where=total > 0)
     groups = shot_groups(n_c, many_above, few_below)
@@ -89,7 +93,7 @@ def _predictions(
 ) -> Iterator[tuple[slice, Iterator[Tensor]]]:
     """Yield blocks of rows with their predicted classes at each tau."""
     like = feats.new_empty(0, dtype=compute_dtype(feats))
-    W, b = W.to(like), b.to(like)
+    W, b = cast_stage1("tau_curve", W, b, feats)
     lines, plain = TauLines(W), not bool(b.any())
     scales = [tau_scale(W, tau) for tau in taus]
     for rows in row_blocks(len(feats), max(W.shape)):
@@ -115,6 +119,9 @@ def choose(curve: Sequence[dict[str, Any]], metric: str = "all") -> dict[str, An
         `rule` ("maximum"), `best` (tau), `value` there, and `maximum`: the run's `interval`
         [lowest tau, highest tau] and its `value`.
     """
+    if any(metric not in point for point in curve):
+        message = f"metric must be one of: {', '.join(curve[0])}. Got {metric!r} instead."
+        raise HeadInputError(message)
     if any(point[metric] is None for point in curve) or not curve:
         message = f"there is nothing to choose by: no class of the split is in {metric!r}"
         raise HeadInputError(message)

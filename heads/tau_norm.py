@@ -11,7 +11,7 @@ from torch import Tensor
 from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._base import Scorer, Stage1Head
 from heads._checks import check_flag, check_number, refuse_overflow
-from heads._families import TauLines, scaled_scores, tau_scale
+from heads._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 
 __all__ = ["TauNorm"]
 
@@ -26,7 +26,7 @@ class TauNorm(Stage1Head):
     Parameters
     ----------
     tau : float, default 1.0
-        At least 0.
+        At least 0. One for which a scale leaves the normal numbers of the dtype is refused.
     keep_bias : bool, default False
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
@@ -65,7 +65,7 @@ class TauNorm(Stage1Head):
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_number(type(self).__name__, "tau", self.tau, low=0)
+        check_number(type(self).__name__, "tau", self.tau, low=0, high=MOST_TAU)
         check_flag(type(self).__name__, "keep_bias", self.keep_bias)
 
     def _fit(
@@ -80,12 +80,13 @@ class TauNorm(Stage1Head):
         return lambda block: scaled_scores(block @ W.T, scale, b)
 
     def _predict_idx(self, feats: Tensor) -> Tensor:
-        if self.keep_bias:
+        used = self.fitted_params()
+        if used["keep_bias"]:
             return super()._predict_idx(feats)
         lines = TauLines(match(self.weight_, feats))
         blocks = row_blocks(len(feats), max(lines.weight.shape))
         products = (lines.products(feats[rows]) for rows in blocks)
-        return torch.cat([lines.winners(refuse_overflow(z), self.tau) for z in products])
+        return torch.cat([lines.winners(refuse_overflow(z), used["tau"]) for z in products])
 
     def linear(self) -> tuple[Any, Any]:
         """Return the head as one linear layer: weight (C, D) and bias (C,)."""

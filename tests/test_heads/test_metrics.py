@@ -107,7 +107,9 @@ def test_intervals_repeat_with_their_seed_and_hold_the_value(rng: np.random.Gene
         ([], [], r"labels \(0,\) and predictions \(0,\) must be \(n,\) with n >= 1"),
         ([0, 1], [0], r"labels \(2,\) and predictions \(1,\)"),
         (["a"], [0], r"labels must be class numbers 0\.\.2; got dtype <U1"),
-        ([0.5], [0], r"labels must be class numbers 0\.\.2; got dtype float64"),
+        ([0.5], [0], r"label 0\.5 \(row 0\) is no whole number in 0\.\.2"),
+        ([0, np.nan], [0, 0], r"label nan \(row 1\) is no whole number in 0\.\.2"),
+        ([0, np.inf], [0, 0], r"label inf \(row 1\) is outside 0\.\.2"),
     ],
 )
 def test_labels_that_do_not_fit_are_named(y: list, predicted: list, words: str) -> None:

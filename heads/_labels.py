@@ -1,0 +1,116 @@
+"""Labels as places: among the classes of a fit, and among the classes that counts count."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads._arrays import as_numpy
+from heads.errors import HeadInputError
+
+__all__ = ["Coding", "code_known", "coding", "whole_labels"]
+
+Ints = NDArray[np.int64]
+
+_NUMBERS, _WORDS = "biuf", "USO"
+
+
+def code_known(labels: NDArray[Any], classes: NDArray[Any], whose: str = "of the fit") -> Ints:
+    """Return each label's place among sorted classes (C,), or name one that is not there."""
+    both_kinds = labels.dtype.kind + classes.dtype.kind
+    alike = all(kind in _NUMBERS for kind in both_kinds) or all(k in _WORDS for k in both_kinds)
+    known = np.zeros(len(labels), dtype=bool)
+    places = np.zeros(len(labels), dtype=np.int64)
+    if alike:
+        try:
+            places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+            known = np.asarray(classes[places] == labels)
+        except TypeError:  # objects that cannot be compared are no labels of these classes
+            pass
+    wrong = np.flatnonzero(~known)
+    if wrong.size:
+        message = (
+            f"label {labels[wrong[0]]} (row {wrong[0]}) is not among the {len(classes)} classes "
+            f"{whose}"
+        )
+        raise HeadInputError(message)
+    return places.astype(np.int64, copy=False)
+
+
+def whole_labels(labels: Any, n_classes: int, what: str = "label") -> Ints:
+    """Return labels (n,) that are class numbers as int64, or say which one is not.
+
+    Raises
+    ------
+    HeadInputError
+        A shape other than (n,), a label that is no whole number in 0..n_classes-1.
+    """
+    given = as_numpy(labels)
+    message = ""
+    if given.ndim != 1:
+        message = f"{what}s must be (n,); got shape {given.shape}"
+    elif given.dtype.kind not in _NUMBERS and len(given):
+        message = f"{what}s must be class numbers 0..{n_classes - 1}; got dtype {given.dtype}"
+    if message:
+        raise HeadInputError(message)
+    with np.errstate(invalid="ignore"):  # NaN and infinity are no class numbers
+        whole = given.astype(np.int64)
+        given = given.astype(np.float64) if given.dtype.kind == "b" else given
+    wrong = np.flatnonzero((given < 0) | (given >= n_classes) | (whole != given))
+    if wrong.size:
+        row = wrong[0]
+        how = "is outside" if given[row] == np.floor(given[row]) else "is no whole number in"
+        message = f"{what} {given[row]} (row {row}) {how} 0..{n_classes - 1}"
+        raise HeadInputError(message)
+    return whole
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How labels are coded as places among the classes that `counts` counts.
+
+    classes : sorted labels (k,) that the head was fitted on, and predicts.
+    places : each one's place (k,) among the counts.
+    n_classes : how many counts there are.
+    by_number : whether a label is itself a place, so that one without training rows is known too.
+    """
+
+    classes: NDArray[Any]
+    places: Ints
+    n_classes: int
+    by_number: bool
+
+    def code(self, labels: Any) -> Ints:
+        """Return the place of each label (n,), or name a label that no class has."""
+        given = as_numpy(labels)
+        if self.by_number:
+            return whole_labels(given, self.n_classes)
+        return self.places[code_known(given, self.classes)]
+
+
+def coding(classes: NDArray[Any], n_classes: int) -> Coding:
+    """Return how labels of fitted classes (k,), sorted, are coded among C counts.
+
+    As many counts as classes are theirs, in their order. More counts are those of the labels
+    0..C-1, of which some have no training rows.
+
+    Raises
+    ------
+    HeadInputError
+        Neither can be.
+    """
+    n, k = n_classes, len(classes)
+    if n == k:
+        numbers = np.arange(k)
+        whole = classes.dtype.kind in _NUMBERS and np.array_equal(classes, numbers)
+        return Coding(classes, numbers, n, bool(whole))
+    if n > k and classes.dtype.kind in _NUMBERS:
+        try:
+            return Coding(classes, whole_labels(classes, n), n, by_number=True)
+        except HeadInputError:
+            pass
+    message = f"counts has {n} classes, but the labels have {k}"
+    raise HeadInputError(message)
