@@ -41,9 +41,18 @@ def val_accuracy(problem: Problem, head: object) -> float:
     return float(evaluate(y.numpy(), np.asarray(head.predict(X)), problem.counts)["all"])
 
 
+def joint_accuracy(problem: Problem, linear: tuple[torch.Tensor, torch.Tensor]) -> float:
+    """The classifier that stage 1 left, which every head of stage 2 has to beat."""
+    X, y = problem.splits["val"]
+    predicted = (X @ linear[0].T + linear[1]).argmax(dim=1)
+    return float(evaluate(y.numpy(), predicted.numpy(), problem.counts)["all"])
+
+
 def test_product(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
     X, _ = problem.splits["test"]
-    benchmark(lambda: X @ linear[0].T)
+    product = benchmark(lambda: X @ linear[0].T)
+
+    assert product.shape == (len(X), len(linear[0]))
 
 
 def test_exact_tau_curve(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
@@ -55,9 +64,13 @@ def test_exact_tau_curve(benchmark: BenchmarkFixture, problem: Problem, linear: 
 
 
 def test_21_products(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
-    X, _ = problem.splits["test"]
+    X, y = problem.splits["test"]
     norms = linear[0].norm(dim=1, keepdim=True)
-    benchmark(lambda: [(X @ (linear[0] / norms**tau).T).argmax(1) for tau in TAUS])
+    answers = benchmark(lambda: [(X @ (linear[0] / norms**tau).T).argmax(1) for tau in TAUS])
+
+    points = tau_curve(linear[0], X, y, problem.counts, taus=TAUS)
+    for predicted, point in zip(answers, points, strict=True):
+        assert evaluate(y.numpy(), predicted.numpy(), problem.counts)["all"] == point["all"]
 
 
 @pytest.mark.parametrize("solver", ["sgd", "exact"])
@@ -65,12 +78,14 @@ def test_lws(benchmark: BenchmarkFixture, problem: Problem, linear: tuple, solve
     head = LearnableWeightScaling(solver, weight=linear[0], bias=linear[1])
     benchmark(lambda: head.fit(*problem.splits["train"]))
     benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+    assert val_accuracy(problem, head) > joint_accuracy(problem, linear)
 
 
-def test_crt_recipe(benchmark: BenchmarkFixture, problem: Problem) -> None:
+def test_crt_recipe(benchmark: BenchmarkFixture, problem: Problem, linear: tuple) -> None:
     head = ClassifierRetraining("sgd")
     benchmark(lambda: head.fit(*problem.splits["train"]))
     benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+    assert val_accuracy(problem, head) > joint_accuracy(problem, linear)
 
 
 @pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax])
@@ -85,13 +100,23 @@ def test_whole_path(benchmark: BenchmarkFixture, problem: Problem, kind: type) -
 
 @pytest.mark.parametrize("transform", ["un", "cl2n"])
 def test_ncm(benchmark: BenchmarkFixture, problem: Problem, transform: str) -> None:
+    X, y = problem.splits["train"]
     head = NearestClassMean(transform)
-    benchmark(lambda: head.fit(*problem.splits["train"]))
+    benchmark(lambda: head.fit(X, y))
     benchmark.extra_info["val_all"] = val_accuracy(problem, head)
+
+    rows = X.double().numpy()
+    if transform == "cl2n":
+        rows -= rows.mean(axis=0)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    means = np.stack([rows[y.numpy() == c].mean(axis=0) for c in range(len(problem.counts))])
+    np.testing.assert_allclose(np.asarray(head.centroids_), means, atol=1e-5)
 
 
 @pytest.mark.parametrize("together", [True, False])
-def test_16_crt_heads(benchmark: BenchmarkFixture, problem: Problem, together: bool) -> None:
+def test_16_crt_heads(
+    benchmark: BenchmarkFixture, problem: Problem, linear: tuple, together: bool
+) -> None:
     X, y = problem.splits["train"]
 
     def grid() -> list[ClassifierRetraining]:
@@ -103,4 +128,6 @@ def test_16_crt_heads(benchmark: BenchmarkFixture, problem: Problem, together: b
     fitted = benchmark(
         lambda: fit_many(grid(), X, y) if together else [h.fit(X, y) for h in grid()]
     )
-    benchmark.extra_info["val_all"] = max(val_accuracy(problem, head) for head in fitted)
+    best = max(val_accuracy(problem, head) for head in fitted)
+    benchmark.extra_info["val_all"] = best
+    assert best > joint_accuracy(problem, linear)

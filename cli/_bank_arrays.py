@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,21 @@ __all__ = ["BankArrays", "as_numpy"]
 
 @dataclass
 class BankArrays:
-    """A bank's arrays on the device where heads are fitted, each read once."""
+    """A bank's arrays on the device where heads are fitted, each read once.
+
+    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+    """
 
     bank: Bank
     device: str
     cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     linear: tuple[Any, Any] | None = None
+    shown: Path | None = None
+
+    @property
+    def path(self) -> str:
+        """The bank's path as it is recorded."""
+        return str(self.shown or self.bank.path)
 
     def __getitem__(self, split: str) -> tuple[Any, Any]:
         """Return features (N, D) float32 and labels (N,) of a split."""

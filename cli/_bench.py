@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli._cells import (
+    BANK,
+    RECORD,
     arrays_bytes,
     digest_of,
     installed_version,
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Bench", "Entry", "Settings"]
 
-BANK = "bank.json"
 # How rows are told from each other in a bank's record; 2 since it is by their ids.
 SAMPLES = 2
 
@@ -47,12 +49,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class Entry:
-    """One bank of a comparison, by its short name."""
+    """One bank of a comparison, by its short name.
+
+    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+    """
 
     bank: Bank
     name: str
     slug: str
     parts: Roles
+    shown: Path | None = None
+
+    @property
+    def path(self) -> str:
+        """The bank's path as it is recorded."""
+        return str(self.shown or self.bank.path)
 
     @property
     def split(self) -> str:
@@ -64,8 +75,9 @@ class Entry:
 class Bench:
     """One bank on which cells are made; its arrays are read when the first is.
 
-    After `fill`, `about` is the bank's record, `cells` are its cells' records by key, and `made`
-    counts those that had to be fitted.
+    What is missing is made in `out`; what is whole there, or in the earlier comparison `old`, is
+    kept. After `fill`, `about` is the bank's record, `cells` are its cells' records by key, and
+    `made` counts what had to be made: cells, and the record.
     """
 
     entry: Entry
@@ -73,15 +85,27 @@ class Bench:
     settings: Settings
     reporter: Reporter
     overwrite: bool = False
+    old: Path | None = None
     about: dict[str, Any] = field(default_factory=dict)
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
     made: int = 0
     _arrays: BankArrays | None = None
 
-    @property
-    def folder(self) -> Path:
-        """Where the bank's record is kept."""
-        return self.out / "banks" / self.entry.slug
+    def found(self, place: Path, name: str, said: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield the folders at `place`, of this attempt and of `old`, whose record is whole.
+
+        A damaged one is named, `said` being what becomes of it; one of this attempt is removed, so
+        that it is not in the way of the old one.
+        """
+        earlier = [] if self.old is None or self.overwrite else [self.old]
+        for top in (self.out, *earlier):
+            record, complaint = read_cell(top / place, name)
+            if complaint:
+                self.reporter.say(f"{complaint}: {said}")
+            if complaint and top == self.out:
+                shutil.rmtree(top / place)
+            if record is not None:
+                yield top / place, record
 
     @property
     def ids(self) -> list[str]:
@@ -97,7 +121,7 @@ class Bench:
 
         if self._arrays is None:
             device = str(resolve_device(self.settings.device))
-            self._arrays = BankArrays(self.entry.bank, device)
+            self._arrays = BankArrays(self.entry.bank, device, shown=self.entry.shown)
         return self._arrays
 
     def fill(self, wanted: Sequence[Spec], keys: Sequence[str]) -> None:
@@ -109,55 +133,55 @@ class Bench:
                 missing.append((spec, key))
             else:
                 self.cells[key] = found
-        self.about = self.record(sorted({spec.name for spec in wanted} & {"tau", "logit-adjust"}))
+        curves = sorted({spec.name for spec in wanted} & {"tau", "logit-adjust"})
+        folder, self.about = self.record(curves)
         if missing:
             with self.reporter.track(self.entry.name, len(missing), "heads") as advance:
                 for spec, key in missing:
-                    self.cells[key] = self.make(spec, key)
+                    self.cells[key] = self.make(spec, key, folder)
                     self.made += 1
                     advance(1, str(spec))
         self._arrays = None  # the next bank needs the room
 
     def kept(self, spec: Spec, key: str) -> dict[str, Any] | None:
         """Return a cell's record where it is there and whole."""
-        if self.overwrite:
-            return None
-        record, complaint = read_cell(self.out / "cells" / key)
-        if complaint:
-            self.reporter.say(f"{complaint}: {spec} on {self.entry.name} is fitted again")
-        return record
+        said = f"{spec} on {self.entry.name} is fitted again"
+        found = self.found(Path("cells", key), RECORD, said)
+        return next((record for _, record in found), None)
 
-    def make(self, spec: Spec, key: str) -> dict[str, Any]:
-        """Fit one head and keep it."""
+    def make(self, spec: Spec, key: str, bank: Path) -> dict[str, Any]:
+        """Fit one head and keep it; `bank` is the folder of the bank's record."""
         import numpy as np
 
         from cli._cell_fit import fit_cell
 
-        with np.load(self.folder / "view.npz") as file:
+        with np.load(bank / "view.npz") as file:
             view = dict(file)
         record, files = fit_cell(
             self.arrays, spec, self.entry.parts, self.settings.seed, view, self.reporter
         )
         folder = self.out / "cells" / key
         write_cell(folder, {**record, "samples": samples_of(self.entry)}, files)
-        return read_record(folder / "cell.json") or {}
+        return read_record(folder / RECORD) or {}
 
-    def record(self, curves: Sequence[str]) -> dict[str, Any]:
-        """Return the bank's record, made again where it is damaged or of something else."""
+    def record(self, curves: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+        """Return the bank's record and its folder, made where none is whole and of this bank."""
         key = digest_of([
-            self.entry.name, str(self.entry.bank.path), self.entry.bank.digest,
+            self.entry.name, self.entry.path, self.entry.bank.digest,
             self.entry.parts.select, self.entry.split, list(curves), installed_version(),
             SAMPLES,
         ])  # fmt: skip
-        before, complaint = read_cell(self.folder, BANK)
-        if before is not None and before["key"] == key and not self.overwrite:
-            return before
-        if complaint:
-            self.reporter.say(f"{complaint}: it is made again")
-        self.write_record(key, curves)
-        return read_record(self.folder / BANK) or {}
+        place = Path("banks", self.entry.slug)
+        for folder, before in self.found(place, BANK, "it is made again"):
+            if before["key"] == key:
+                if folder != self.out / place:  # what another attempt has begun is not in its way
+                    shutil.rmtree(self.out / place, ignore_errors=True)
+                return folder, before
+        self.write_record(self.out / place, key, curves)
+        self.made += 1
+        return self.out / place, read_record(self.out / place / BANK) or {}
 
-    def write_record(self, key: str, curves: Sequence[str]) -> None:
+    def write_record(self, folder: Path, key: str, curves: Sequence[str]) -> None:
         """Write what the report shows of a bank."""
         from cli._cell_fit import curve_arrays, view_arrays
 
@@ -172,7 +196,7 @@ class Bench:
             "samples": samples_of(self.entry),
             "train_samples": train_samples_of(self.entry),
         }
-        write_cell(self.folder, record, files, BANK)
+        write_cell(folder, record, files, BANK)
 
 
 def description(entry: Entry) -> dict[str, Any]:
@@ -183,7 +207,7 @@ def description(entry: Entry) -> dict[str, Any]:
     return {
         "name": entry.name,
         "slug": entry.slug,
-        "path": str(bank.path),
+        "path": entry.path,
         "digest": bank.digest,
         "provenance": provenance,
         "class_names": list(bank.class_names),

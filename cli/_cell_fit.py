@@ -103,7 +103,7 @@ def fit_cell(
         "ends": ends_of(chosen, tried),
     }
     measured, found = evaluation(arrays, head, split, roles.select, view)
-    metadata = {**origin(arrays.bank), "bank": str(arrays.bank.path), **entry}
+    metadata = {**origin(arrays.bank), "bank": arrays.path, **entry}
     files = {
         "evaluation.npz": arrays_bytes(found),
         "head.head": lambda path: head.save(path, metadata=metadata),

@@ -3,7 +3,7 @@
 A cell is a folder named by a digest of everything that makes it: the bank's digest, the head's
 specification, the seed, the splits, the version of featbank. It is written beside its place and
 renamed, and its record holds the digest of every file in it, so that a cell is whole or is made
-again.
+again. Its files are never changed, so that the next comparison takes them over by a second name.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from featbank.atomic import replace_file
-from featbank.errors import OutputExistsError
+from featbank.atomic import naming, replace_file, sync
 from featbank.manifest import canonical
 
 __all__ = [
+    "BANK",
     "COMPARISON",
+    "RECORD",
     "arrays_bytes",
     "cell_key",
+    "clear_partial",
     "digest_of",
     "installed_version",
-    "prepare",
     "read_cell",
     "read_record",
     "slugs",
@@ -38,24 +39,9 @@ __all__ = [
 ]
 
 COMPARISON = "compare.json"
-RECORD = "cell.json"
+RECORD, BANK = "cell.json", "bank.json"
 # Of a bank's or a head's name, what may stand in a file's.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
-
-
-def prepare(out: Path) -> None:
-    """Make the folder, or refuse one that holds other things and no comparison."""
-    if out.exists() and not out.is_dir():
-        message = f"{out} exists and is no folder; choose another path for --out"
-        raise OutputExistsError(message)
-    known = {COMPARISON, "banks", "cells", "figures", "report.html"}
-    if out.is_dir():
-        held = {path.name for path in out.iterdir() if not path.name.startswith(".")}
-        strange = held - known
-        if strange and not {COMPARISON, "cells"} <= held:  # beside a comparison, notes may lie
-            message = f"{out} holds {min(strange)} and is no comparison's folder; choose another"
-            raise OutputExistsError(message)
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def digest_of(value: Any) -> str:
@@ -101,15 +87,12 @@ def write_cell(
     folder: Path, record: Mapping[str, Any], files: Mapping[str, Any], name: str = RECORD
 ) -> None:
     """Write a cell whole: `files` by name, each its bytes or a function that writes to a path."""
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(part, ignore_errors=True)
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.partial")
     part.mkdir(parents=True)
     try:
         for file, content in files.items():
-            if callable(content):
-                content(part / file)
-            else:
-                (part / file).write_bytes(content)
+            with naming(folder / file):
+                _write_new(part / file, content)
         digests = {file: _file_digest(part / file) for file in files}
         write_record(part / name, {**record, "files": digests})
         if folder.exists():
@@ -117,6 +100,22 @@ def write_cell(
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_new(path: Path, content: Any) -> None:
+    """Write a file of a cell, and bring it to disk."""
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content)
+    sync(path)
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed process left of cells and records that it was writing in a folder."""
+    for part in folder.glob("*/.*.partial"):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
 
 
 def read_cell(folder: Path, name: str = RECORD) -> tuple[dict[str, Any] | None, str | None]:
@@ -137,7 +136,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON object with its own digest, in one step."""
     whole = {**record, "sha256": digest_of(record)}
     text = json.dumps(whole, indent=1, allow_nan=False) + "\n"
-    replace_file(path, lambda part: part.write_text(text, encoding="utf-8"))
+    replace_file(path, lambda part: part.write_bytes(text.encode()))
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

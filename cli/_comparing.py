@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from cli._cells import (
     cell_key,
     digest_of,
     installed_version,
-    prepare,
     read_record,
     slugs,
     write_record,
 )
 from cli._combine import combine, recorded
 from cli._groups import by_recipe, named_groups
+from cli._kept import adopt, comparing, keep_page
 from cli._show import plain
 from cli._splits import Roles, roles
 from cli.specs import Spec
@@ -41,34 +41,59 @@ def compare(
     *,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
+    shown: Mapping[Path, Path] | None = None,
 ) -> dict[str, Any]:
-    """Fit what is missing, compare, and return what `compare.json` holds.
+    """Fit what is missing, compare, write the page, and return what `compare.json` holds.
+
+    The earlier comparison in `out` stays as it is until the new one is whole. What was made of
+    that before an error or a kill is kept beside it, and the same comparison goes on from there.
+
+    Parameters
+    ----------
+    shown : mapping, optional
+        The paths that are recorded for some of `paths`, where those banks are moved before anyone
+        reads the comparison.
 
     Raises
     ------
     OutputExistsError
         `out` holds something else.
+    LockedError
+        Another process is writing there.
+    StorageError
+        The disk is full, read-only or failing.
     """
-    entries = named(paths, settings)
+    entries = [shown_at(entry, shown or {}) for entry in named(paths, settings)]
     check(entries, wanted, settings)
     check_classes(entries)
     groups = groups_of(entries, settings)
     keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
     if not all((out / "cells" / key).is_dir() for row in keys for key in row):
         check_heads(wanted, entries)
-    prepare(out)
-    benches = [Bench(entry, out, settings, reporter, overwrite) for entry in entries]
-    for bench, row in zip(benches, keys, strict=True):
-        bench.fill(wanted, row)
-    made_from = digest_of([
-        keys, [bench.about["key"] for bench in benches], recorded(settings), groups
-    ])  # fmt: skip
-    before = read_record(out / COMPARISON)
-    if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
-        return before
-    result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
-    write_record(out / COMPARISON, result)
+    n_new = sum(not (out / "cells" / key).is_dir() or overwrite for row in keys for key in row)
+    with comparing(out, entries, n_new, overwrite=overwrite) as new:
+        old = None if new.old is None else out
+        benches = [Bench(entry, new.work, settings, reporter, overwrite, old) for entry in entries]
+        for bench, row in zip(benches, keys, strict=True):
+            bench.fill(wanted, row)
+        made_from = digest_of([
+            keys, [bench.about["key"] for bench in benches], recorded(settings), groups
+        ])  # fmt: skip
+        before = None if old is None else read_record(old / COMPARISON)
+        if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
+            keep_page(out)
+            return before
+        adopt(old, new.work)
+        result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
+        write_record(new.work / COMPARISON, result)
+        keep_page(new.work)
+        new.finish()
     return result
+
+
+def shown_at(entry: Entry, shown: Mapping[Path, Path]) -> Entry:
+    """Return a bank's entry with the path that is to be recorded."""
+    return replace(entry, shown=shown.get(entry.bank.path))
 
 
 def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[str]]:

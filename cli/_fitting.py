@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from cli._choosing import (
     points_of,
     tau_curve,
 )
+from cli._owned import RESULTS, numbered, own_heads
+from cli._placing import placing, refuse_strangers, used_bytes
 from cli._splits import (
     Roles,
     all_head_notes,
@@ -28,9 +31,10 @@ from cli._splits import (
 )
 from cli.specs import Spec
 from featbank import Bank
-from featbank.errors import OutputExistsError
+from featbank.atomic import replace_text
 from featbank.identity import feature_identity
 from featbank.progress import SILENT, Reporter
+from featbank.replacing import recover, require_room
 from heads import specs
 
 __all__ = [
@@ -41,7 +45,6 @@ __all__ = [
     "fit_heads",
     "fit_one",
     "origin",
-    "prepare",
     "results_table",
     "tau_curve",
 ]
@@ -56,23 +59,67 @@ def fit_heads(
     seed: int = 0,
     device: str = "cpu",
     overwrite: bool = False,
+    in_place: bool = False,
     reporter: Reporter = SILENT,
+    shown: Path | None = None,
 ) -> dict[str, Any]:
-    """Fit, choose, evaluate and save heads; return the results object of schema 1."""
+    """Fit, choose, evaluate and save heads into a folder; return the results object of schema 1.
+
+    The heads that are in `out` stay until the new ones and ``results.json`` are whole. Only the
+    heads that the ``results.json`` there records are replaced.
+
+    Parameters
+    ----------
+    out : Path
+        The folder. Without `overwrite` there may be no file in it.
+    in_place : bool
+        Remove the old heads first: a failure then leaves neither them nor new ones.
+    shown : Path, optional
+        The bank's path that is recorded, where it is moved there before anyone reads the results.
+
+    Raises
+    ------
+    OutputExistsError
+        `out` holds something, and either `overwrite` is not set or it has the name of a new file.
+    LockedError
+        Another process is writing there.
+    StorageError
+        The disk is full, read-only or failing, or cannot hold old and new heads together.
+    """
     for spec in wanted:  # a typing error in the last spec must not cost the first one's fit
         points_of(spec, roles)
-    prepare(out, overwrite=overwrite)
-    arrays = BankArrays(bank, device)
+    arrays, names = BankArrays(bank, device, shown=shown), list(file_names(wanted))
+    recover(out)
+    if used_bytes(out, own_heads) is not None and not in_place:
+        require_room(out, len(names) * head_bytes(bank))
+    with placing(out, own_heads, overwrite=overwrite, in_place=in_place) as new:
+        refuse_strangers(new.out, own_heads, (*names, RESULTS))
+        results = fit_into(new.work, arrays, wanted, names, roles, seed, reporter)
+        replace_text(new.work / RESULTS, json.dumps(results, indent=2, allow_nan=False) + "\n")
+        new.finish()
+    return results
+
+
+def fit_into(
+    folder: Path,
+    arrays: BankArrays,
+    wanted: Sequence[Spec],
+    names: Sequence[str],
+    roles: Roles,
+    seed: int,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Fit each head and save it under its name; return the results object of schema 1."""
     results: list[dict[str, Any]] = []
     candidates: list[dict[str, Any]] = []
     fitted: list[dict[str, Any]] = []
-    for spec, name in zip(wanted, file_names(wanted), strict=True):
+    for spec, name in zip(wanted, names, strict=True):
         arrays["train"]
         started = time.perf_counter()
         head, chosen, tried = fit_one(arrays, spec, roles, seed, reporter)
         seconds = time.perf_counter() - started
         entry: dict[str, Any] = {
-            "bank": str(bank.path),
+            "bank": arrays.path,
             "head": spec.name,
             "params": specs.describe(head),
             "selected_on": roles.selected_on(chosen=chosen is not None),
@@ -84,16 +131,17 @@ def fit_heads(
             "ends": ends_of(chosen, tried),
         }
         fitted.append(of_head)
-        own = fit_notes(bank, roles, of_head, chosen)
+        own = fit_notes(arrays.bank, roles, of_head, chosen)
         entry["notes"] = own
-        head.save(out / f"{name}.head", metadata={**origin(bank), "spec": str(spec), **entry})
-        candidates += [{"bank": str(bank.path), "head": spec.name, **point} for point in tried]
+        metadata = {**origin(arrays.bank), "spec": str(spec), **entry}
+        head.save(folder / name, metadata=metadata)
+        candidates += [{"bank": arrays.path, "head": spec.name, **point} for point in tried]
         for split in roles.report:
             score = arrays.score(head, split, seed)
-            said = {"notes": distinct([*own, *report_notes(bank, split)])}
-            timed = {"fit_seconds": round(seconds, 4)}
-            results.append({**entry, "split": split, **score, **timed, **said})
-    notes = distinct([*role_notes(bank, roles), *all_head_notes(fitted, roles.reason)])
+            seen = {"split": split, **score, "fit_seconds": round(seconds, 4), "file": name}
+            said = distinct([*own, *report_notes(arrays.bank, split)])
+            results.append({**entry, **seen, "notes": said})
+    notes = distinct([*role_notes(arrays.bank, roles), *all_head_notes(fitted, roles.reason)])
     return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
 
 
@@ -105,6 +153,11 @@ def fit_notes(
     return [*of_split, *head_notes(of_head, roles.reason)]
 
 
+def head_bytes(bank: Bank) -> int:
+    """Return about how many bytes a linear head of a bank takes."""
+    return 4 * len(bank.class_counts) * (bank.dim + 1)
+
+
 def origin(bank: Bank) -> dict[str, Any]:
     """Return what a head's file says of the features that it was fitted on."""
     return {
@@ -114,25 +167,9 @@ def origin(bank: Bank) -> dict[str, Any]:
     }
 
 
-def prepare(out: Path, *, overwrite: bool) -> None:
-    """Make the output folder, or refuse to put heads among other files."""
-    if out.exists() and not out.is_dir():
-        message = f"{out} exists and is no folder; choose another path for --out"
-        raise OutputExistsError(message)
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        message = f"{out} exists and is not empty; choose another path for --out, or --overwrite"
-        raise OutputExistsError(message)
-    out.mkdir(parents=True, exist_ok=True)
-    for stale in (*out.glob("*.head"), out / "results.json"):
-        stale.unlink(missing_ok=True)  # what an earlier fit left here would pass for this one's
-
-
 def file_names(wanted: Sequence[Spec]) -> Iterator[str]:
     """Name each head's file by its spec's name, numbered where a name comes again."""
-    seen: dict[str, int] = {}
-    for spec in wanted:
-        seen[spec.name] = seen.get(spec.name, 0) + 1
-        yield spec.name if seen[spec.name] == 1 else f"{spec.name}-{seen[spec.name]}"
+    return numbered(spec.name for spec in wanted)
 
 
 # What a reader of the table wants to know of a head; the rest stands in the JSON.

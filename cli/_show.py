@@ -11,15 +11,7 @@ from typing import Any
 
 import click
 
-__all__ = [
-    "GROUPS",
-    "percent",
-    "plain",
-    "print_notes",
-    "print_table",
-    "write_json",
-    "write_text",
-]
+__all__ = ["GROUPS", "percent", "plain", "print_notes", "print_table", "write_json"]
 
 GROUPS = ("many", "medium", "few", "all")
 
@@ -60,21 +52,18 @@ def print_notes(notes: Sequence[str]) -> None:
         click.echo(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
 
 
-def write_json(target: Path | None, value: Mapping[str, Any]) -> bool:
-    """Write one JSON object where asked; tell whether standard output is taken by it."""
+def write_json(target: Path | None, value: Mapping[str, Any], *, overwrite: bool = False) -> bool:
+    """Write one JSON object where asked; tell whether standard output is taken by it.
+
+    `cli._outputs.refuse_outputs` has looked at the file before the command began.
+    """
     if target is None:
         return False
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(target) == "-":
         click.echo(text, nl=False)
         return True
-    write_text(target, text)
+    from cli._outputs import write_output
+
+    write_output("--json", target, text, overwrite=overwrite)
     return False
-
-
-def write_text(target: Path, text: str) -> None:
-    """Write a file whole or not at all, and the folders that it lies in."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.partial")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)

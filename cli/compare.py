@@ -9,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, print_notes, write_json, write_text
+from cli._show import plain, print_notes, write_json
 from cli.specs import parse_spec
 
 __all__ = ["DEFAULT_HEADS", "command", "show"]
@@ -79,11 +79,17 @@ def command(
 
     Parameters are chosen on val and each head is evaluated once on the reported split. What --out
     holds already, of the same bank, head, seed and version, is not done again, so adding a bank
-    costs one bank. --overwrite does everything anew.
+    costs one bank. --overwrite does everything anew. What is there stays until the new is whole.
     """
     from cli._comparing import Settings, compare
-    from cli._report import build_report
+    from cli._outputs import COMPARISON_FILES, refuse_outputs
 
+    refuse_outputs(
+        {"--json": json_to, "--markdown": markdown_to},
+        overwrite=overwrite, out=out, taken=COMPARISON_FILES,
+    )  # fmt: skip
+    if figures is not None:
+        refuse_figures(figures)
     result = compare(
         banks,
         [parse_spec(text) for text in heads or DEFAULT_HEADS],
@@ -92,19 +98,51 @@ def command(
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),
     )
-    page = build_report(out, figures=figures)
+    if figures is not None:
+        draw_figures(out, figures)
     metrics = [
         "all",
         *(("many", "medium", "few") if groups else ()),
         *(("error",) if error else ()),
     ]
     if markdown_to is not None:
-        from cli._matrix import markdown
-
-        write_text(markdown_to, markdown(result, metrics))
-    if not write_json(json_to, result):
+        write_markdown(markdown_to, result, metrics, overwrite=overwrite)
+    if not write_json(json_to, result, overwrite=overwrite):
         show(result, metrics, everything=tests)
-        click.echo(f"everything is in {plain(str(out))}; to look at it, open {plain(str(page))}")
+        page = plain(str(out / "report.html"))
+        click.echo(f"everything is in {plain(str(out))}; to look at it, open {page}")
+
+
+def refuse_figures(folder: Path) -> None:
+    """Refuse, before any work, figures that could not be drawn at its end."""
+    from cli._report.figures import load_matplotlib
+    from featbank.replacing import refuse_odd_folder
+
+    load_matplotlib()
+    refuse_odd_folder(folder, "--figures")
+
+
+def draw_figures(out: Path, folder: Path) -> None:
+    """Draw the figures of a comparison."""
+    from cli._report.data import collect
+    from cli._report.figures import write_figures
+    from cli._report.folder import Results
+    from featbank.atomic import storage_errors
+
+    with storage_errors(folder):
+        write_figures(collect(Results(out)), folder)
+
+
+def write_markdown(
+    path: Path, result: dict[str, Any], metrics: list[str], *, overwrite: bool
+) -> None:
+    """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
+    from cli._matrix import markdown
+    from cli._outputs import write_output
+    from cli._owned import COMPARISON_MARK
+
+    text = f"{markdown(result, metrics)}\n{COMPARISON_MARK}\n"
+    write_output("--markdown", path, text, overwrite=overwrite)
 
 
 def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:

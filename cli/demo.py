@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +17,11 @@ from cli._show import plain, print_notes, print_table, write_json
 from cli.specs import Spec
 
 if TYPE_CHECKING:
+    from cli._splits import Roles
+    from featbank import Bank
     from featbank.progress import Reporter
 
-__all__ = ["HEADS", "RECIPES", "command"]
+__all__ = ["HEADS", "RECIPES", "command", "own_demo"]
 
 HEADS = ("joint", "ncm", "tau", "crt", "lws")
 # Stage-1 recipes that are compared: which images the network sees how often.
@@ -42,26 +47,16 @@ def command(
     frequent digit, 5 of the rarest, and 50 of each to test on. Two networks are trained, one on
     images as they come and one on classes equally often. Nothing is downloaded.
     """
-    from cli._fitting import fit_heads, prepare, results_table
-    from cli._splits import roles
-    from featbank import Bank
+    from cli._fitting import results_table
+    from cli._outputs import DEMO_FILES, refuse_outputs
     from featbank.device import resolve_device
 
     began = time.monotonic()
-    prepare(out, overwrite=overwrite)
-    watcher = reporter(quiet=quiet)
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=DEMO_FILES)
+    refuse_others(out)
     where = str(resolve_device(device))
-    paths = [make_bank(out, name, seed, where, overwrite, watcher) for name in RECIPES]
-    bank = Bank.open(paths[0])
-    parts = roles(bank, None, None)
-    wanted = [Spec(name, {}) for name in HEADS]
-    results = fit_heads(
-        bank, wanted, out / "heads", parts,
-        seed=seed, device=where, overwrite=overwrite, reporter=watcher,
-    )  # fmt: skip
-    write_json(out / "results.json", results)
-    compared = compare_banks(paths, wanted, out / "comparison", seed, where, overwrite, watcher)
-    if write_json(json_to, results):
+    bank, parts, results, compared = make_all(out, seed, where, overwrite, reporter(quiet=quiet))
+    if write_json(json_to, results, overwrite=overwrite):
         return
     many, few = bank.shots.many_above, bank.shots.few_below
     title = f"Digits-LT, {', '.join(parts.report)}, in % (many > {many}, few < {few} images)"
@@ -71,13 +66,103 @@ def command(
     click.echo(
         f"{plain(str(out))} holds runs, banks, heads and results.json; open "
         f"{plain(str(out / 'comparison' / 'report.html'))} ({time.monotonic() - began:.0f} s)\n"
-        f"next: featbank sweep {plain(str(paths[0]))} --head tau"
+        f"next: featbank sweep {plain(str(out / 'instance.zarr'))} --head tau"
     )
 
 
-def make_bank(
-    out: Path, name: str, seed: int, device: str, overwrite: bool, watcher: Reporter
-) -> Path:
+def make_all(
+    out: Path, seed: int, device: str, overwrite: bool, watcher: Reporter
+) -> tuple[Bank, Roles, dict[str, Any], dict[str, Any]]:
+    """Make everything in a folder beside `out`, and put it in its place when it is whole.
+
+    Banks are recorded by the paths that they have then. Returned are the first bank, its splits'
+    roles, the results of the heads and the comparison.
+    """
+    from cli._fitting import fit_heads
+    from cli._owned import RESULTS
+    from cli._placing import placing
+    from cli._splits import roles
+    from featbank import Bank
+    from featbank.atomic import replace_text
+
+    wanted = [Spec(name, {}) for name in HEADS]
+    with placing(out, own_demo, overwrite=overwrite) as new:
+        paths = [make_bank(new.work, name, seed, device, watcher) for name in RECIPES]
+        shown = {path: out / path.name for path in paths}
+        bank = Bank.open(paths[0])
+        parts = roles(bank, None, None)
+        results = fit_heads(
+            bank, wanted, new.work / "heads", parts,
+            seed=seed, device=device, reporter=watcher, shown=shown[paths[0]],
+        )  # fmt: skip
+        for entry in results["results"]:
+            entry["file"] = f"heads/{entry['file']}"
+        compared = compare_banks(
+            paths, wanted, new.work / "comparison", seed, device, shown, watcher
+        )
+        replace_text(new.work / RESULTS, json.dumps(results, indent=2, allow_nan=False) + "\n")
+        new.finish()
+    return bank, parts, results, compared
+
+
+def part_owners() -> dict[str, Callable[[Path], Sequence[Path] | None]]:
+    """Return the folders of a demo, and what tells which files in them are featbank's."""
+    from cli._owned import own_bank, own_comparison, own_heads, own_run
+
+    runs, banks = [f"run-{name}" for name in RECIPES], [f"{name}.zarr" for name in RECIPES]
+    return {
+        **dict.fromkeys(runs, own_run),
+        **dict.fromkeys(banks, own_bank),
+        "heads": own_heads,
+        "comparison": own_comparison,
+    }
+
+
+def own_demo(folder: Path) -> list[Path] | None:
+    """Name the files of a demo in a folder: those that the records of its parts name.
+
+    An earlier version wrote its parts one after the other, and its heads without their own record;
+    what it left when it was killed has no results.json.
+    """
+    from cli._owned import RESULTS, is_fit, is_head, old_head_names, read_json
+    from featbank.replacing import WITHIN, is_folder
+
+    results = read_json(folder / RESULTS)
+    if not is_fit(results) and any(os.path.lexists(folder / each) for each in (RESULTS, WITHIN)):
+        return None
+    names = [
+        Path(part, name)
+        for part, own in part_owners().items()
+        if is_folder(folder / part)
+        for name in own(folder / part) or ()
+    ]
+    if results is not None:
+        old = [Path("heads", name) for name in old_head_names(results)]
+        names += [name for name in old if name not in names and is_head(folder / name)]
+        names.append(Path(RESULTS))
+    return names or None
+
+
+def refuse_others(out: Path) -> None:
+    """Refuse, before any work, what could not stay in the folder beside a demo."""
+    from cli._owned import RESULTS
+    from cli._placing import refuse_strangers, used_bytes
+    from featbank.replacing import recover, refuse_odd_folder, require_room
+
+    recover(out)
+    refuse_odd_folder(out)
+    for part in part_owners():
+        refuse_odd_folder(out / part)
+    records = ("run.json", "zarr.json", "results.json", "compare.json", "report.html")
+    names = [f"{part}/{name}" for part in part_owners() for name in records]
+    heads = [f"heads/{name}.head" for name in HEADS]
+    refuse_strangers(out, own_demo, (RESULTS, *names, *heads))
+    n_bytes = used_bytes(out, own_demo)
+    if n_bytes is not None:  # the new one is as large
+        require_room(out, n_bytes, remedy="")
+
+
+def make_bank(out: Path, name: str, seed: int, device: str, watcher: Reporter) -> Path:
     """Train with one recipe and bank the features; return the bank."""
     from cli.train import config_for, shot_metrics
     from featbank.data import open_data
@@ -97,9 +182,8 @@ def make_bank(
         device=device,
         metrics=shot_metrics(images.shots),
         reporter=watcher,
-        overwrite=overwrite,
     )
-    extract(run, bank, device=device, overwrite=overwrite, reporter=watcher)
+    extract(run, bank, device=device, reporter=watcher)
     return bank
 
 
@@ -109,17 +193,14 @@ def compare_banks(
     out: Path,
     seed: int,
     device: str,
-    overwrite: bool,
+    shown: dict[Path, Path],
     watcher: Reporter,
 ) -> dict[str, Any]:
     """Compare the banks and build the page."""
     from cli._comparing import Settings, compare
-    from cli._report import build_report
 
     settings = Settings(seed=seed, device=device)
-    found = compare(paths, wanted, out, settings, overwrite=overwrite, reporter=watcher)
-    build_report(out)
-    return found
+    return compare(paths, wanted, out, settings, reporter=watcher, shown=shown)
 
 
 def show_comparison(compared: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ __all__ = ["command", "load_for"]
 @options.report
 @options.seed
 @options.device
+@options.overwrite_json
 @options.json_to
 @options.quiet
 def command(
@@ -33,6 +34,7 @@ def command(
     report: str | None,
     seed: int,
     device: str,
+    overwrite: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -42,17 +44,20 @@ def command(
     that it was fitted on, and on the same classes; anything else is refused.
     """
     from cli._fitting import BankArrays
+    from cli._outputs import refuse_outputs
     from cli._splits import distinct, splits_to_evaluate
     from featbank import Bank
     from featbank.device import resolve_device
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     opened = Bank.open(bank)
     splits = splits_to_evaluate(opened, report)
     arrays = BankArrays(opened, str(resolve_device(device)))
     loaded = [(file, load_for(opened, file)) for file in files]
     results = evaluate(arrays, loaded, splits, seed, reporter(quiet=quiet))
     notes = distinct([note for entry in results for note in entry["notes"]])
-    if write_json(json_to, {"schema": 1, "results": results, "candidates": [], "notes": notes}):
+    value = {"schema": 1, "results": results, "candidates": [], "notes": notes}
+    if write_json(json_to, value, overwrite=overwrite):
         return
     print_table(f"{bank}, in %", ["head", "split", *GROUPS], [row_of(entry) for entry in results])
     print_notes(notes)

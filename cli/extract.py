@@ -98,9 +98,11 @@ def command(
     Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
     network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.
     """
+    from cli._outputs import BANK_FILES, refuse_outputs
     from featbank.data import open_data
     from featbank.extract import extract
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
     given = {
         "weights": weights, "pretrained": pretrained, "image_size": image_size,
         "mean": mean, "std": std,
@@ -126,7 +128,7 @@ def command(
     )
     if not first_of_job():
         return
-    if write_json(json_to, {"schema": 1, **summary}):
+    if write_json(json_to, {"schema": 1, **summary}, overwrite=overwrite):
         return
     rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
     if summary["up_to_date"]:

@@ -28,6 +28,7 @@ __all__ = ["command"]
 @options.seed
 @options.device
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -39,6 +40,7 @@ def command(
     seed: int,
     device: str,
     overwrite: bool,
+    in_place: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -47,12 +49,20 @@ def command(
     Writes one .head file per head and results.json into --out. A head whose parameter is left
     open (tau without tau=, crt without weight_decay=) has it chosen on the --select split, by
     the mean of per-class accuracies; every other split but train is reported.
+
+    With --overwrite the heads that the results.json in --out records are replaced when the new
+    ones are whole; other files stay.
     """
     from cli._fitting import fit_heads, results_table
+    from cli._outputs import HEAD_FILES, refuse_outputs
     from cli._splits import roles
     from featbank import Bank
     from featbank.device import resolve_device
 
+    if in_place and not overwrite:
+        message = "--replace-in-place says how to overwrite: add --overwrite"
+        raise click.UsageError(message)
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=HEAD_FILES)
     specs = [parse_spec(text) for text in heads]
     opened = Bank.open(bank)
     parts = roles(opened, select, report)
@@ -64,10 +74,10 @@ def command(
         seed=seed,
         device=str(resolve_device(device)),
         overwrite=overwrite,
+        in_place=in_place,
         reporter=reporter(quiet=quiet),
     )
-    write_json(out / "results.json", results)
-    if not write_json(json_to, results):
+    if not write_json(json_to, results, overwrite=overwrite):
         print_table(f"{bank}, {', '.join(parts.report)}, in %", *results_table(results, parts))
         print_notes(results["notes"])
         click.echo(f"heads and results.json are in {out}")

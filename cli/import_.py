@@ -44,9 +44,11 @@ def command(
     optionally <split>_ids, weight (C, D), bias (C,) and class_names. Only train is required. A
     .npy is named by its file. Nothing in a file is ever run.
     """
+    from cli._outputs import BANK_FILES, refuse_outputs
     from featbank import Bank, Shots
     from featbank.importing import import_features
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
     thresholds = parse_shots(shots)
     import_features(
         sources,
@@ -58,7 +60,7 @@ def command(
         reporter=reporter(quiet=quiet),
     )
     bank = Bank.open(out)
-    if not write_json(json_to, describe(bank)):
+    if not write_json(json_to, describe(bank), overwrite=overwrite):
         click.echo(plain(repr(bank).strip("<>")))
 
 

@@ -18,14 +18,17 @@ __all__ = ["command"]
 
 @click.command()
 @options.bank
+@options.overwrite_json
 @options.json_to
-def command(bank: Path, json_to: Path | None) -> None:
+def command(bank: Path, overwrite: bool, json_to: Path | None) -> None:
     """Show what a bank holds and where it came from."""
+    from cli._outputs import refuse_outputs
     from featbank import Bank
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     opened = Bank.open(bank)
     facts = describe(opened)
-    if write_json(json_to, facts):
+    if write_json(json_to, facts, overwrite=overwrite):
         return
     print_table(
         f"{bank}: {facts['dim']} {facts['dtype']} features, {facts['classes']} classes, "

@@ -21,8 +21,10 @@ __all__ = [
     "on_bad_image",
     "out",
     "overwrite",
+    "overwrite_json",
     "pretrained",
     "quiet",
+    "replace_in_place",
     "report",
     "seed",
     "select",
@@ -53,7 +55,19 @@ bank = click.argument("bank", type=click.Path(path_type=Path))
 out = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Where the result goes."
 )
-overwrite = click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+overwrite = click.option(
+    "--overwrite", is_flag=True,
+    help="Replace what featbank wrote to --out and to --json before; the old stays until the new "
+    "is whole.",
+)  # fmt: skip
+overwrite_json = click.option(
+    "--overwrite", is_flag=True, help="Replace what featbank wrote to --json before."
+)
+replace_in_place = click.option(
+    "--replace-in-place", "in_place", is_flag=True,
+    help="Remove the old --out first, where old and new do not both fit on the disk; a failure "
+    "then leaves neither.",
+)  # fmt: skip
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Seed of every random draw.",

@@ -17,19 +17,33 @@ __all__ = ["command"]
 @click.argument("folder", type=click.Path(path_type=Path))
 @options.figures
 @click.option("--tsne", is_flag=True, help="Also show the features by t-SNE; reads the banks.")
+@options.overwrite_json
 @options.json_to
 @options.quiet
 def command(
-    folder: Path, figures: Path | None, tsne: bool, json_to: Path | None, quiet: bool
+    folder: Path,
+    figures: Path | None,
+    tsne: bool,
+    overwrite: bool,
+    json_to: Path | None,
+    quiet: bool,
 ) -> None:
     """Build the page of saved results anew; nothing is fitted.
 
     FOLDER is what featbank compare wrote to --out. The page, report.html in it, is one file that
-    loads nothing and can be sent to anyone.
+    loads nothing and can be sent to anyone. An earlier page and earlier figures are replaced; a
+    file that featbank did not write is not.
     """
+    from cli._outputs import COMPARISON_FILES, refuse_outputs
+    from cli._placing import held
     from cli._report import build_report
+    from cli._report.folder import Results
+    from featbank.atomic import storage_errors
 
-    page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
+    Results(folder).compare  # noqa: B018 - says what is wrong with a folder that holds none
+    with held(folder), storage_errors(folder):
+        page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
     facts = {"schema": 1, "page": str(page), "bytes": page.stat().st_size}
-    if not write_json(json_to, facts):
+    if not write_json(json_to, facts, overwrite=overwrite):
         click.echo(f"{page}: {page.stat().st_size / 1e6:.2f} MB")

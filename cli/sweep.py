@@ -43,6 +43,7 @@ TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"
 @options.report
 @options.seed
 @options.device
+@options.overwrite_json
 @options.json_to
 @options.quiet
 def command(
@@ -56,6 +57,7 @@ def command(
     report: str | None,
     seed: int,
     device: str,
+    overwrite: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -66,10 +68,12 @@ def command(
     shown for reading, never for choosing.
     """
     from cli._fitting import BankArrays
+    from cli._outputs import refuse_outputs
     from cli._splits import role_notes, roles
     from featbank import Bank
     from featbank.device import resolve_device
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     spec, span = checked_spec(head, grid), checked_range(ends)
     opened = Bank.open(bank)
     parts = roles(opened, select, report)
@@ -86,7 +90,7 @@ def command(
         keep_bias = spec.params.get("bias", "drop") == "keep"
         result = sweep_grid(arrays, wanted, points(grid), keep_bias=keep_bias)
     result["notes"] = [*role_notes(opened, parts), *range_notes(result)]
-    if not write_json(json_to, result):
+    if not write_json(json_to, result, overwrite=overwrite):
         show(result, parts.label(parts.select), coarse=grid is None)
 
 

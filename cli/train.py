@@ -181,9 +181,11 @@ def command(
     where there is a val split, and the best one is kept beside the last. Interrupted by Ctrl-C or
     SIGTERM it saves after the step under way; --resume goes on to the same bits on a CPU.
     """
+    from cli._outputs import RUN_FILES, refuse_outputs
     from featbank.data import located, open_data
     from featbank.train import train
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=RUN_FILES)
     started = started_from(settings.get("init"))
     spec = data_of(data, started)
     images = open_data(spec.name, spec.params)
@@ -198,7 +200,8 @@ def command(
         resume=resume,
         overwrite=overwrite,
     )
-    if first_of_job() and not write_json(json_to, {"schema": 1, **summary}):
+    value = {"schema": 1, **summary}
+    if first_of_job() and not write_json(json_to, value, overwrite=overwrite):
         click.echo(line(summary))
 
 

@@ -15,17 +15,20 @@ __all__ = ["command"]
 
 @click.command()
 @options.bank
+@options.overwrite_json
 @options.json_to
 @options.quiet
-def command(bank: Path, json_to: Path | None, quiet: bool) -> None:
+def command(bank: Path, overwrite: bool, json_to: Path | None, quiet: bool) -> None:
     """Read and check every byte of a bank; name what is damaged.
 
     Exits with 4 where anything is not what was written. Damaged rows are made again by running
     the extraction that made the bank once more.
     """
+    from cli._outputs import refuse_outputs
     from featbank import Bank, DamagedError
     from featbank.verify import verify
 
+    refuse_outputs({"--json": json_to}, overwrite=overwrite)
     opened = Bank.open(bank)
     total = sum(len(record.chunks) for record in opened.manifest.arrays.values())
     with reporter(quiet=quiet).track("verify", total, "chunks") as advance:
@@ -33,7 +36,9 @@ def command(bank: Path, json_to: Path | None, quiet: bool) -> None:
     findings = [str(damage) for damage in report.damage] + list(report.findings)
     facts = {"schema": 1, "bank": str(bank), "chunks": report.n_chunks, "bytes": report.n_bytes}
     taken = write_json(
-        json_to, {**facts, "sound": report.sound, "findings": findings, "notes": report.notes}
+        json_to,
+        {**facts, "sound": report.sound, "findings": findings, "notes": report.notes},
+        overwrite=overwrite,
     )
     if not taken:
         for finding in (*findings, *report.notes):

@@ -25,6 +25,7 @@ from featbank.schema import (
     IMAGE_SHA256,
     LABELS,
     VIEWS,
+    dimension_names,
 )
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ DTYPES = frozenset(
 )
 
 # Metadata that must be empty where it is there, and what is checked apart.
-EMPTY: dict[str, Any] = {"attributes": {}, "storage_transformers": [], "dimension_names": None}
-FREE = frozenset({"fill_value", "codecs", *EMPTY})
+EMPTY: dict[str, Any] = {"attributes": {}, "storage_transformers": []}
+FREE = frozenset({"fill_value", "codecs", "dimension_names", *EMPTY})
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -174,8 +175,10 @@ def expect(
         raise ValueError(message)
 
 
-def check_metadata(raw: bytes, record: ArrayRecord) -> None:
+def check_metadata(raw: bytes, name: str, record: ArrayRecord) -> None:
     """Refuse an array's metadata that is not what format 1 has: another codec, shape or dtype.
+
+    Names of the axes are optional, because the banks of early versions have none.
 
     Raises
     ------
@@ -196,6 +199,8 @@ def check_metadata(raw: bytes, record: ArrayRecord) -> None:
         wrong.append("fill_value")
     if not right_codecs(found.get("codecs"), record.dtype):
         wrong.append("codecs")
+    if found.get("dimension_names") not in (None, dimension_names(name)):
+        wrong.append("dimension_names")
     if wrong:
         message = f"{', '.join(wrong):.80} not of format 1"
         raise ValueError(message)

@@ -13,6 +13,8 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
+from featbank.schema import dimension_names
+
 __all__ = [
     "create_array",
     "create_group",
@@ -46,6 +48,7 @@ def create_array(
         filters=None,
         fill_value=fill_value(dtype),
         config={"write_empty_chunks": True},
+        dimension_names=dimension_names(name),
         zarr_format=3,
     )
 
@@ -65,6 +68,7 @@ def write_strings(store: Path, name: str, values: Any, chunk_rows: int) -> None:
         compressors=[Crc32cCodec()],
         filters=None,
         config={"write_empty_chunks": True},
+        dimension_names=dimension_names(name),
         zarr_format=3,
     )
     array[:] = np.asarray(values, dtype=object)

@@ -91,7 +91,7 @@ class Bank:
                 raw = read_plain(self.path, file, METADATA_BYTES)
                 same = hashlib.sha256(raw).hexdigest() == digest
                 if same and name in arrays:
-                    check_metadata(raw, arrays[name])
+                    check_metadata(raw, name, arrays[name])
             except FileNotFoundError as error:
                 message = f"{file} is missing: the bank is damaged; extract or import again"
                 raise DamagedError(message) from error

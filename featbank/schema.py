@@ -6,6 +6,7 @@ import numpy as np
 
 __all__ = [
     "ATTRIBUTE",
+    "AXES",
     "CLASSIFIER_BIAS",
     "CLASSIFIER_WEIGHT",
     "CRC_BYTES",
@@ -22,6 +23,7 @@ __all__ = [
     "SPLIT_NAME",
     "VIEWS",
     "chunk_rows",
+    "dimension_names",
 ]
 
 FORMAT = 1
@@ -37,6 +39,17 @@ FEATURES, LABELS, IDS = "features", "labels", "ids"
 VIEWS = "views"
 IMAGE_SHA256, IMAGE_BYTES = "image_sha256", "image_bytes"
 CLASSIFIER_WEIGHT, CLASSIFIER_BIAS = "classifier/weight", "classifier/bias"
+# By an array's whole name, or by what it is called in every split.
+AXES = {
+    FEATURES: ["row", "feature"],
+    LABELS: ["row"],
+    IDS: ["row"],
+    VIEWS: ["view", "row", "feature"],
+    IMAGE_SHA256: ["row", "byte"],
+    IMAGE_BYTES: ["row"],
+    CLASSIFIER_WEIGHT: ["class", "feature"],
+    CLASSIFIER_BIAS: ["class"],
+}
 FEATURE_DTYPES = ("float16", "float32")
 
 # A split's name is a folder in the store, so it is kept to what every file system and every
@@ -62,3 +75,11 @@ def chunk_rows(row_shape: tuple[int, ...], dtype: str, multiple: int = 1) -> int
     item = TYPICAL_ID_BYTES if dtype == "string" else np.dtype(dtype).itemsize
     rows = CHUNK_BYTES // (item * int(np.prod(row_shape, dtype=np.int64)))
     return max(1, rows // multiple) * multiple
+
+
+def dimension_names(array: str) -> list[str] | None:
+    """Return what the axes of an array such as ``train/features`` are called.
+
+    xarray opens no array without names.
+    """
+    return AXES.get(array) or AXES.get(array.rpartition("/")[2])

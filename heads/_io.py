@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import re
-import uuid
+import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,14 @@ from heads.lws import LearnableWeightScaling
 from heads.ncm import NearestClassMean
 from heads.tau_norm import TauNorm
 
-__all__ = ["FORMAT", "load", "read_metadata", "save"]
+__all__ = ["FORMAT", "is_head_file", "load", "read_metadata", "save"]
 
 FORMAT = 1
 _KEY = "featbank.head"
+# Neither follow a link nor wait for a pipe's other end, where the system can be told so.
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# How every head's header begins, after the eight bytes of its length.
+_BEGINNING = b'{"__metadata__":{"featbank.head":'
 _CLASSES: dict[str, type[Head]] = {
     cls.__name__: cls
     for cls in (
@@ -58,7 +63,7 @@ _LABEL_DTYPE = re.compile(r"int(8|16|32|64)|uint(8|16|32|64)|float(16|32|64)|boo
 
 
 def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a fitted head to one file, replacing what is there in one step.
+    """Write a fitted head to one file, replacing a head that is there in one step.
 
     Parameters
     ----------
@@ -71,24 +76,60 @@ def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None
     Raises
     ------
     HeadInputError
-        A parameter, label or entry of `metadata` that JSON cannot hold.
+        A parameter, label or entry of `metadata` that JSON cannot hold; or `path` is something
+        else than a head: a link, a pipe, a folder, a file with other contents.
     HeadFileError
         What was written does not read back as it was.
+    OSError
+        The disk is full, read-only or failing; it names the file.
     """
     check_is_fitted(head)
+    _refuse_other_file(Path(path))
     tensors, record = _pack(head, dict(metadata or {}))
     header = json.dumps({"sha256": _digest(tensors, record), "head": record}, sort_keys=True)
     path = Path(path)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(16)}.partial")
     try:
         _write(part, to_bytes(tensors, metadata={_KEY: header}))
         if _canonical(_read(part)[1]) != _canonical(record):
             message = f"{path}: what was written does not read back as it was; is the disk sound?"
             raise HeadFileError(message)
+        _refuse_other_file(path)
         part.replace(path)
         _sync(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)  # a failing write does not say which file it is about
+        raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def is_head_file(path: str | Path) -> bool:
+    """Tell whether a regular file begins as those that `save` writes, whole or damaged.
+
+    A link is not followed, and nothing but a file is read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return False
+        return file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Refuse to replace anything but a head, or an empty file, which somebody made for it."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    empty = stat.S_ISREG(found.st_mode) and not found.st_size
+    if not empty and not is_head_file(path):
+        message = f"{path} exists and is no head, so it is not replaced; choose another path"
+        raise HeadInputError(message)
 
 
 def load(path: str | Path) -> Head:
@@ -266,6 +307,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Write a new file; nothing may have its name, so that no link is followed."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli._owned import is_figure
 from cli._show import plain
-from featbank.atomic import replace_file
-from featbank.errors import InputError
+from featbank.atomic import refuse_odd_file, replace_files
+from featbank.errors import InputError, OutputExistsError
+from featbank.replacing import refuse_odd_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-__all__ = ["size_trend", "write_figures"]
+__all__ = ["load_matplotlib", "size_trend", "write_figures"]
 
 # Okabe and Ito, "Color Universal Design" (2008), in the order of the page; yellow is too light.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -41,6 +43,11 @@ SETTINGS: dict[str, Any] = {
 }
 WIDTH, HEIGHT = 3.5, 2.5
 DOTS_PER_INCH = 300
+# No date, so that the same numbers give the same bytes; and the mark by which a figure is known.
+MADE_BY: dict[str, dict[str, str | None]] = {
+    "pdf": {"CreationDate": None, "Creator": "featbank"},
+    "png": {"Software": "featbank"},
+}
 # What fits into a line of the legend; a line's picture takes about 6.
 LEGEND_LETTERS = 65
 
@@ -48,18 +55,35 @@ LEGEND_LETTERS = 65
 def write_figures(data: dict[str, Any], folder: Path) -> list[Path]:
     """Write every figure of what is shown (`data` of `collect`) into a folder; return their paths.
 
+    All are drawn before the first is written, and earlier ones are replaced when all are written.
+
     Raises
     ------
     InputError
         matplotlib is not installed.
+    OutputExistsError
+        A file that featbank did not draw has the name of a figure.
     """
     matplotlib = load_matplotlib()
-    folder.mkdir(parents=True, exist_ok=True)
-    paths: list[Path] = []
+    refuse_odd_folder(folder, "--figures")
     with matplotlib.rc_context(SETTINGS):
-        for name, draw in drawings(data):
-            paths += save(folder, name, draw)
-    return paths
+        drawn = {folder / name: raw for each in drawings(data) for name, raw in render(*each)}
+    for path in drawn:
+        refuse_other_figure(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_files({path: partial(Path.write_bytes, data=raw) for path, raw in drawn.items()})
+    return list(drawn)
+
+
+def refuse_other_figure(path: Path) -> None:
+    """Refuse to replace a figure that featbank did not draw."""
+    refuse_odd_file(path)
+    if path.exists() and not is_figure(path):
+        message = (
+            f"{path} was not drawn by featbank and is not replaced; choose another folder for "
+            "--figures"
+        )
+        raise OutputExistsError(message)
 
 
 def load_matplotlib() -> Any:
@@ -88,8 +112,8 @@ def drawings(data: dict[str, Any]) -> Iterator[tuple[str, Callable[[Axes], None]
             yield f"classes-{bank['slug']}", partial(class_accuracy, data=data, cells=cells)
 
 
-def save(folder: Path, name: str, draw: Callable[[Axes], None]) -> Iterator[Path]:
-    """Draw one figure into two files, without a date: the same numbers give the same bytes."""
+def render(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes]]:
+    """Draw one figure; yield the names and the bytes of its two files."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
@@ -98,15 +122,10 @@ def save(folder: Path, name: str, draw: Callable[[Axes], None]) -> Iterator[Path
     longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=1)
     columns = min(5, max(1, LEGEND_LETTERS // (longest + 6)))
     figure.legend(loc="outside upper left", ncols=columns, fontsize=7, columnspacing=1.2)
-    for kind, nothing in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        path = folder / f"{name}.{kind}"
-        replace_file(path, partial(write, figure, kind, nothing))
-        yield path
-
-
-def write(figure: Figure, kind: str, metadata: dict[str, None], path: Path) -> None:
-    """Write a figure to a file."""
-    figure.savefig(path, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
+    for kind, metadata in MADE_BY.items():
+        raw = io.BytesIO()
+        figure.savefig(raw, format=kind, dpi=DOTS_PER_INCH, metadata=metadata)
+        yield f"{name}.{kind}", raw.getvalue()
 
 
 def label(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cli._cells import arrays_bytes
 from cli._report.folder import Results
 from featbank.atomic import replace_file
 from featbank.bank import Bank
@@ -56,8 +57,7 @@ def unchanged(record: dict[str, Any]) -> Bank:
 
 def keep(points: NDArray[np.float32], rows: NDArray[np.int64], path: Path) -> None:
     """Write the points and the rows that they are of."""
-    with path.open("wb") as file:
-        np.savez(file, points=points, rows=rows)
+    path.write_bytes(arrays_bytes({"points": points, "rows": rows}))
 
 
 def embedding(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ import dask.array
 import numpy as np
 import pytest
 import tensorstore
+import xarray
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -117,3 +118,13 @@ def test_every_way_of_reading_equals_zarrs_own(
     other = "float32" if features.dtype == np.float16 else "float64"
     same_bits(split.read(other), want.astype(other))
     same_bits(split.take(indices, other), want[indices].astype(other))
+
+
+def test_xarray_opens_a_split_with_named_axes(bank: Bank) -> None:
+    split = xarray.open_zarr(str(bank.path), group="train", consolidated=False)
+    same_bits(split["features"].values, ours(bank)["train/features"])
+    assert split["features"].dims == ("row", "feature")
+    assert split["labels"].dims == split["ids"].dims == ("row",)
+    head = xarray.open_zarr(str(bank.path), group="classifier", consolidated=False)
+    same_bits(head["weight"].values, ours(bank)["classifier/weight"])
+    assert (head["weight"].dims, head["bias"].dims) == (("class", "feature"), ("class",))

@@ -88,5 +88,8 @@ def test_every_field_of_the_identity_is_compared(field: str) -> None:
 
 
 def test_versions_name_what_a_features_bits_depend_on() -> None:
-    assert versions()["torch"] == torch.__version__.split("+")[0] or versions()["torch"]
-    assert {"torchvision", "timm", "pillow", "numpy"} <= set(versions())
+    found = versions()
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert found["numpy"] == np.__version__
+    assert {"torchvision", "timm", "pillow"} <= set(found)
+    assert "unknown" not in found.values()
