@@ -273,7 +273,7 @@ def test_a_bug_says_so_and_debug_shows_it(bank: Path, monkeypatch: pytest.Monkey
 
 
 def test_too_little_memory_is_no_bug(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.info.describe", lambda _bank: np.empty((1 << 40, 1 << 20)))
+    monkeypatch.setattr("cli.info.describe", lambda _bank: np.empty(1 << 46))
     assert "too little memory for what was asked" in refused(3, "info", bank)
 
 
