@@ -54,10 +54,11 @@ def write_bank(X: Any, plan: BankPlan, path: Path) -> None:
 def write_zarr(X: Any, path: Path) -> None:
     """Write the same array by zarr-python, in the same chunks and codecs."""
     import zarr
+    from zarr.storage import LocalStore
 
     step = 16 * 2**20 // (X.shape[1] * X.itemsize)
     array = zarr.create_array(
-        str(path), shape=X.shape, dtype=X.dtype, chunks=(step, X.shape[1]), zarr_format=3,
+        LocalStore(path), shape=X.shape, dtype=X.dtype, chunks=(step, X.shape[1]), zarr_format=3,
         compressors=[zarr.codecs.Crc32cCodec()], config={"write_empty_chunks": True},
     )  # fmt: skip
     array[:] = X

@@ -139,8 +139,8 @@ def fit_into(
         for split in roles.report:
             score = arrays.score(head, split, seed)
             seen = {"split": split, **score, "fit_seconds": round(seconds, 4), "file": name}
-            said = distinct([*own, *report_notes(arrays.bank, split)])
-            results.append({**entry, **seen, "notes": said})
+            said = {"notes": distinct([*own, *report_notes(arrays.bank, split)])}
+            results.append({**entry, **seen, **said})
     notes = distinct([*role_notes(arrays.bank, roles), *all_head_notes(fitted, roles.reason)])
     return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli._show import plain
+
 if TYPE_CHECKING:
     from featbank.progress import Advance, Reporter
 
@@ -27,14 +29,41 @@ def first_of_job() -> bool:
 
 def reporter(*, quiet: bool) -> Reporter:
     """Return the reporter that fits where standard error goes; of a job only the first speaks."""
-    from featbank.progress import SILENT
-
-    if quiet or not first_of_job():
-        return SILENT
+    if not first_of_job():
+        return MuteReporter()
+    if quiet:
+        return QuietReporter()
     return BarReporter() if sys.stderr.isatty() else LineReporter()
 
 
-class BarReporter:
+class MuteReporter:
+    """Nothing at all: another process of the job speaks for all."""
+
+    def say(self, line: str) -> None:
+        """Show nothing."""
+
+    def warn(self, line: str) -> None:
+        """Show nothing."""
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
+        """Show nothing."""
+
+        def advance(count: int, note: str = "") -> None:
+            pass
+
+        yield advance
+
+
+class QuietReporter(MuteReporter):
+    """No progress, but what must not be missed."""
+
+    def warn(self, line: str) -> None:
+        """Show a warning."""
+        click.echo(plain(f"warning: {line}"), err=True)
+
+
+class BarReporter(QuietReporter):
     """A bar with rate and time left."""
 
     def say(self, line: str) -> None:
@@ -78,7 +107,7 @@ class BarReporter:
             yield advance
 
 
-class LineReporter:
+class LineReporter(QuietReporter):
     """A line when work ends, and now and then while it lasts."""
 
     def say(self, line: str) -> None:

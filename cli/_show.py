@@ -11,7 +11,14 @@ from typing import Any
 
 import click
 
-__all__ = ["GROUPS", "percent", "plain", "print_notes", "print_table", "write_json"]
+__all__ = [
+    "GROUPS",
+    "percent",
+    "plain",
+    "print_notes",
+    "print_table",
+    "write_json",
+]
 
 GROUPS = ("many", "medium", "few", "all")
 

@@ -121,7 +121,9 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
     from featbank.identity import differences, feature_identity
 
     head, metadata = heads.load(file), heads.read_metadata(file)
-    if "features" not in metadata:
+    if not (
+        isinstance(metadata.get("features"), dict) and isinstance(metadata.get("class_names"), list)
+    ):
         message = f"{file} does not say on which features it was fitted; fit it with featbank fit"
         raise StaleError(message)
     differing = differences(metadata["features"], feature_identity(bank.provenance))

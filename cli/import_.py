@@ -23,6 +23,14 @@ __all__ = ["command"]
     help="What the files call an array, as train_features=X_train; then only those are taken.",
 )  # fmt: skip
 @options.dtype
+@click.option(
+    "--allow-rounding", is_flag=True,
+    help="Store features although --dtype loses what tells rows apart; the bank records it.",
+)  # fmt: skip
+@click.option(
+    "--strict", is_flag=True,
+    help="Refuse ids that stand in two splits, or in one with two labels, not only warn of them.",
+)  # fmt: skip
 @options.shots
 @options.overwrite
 @options.json_to
@@ -32,6 +40,8 @@ def command(
     out: Path,
     mapping: tuple[str, ...],
     dtype: str | None,
+    allow_rounding: bool,
+    strict: bool,
     shots: str | None,
     overwrite: bool,
     json_to: Path | None,
@@ -55,6 +65,8 @@ def command(
         out,
         mapping=dict(parse_pair(text) for text in mapping),
         dtype=dtype,
+        allow_rounding=allow_rounding,
+        strict=strict,
         shots=Shots(*thresholds) if thresholds else None,
         overwrite=overwrite,
         reporter=reporter(quiet=quiet),

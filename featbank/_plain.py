@@ -1,19 +1,80 @@
-"""Files of a bank: regular ones within its folder, of a bounded size, and nothing else.
+"""Opening files for reading: regular ones, and nothing that could block or never end.
 
-A bank may come from anybody. No symbolic link below its root is followed, nothing but a regular
-file is opened, and a file's size is known before memory is taken for it.
+A file that a user names (`open_regular`) may be reached through symbolic links. A bank may come
+from anybody: below its root no link is followed (`open_plain`), and a file's size is known before
+memory is taken for it. A pipe, socket, device or folder is refused at once by both.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
 
-__all__ = ["open_plain", "plain_size", "read_plain", "require_no_links"]
+from featbank.errors import InputError, MissingFileError
 
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+__all__ = ["open_plain", "open_regular", "plain_size", "read_plain", "require_no_links"]
+
+# Without O_NONBLOCK, opening a pipe waits for whoever writes to it, perhaps for ever.
+_FOLLOW = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS = _FOLLOW | os.O_NOFOLLOW
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Open a regular file that the user named for reading; links that lead to one are followed.
+
+    Its kind is looked at before it is opened, because opening some devices does something, and
+    again afterwards, because another file may have taken its place.
+
+    Raises
+    ------
+    MissingFileError
+        There is nothing at the path.
+    InputError
+        There is something else than a regular file, or it may not be opened. The message begins
+        with the path.
+    """
+    try:
+        require_regular(os.stat(path), path)
+        descriptor = os.open(path, _FOLLOW)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        message = f"{path} does not exist"
+        raise MissingFileError(message) from error
+    except NotADirectoryError as error:
+        message = f"{path} does not exist: a part of its path is no folder"
+        raise MissingFileError(message) from error
+    except OSError as error:
+        message = f"{path} cannot be opened: {error.strerror}"
+        raise InputError(message) from error
+    except ValueError as error:  # a name with a NUL, or one that the file system cannot spell
+        message = f"{str(path)!r} cannot be a file's path: {error}"
+        raise InputError(message) from error
+    try:
+        require_regular(os.fstat(descriptor), path)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def require_regular(found: os.stat_result, path: str | Path) -> None:
+    """Refuse everything that is no regular file, by its kind."""
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
+        message = f"{path} is {kind}; name a regular file"
+        raise InputError(message)
 
 
 def plain_size(root: Path, file: Path) -> int:

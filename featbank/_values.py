@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featbank._rounding import Columns
 from featbank.errors import InputError
 
-__all__ = ["check_values", "copy_rows"]
+__all__ = ["check_rounding", "check_values", "copy_rows", "lost_columns"]
 
 # float32 values below this round to at most 65504, the largest float16.
 FLOAT16_LIMIT = 65520.0
@@ -30,10 +31,49 @@ def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]
     bad = np.flatnonzero(~(np.abs(block.astype(np.float64)) < limit).all(axis=1))
     finite = np.isfinite(block[bad]).all()
     what = f"features beyond the range of {dtype}" if finite else "features that are not finite"
-    remedy = "store them with --dtype float32" if finite else "mend the model or the file"
+    remedy = "mend the model or the file"
+    if finite:
+        fits = dtype == "float16" and np.abs(block[bad]).max() <= np.finfo(np.float32).max
+        remedy = "store them with --dtype float32" if fits else "divide them by a constant first"
     shown = ", ".join(ids[int(row)] for row in bad[:3]) + (", …" if bad.size > 3 else "")
     message = f"split {split!r}: {bad.size} rows have {what} ({shown}); {remedy}"
     raise InputError(message)
+
+
+# Rows of a chunk of which rounding is looked at: enough for columns that lose as a whole, and few
+# enough that it costs a small part of hashing and writing the chunk.
+LOOKED_AT = 256
+
+
+def check_rounding(
+    block: NDArray[Any], stored: NDArray[Any], split: str, rounded: MutableMapping[str, Columns]
+) -> None:
+    """Refuse a chunk of features (n, D) most of whose columns are lost in the stored dtype.
+
+    Fewer are only remembered, in `rounded` by split, for `lost_columns` to say.
+    """
+    if block.dtype.itemsize <= stored.dtype.itemsize:
+        return
+    step = max(1, len(block) // LOOKED_AT)
+    here = Columns(block.shape[1])
+    for columns in (here, rounded.setdefault(split, Columns(block.shape[1]))):
+        columns.add(block[::step], stored[::step])
+    grave = here.grave()
+    if 2 * int(grave.sum()) > int(here.used().sum()):
+        message = (
+            f"split {split!r}: as {stored.dtype}, {here.say(grave)}; "
+            "store them with --dtype float32"
+        )
+        raise InputError(message)
+
+
+def lost_columns(rounded: Mapping[str, Columns], dtype: str) -> list[str]:
+    """Say for each split how many columns are lost in the stored dtype; nothing where none is."""
+    return [
+        f"split {split!r}: as {dtype}, {columns.say(columns.grave())}; --dtype float32 keeps it"
+        for split, columns in rounded.items()
+        if columns.grave().any()
+    ]
 
 
 def extremes(block: NDArray[Any]) -> tuple[float, float]:

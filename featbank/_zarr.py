@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.storage import LocalStore
 
 from featbank.schema import dimension_names
 
@@ -25,9 +26,18 @@ __all__ = [
 ]
 
 
+def _at(store: Path, name: str, *, read_only: bool = False) -> LocalStore:
+    """Return the folder of a group or an array as a store.
+
+    zarr reads a string as an address, in which ``#``, ``?`` and ``:`` have a meaning. A folder may
+    have any name, so zarr is never given a string.
+    """
+    return LocalStore(store / name, read_only=read_only)
+
+
 def create_group(store: Path, name: str) -> None:
     """Make the group `name` below the root."""
-    zarr.create_group(str(store / name), zarr_format=3, overwrite=False)
+    zarr.create_group(_at(store, name), zarr_format=3, overwrite=False)
 
 
 def create_array(
@@ -39,7 +49,7 @@ def create_array(
     """
     chunks = (chunk_rows, *shape[1:]) if len(shape) < 3 else (1, chunk_rows, *shape[2:])
     zarr.create_array(
-        str(store / name),
+        _at(store, name),
         shape=shape,
         dtype=dtype,
         chunks=chunks,
@@ -61,7 +71,7 @@ def fill_value(dtype: str) -> float | int:
 def write_strings(store: Path, name: str, values: Any, chunk_rows: int) -> None:
     """Write a one-dimensional array of variable-length strings."""
     array = zarr.create_array(
-        str(store / name),
+        _at(store, name),
         shape=(len(values),),
         dtype=str,
         chunks=(chunk_rows,),
@@ -81,4 +91,4 @@ def read_strings(store: Path, name: str) -> np.ndarray[Any, Any]:
 
 def open_array(store: Path, name: str) -> Any:
     """Open one array read-only."""
-    return zarr.open_array(str(store / name), mode="r", zarr_format=3)
+    return zarr.open_array(_at(store, name, read_only=True), mode="r", zarr_format=3)

@@ -14,6 +14,7 @@ from featbank.blocks import last_block
 from featbank.checkpoint import Checkpoint
 from featbank.config import TrainConfig
 from featbank.criterion import parse_loss
+from featbank.data.transforms import Size
 from featbank.losses import NormalizedLinear
 from featbank.partial import freeze, load_backbone
 from featbank.progress import Reporter
@@ -23,7 +24,7 @@ from featbank.weights import load_file, load_weights, read_weights
 __all__ = ["build_network", "finish_network", "initial_network"]
 
 
-def build_network(config: TrainConfig, n_classes: int, image_size: int) -> nn.Module:
+def build_network(config: TrainConfig, n_classes: int, image_size: Size) -> nn.Module:
     """Return a training's network for `n_classes` classes, on the CPU, without loaded weights."""
     model = build_model(config.backbone, n_classes, image_size, seed=config.seed)
     return finish_network(model, config, image_size)
@@ -32,7 +33,7 @@ def build_network(config: TrainConfig, n_classes: int, image_size: int) -> nn.Mo
 def initial_network(
     config: TrainConfig,
     n_classes: int,
-    image_size: int,
+    image_size: Size,
     previous: Checkpoint | None,
     init: Checkpoint | None,
     reporter: Reporter,
@@ -42,7 +43,7 @@ def initial_network(
     Parameters
     ----------
     config, n_classes, image_size
-        The settings, the number of classes, and the images' side in pixels.
+        The settings, the number of classes, and the images' size in pixels.
     previous
         The training's own checkpoint, to go on from.
     init
@@ -65,7 +66,7 @@ def initial_network(
     return model, layer
 
 
-def finish_network(model: nn.Module, config: TrainConfig, image_size: int) -> nn.Module:
+def finish_network(model: nn.Module, config: TrainConfig, image_size: Size) -> nn.Module:
     """Return a backbone's network with what the recipe changes in it, *in place* where it can.
 
     BBN doubles the last block. LDAM has a normalised classifier (Cao et al., 2019). A sum of
@@ -85,7 +86,7 @@ def finish_network(model: nn.Module, config: TrainConfig, image_size: int) -> nn
     return model
 
 
-def _second_block(model: nn.Module, config: TrainConfig, image_size: int) -> nn.Module:
+def _second_block(model: nn.Module, config: TrainConfig, image_size: Size) -> nn.Module:
     """Return the re-balancing branch's block: drawn anew, or of the weights that were loaded."""
     block = last_block(model)
     if config.pretrained or config.weights is not None:

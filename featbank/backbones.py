@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from featbank.data.transforms import InputSpec
+from featbank.data.transforms import CROP_MODES, InputSpec, Size, sides, size_text
 from featbank.errors import InputError
 from featbank.hub import require_fetchable
 from featbank.losses import NormalizedLinear
@@ -32,6 +32,9 @@ __all__ = [
 
 TINY_CNN = "tiny-cnn"
 _TINY_SIDE = 32
+# Resize filters that timm and torchvision call by the same names. timm's "random" is none to
+# evaluate with.
+FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 def _require_backbone(name: str) -> None:
@@ -66,28 +69,59 @@ def input_spec(
 ) -> InputSpec:
     """Return what a backbone wants to see.
 
+    Of a timm model it is what timm's own ``resolve_data_config`` says: the size that the weight
+    was trained with (``input_size``, not ``test_input_size``) and its ``crop_pct``, which stays
+    where another size is asked for.
+
     Parameters
     ----------
     name
         Of the backbone.
     image_size
-        Side that the user asks for, or None.
+        Side of a square that the user asks for, or None.
     native_size
         Side of the data set's images where all have one; only ``tiny-cnn`` follows it.
     mean, std
         Of each channel, where the user gives them; else the backbone's own.
+
+    Raises
+    ------
+    InputError
+        The name is unknown, or its images cannot be made here as timm makes them.
     """
     if name in NETWORKS:
         own = NETWORKS[name]
         size = image_size or own.size or native_size or _TINY_SIDE
         return InputSpec(size, mean=mean or own.mean, std=std or own.std, crop=own.crop)
-    config = _timm_config(name)
+    wish = {"img_size": image_size, "mean": mean, "std": std}
+    return _timm_spec(name, _timm_config(name).to_dict(), wish)
+
+
+def _timm_spec(name: str, config: dict[str, Any], wish: dict[str, Any]) -> InputSpec:
+    """Return what timm's evaluation transform of a configuration is made from."""
+    from timm.data import config as of_timm
+
+    resolve: Any = of_timm.resolve_data_config
+    found = resolve(wish, pretrained_cfg=config)
+    channels, *size = found["input_size"]
+    for what, value, known in (
+        ("channels", channels, (3,)),
+        ("crop mode", found["crop_mode"], CROP_MODES),
+        ("resize filter", found["interpolation"], FILTERS),
+    ):
+        if value not in known:
+            message = (
+                f"backbone {name!r} wants images of {what} {value!r}, which featbank does not "
+                f"make ({', '.join(map(str, known))}); use another weight of the backbone"
+            )
+            raise InputError(message)
     return InputSpec(
-        size=image_size or config.input_size[-1],
-        mean=mean or tuple(config.mean),
-        std=std or tuple(config.std),
-        interpolation=config.interpolation,
-        crop=config.crop_pct or 1.0,
+        size=size[0] if size[0] == size[1] else (size[0], size[1]),
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
+        interpolation=found["interpolation"],
+        crop=found["crop_pct"],
+        crop_mode=found["crop_mode"],
     )
 
 
@@ -100,7 +134,7 @@ def classifier_names(name: str) -> tuple[str, ...]:
 
 
 def build_model(
-    name: str, n_classes: int, image_size: int, *, seed: int = 0, pretrained: bool = False
+    name: str, n_classes: int, image_size: Size, *, seed: int = 0, pretrained: bool = False
 ) -> nn.Module:
     """Return a network with `n_classes` logits, on the CPU, initialised from `seed`.
 
@@ -124,7 +158,7 @@ def _own(name: str, n_classes: int, pretrained: bool) -> nn.Module:
     return NETWORKS[name].build(n_classes)
 
 
-def _from_timm(name: str, n_classes: int, image_size: int, pretrained: bool) -> nn.Module:
+def _from_timm(name: str, n_classes: int, image_size: Size, pretrained: bool) -> nn.Module:
     import timm
 
     # Only models of a fixed size (vision transformers) are built for it; others take any.
@@ -138,7 +172,11 @@ def _from_timm(name: str, n_classes: int, image_size: int, pretrained: bool) -> 
         )
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())
-        wish = "with its trained weights" if pretrained else f"for images of {image_size} pixels"
+        wish = (
+            "with its trained weights"
+            if pretrained
+            else f"for images of {size_text(image_size)} pixels"
+        )
         message = f"cannot build backbone {name!r} {wish}: {reason}"
         raise InputError(message) from error
     return model
@@ -173,7 +211,7 @@ class Split:
         return bias.float().cpu()
 
 
-def find_classifier(model: nn.Module, image_size: int) -> str:
+def find_classifier(model: nn.Module, image_size: Size) -> str:
     """Return the name of the linear layer whose output is the network's.
 
     A probe runs through the network and every `nn.Linear` shows what it puts out, so no layer
@@ -206,7 +244,7 @@ def find_classifier(model: nn.Module, image_size: int) -> str:
     return found[-1]
 
 
-def split_classifier(model: nn.Module, image_size: int) -> Split:
+def split_classifier(model: nn.Module, image_size: Size) -> Split:
     """Take the classifier off: it is replaced by the identity, *in place*.
 
     ``backbone(x)`` is then what the classifier received, which is verified on a probe.
@@ -230,7 +268,7 @@ def split_classifier(model: nn.Module, image_size: int) -> Split:
     return Split(model, classifier, layer)
 
 
-def feature_width(model: nn.Module, image_size: int) -> int:
+def feature_width(model: nn.Module, image_size: Size) -> int:
     """Return the width D of the features (N, D) that a network without a classifier gives.
 
     Raises
@@ -245,17 +283,17 @@ def feature_width(model: nn.Module, image_size: int) -> int:
     return features.shape[1]
 
 
-def _probed(model: nn.Module, image_size: int) -> Tensor:
+def _probed(model: nn.Module, image_size: Size) -> Tensor:
     """Return what the network makes of two images of noise, in eval mode."""
     was_training, device = model.training, next(model.parameters()).device
-    probe = torch.randn(2, 3, image_size, image_size, generator=torch_generator(0, "probe"))
+    probe = torch.randn(2, 3, *sides(image_size), generator=torch_generator(0, "probe"))
     try:
         with torch.inference_mode():
             output: Tensor = model.eval()(probe.to(device))
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = " ".join(str(error).split())
         kind = type(model).__name__
-        message = f"cannot run {kind} on images of {image_size} pixels: {reason}"
+        message = f"cannot run {kind} on images of {size_text(image_size)} pixels: {reason}"
         raise InputError(message) from error
     model.train(was_training)
     return output

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from featbank.backbones import split_classifier
 from featbank.blocks import last_block
+from featbank.data.transforms import Size
 
 if TYPE_CHECKING:
     from featbank.criterion import Criterion
@@ -60,10 +61,10 @@ class BilateralNetwork(nn.Module):
     other
         A second last block, for the re-balancing branch.
     image_size
-        Side of the images in pixels.
+        Size of the images in pixels.
     """
 
-    def __init__(self, model: nn.Module, other: nn.Module, image_size: int) -> None:
+    def __init__(self, model: nn.Module, other: nn.Module, image_size: Size) -> None:
         super().__init__()
         parts, self.block = split_classifier(model, image_size), last_block(model)
         model.set_submodule(self.block, _Branches(model.get_submodule(self.block), other))

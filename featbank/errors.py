@@ -20,6 +20,7 @@ The number is the exit code of the command line.
 __all__ = [
     "DamagedError",
     "FeatbankError",
+    "FeatbankWarning",
     "IncompleteBankError",
     "InputError",
     "LockedError",
@@ -36,6 +37,10 @@ class FeatbankError(Exception):
     """Base of every error that featbank raises on purpose."""
 
     exit_code = 3
+
+
+class FeatbankWarning(UserWarning):
+    """Something about the data that should be known; the work goes on."""
 
 
 class InputError(FeatbankError, ValueError):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from featbank._values import lost_columns
 from featbank.backbones import TINY_CNN
 from featbank.batchnorm import REFRESHES, record
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
@@ -193,6 +194,8 @@ def _write(
         if job.ranks.first:
             writer.take_over(reports)
             writer.commit()
+    for line in lost_columns(writer.rounded, writer.plan.dtype):
+        reporter.warn(line)
     return writer.up_to_date
 
 

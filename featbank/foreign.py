@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featbank.errors import InputError, MissingFileError
+from featbank._torch_file import prove_torch_file
+from featbank.errors import InputError
 
 __all__ = ["load_plain", "paper_classifier", "paper_network", "without_prefix"]
 
@@ -32,11 +33,9 @@ def load_plain(path: Path) -> Any:
     MissingFileError
         There is no such file.
     InputError
-        It is no such file, or asks for code to be run; none was.
+        It is no regular file, none of torch.save, damaged, or asks for code to be run; none was.
     """
-    if not path.is_file():
-        message = f"{path} does not exist"
-        raise MissingFileError(message)
+    prove_torch_file(path)
     try:
         with torch.serialization.safe_globals(NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of protocols that it may refuse
@@ -61,6 +60,8 @@ def paper_classifier(content: Any) -> dict[str, Tensor] | None:
     The code of Kang et al. (ICLR 2020) saves {"state_dict_best": {"feat_model": …, "classifier":
     {"module.fc.weight", "module.fc.bias"}}}.
     """
+    if not isinstance(content, Mapping):
+        return None
     try:
         tensors = without_prefix(content["state_dict_best"]["classifier"])
         return {"weight": tensors["fc.weight"], "bias": tensors["fc.bias"]}
@@ -70,6 +71,8 @@ def paper_classifier(content: Any) -> dict[str, Tensor] | None:
 
 def paper_network(content: Any) -> dict[str, Tensor] | None:
     """Return the backbone's tensors of a ``final_model_checkpoint.pth``, or None."""
+    if not isinstance(content, Mapping):
+        return None
     try:
         return without_prefix(content["state_dict_best"]["feat_model"])
     except (KeyError, TypeError, AttributeError):

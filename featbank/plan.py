@@ -167,6 +167,26 @@ def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, d
             f"{n_classes} classes of width {dim} need ({n_classes}, {dim}) and ({n_classes},)"
         )
         raise InputError(message)
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        message = "the classifier has weights that are not finite"
+    with np.errstate(over="ignore"):
+        stored = [np.asarray(each, dtype=np.float32) for each in (weight, bias)]
+    for given, kept in zip((weight, bias), stored, strict=True):
+        if not np.isfinite(kept).all():
+            fault = "beyond float32" if np.isfinite(given).all() else "that are not finite"
+            message = f"the classifier has weights {fault}; mend the file, or leave it out"
+            raise InputError(message)
+    if weight.dtype.itemsize > stored[0].itemsize:
+        check_kept(weight, stored[0])
+
+
+def check_kept(weight: NDArray[Any], stored: NDArray[np.float32]) -> None:
+    """Refuse weights (C, D) that float32 makes zero, or of which it makes different rows equal."""
+    largest = np.abs(weight).max(axis=1)
+    lost = np.abs(weight - stored).max(axis=1) > largest / 8
+    alike = len(np.unique(weight, axis=0)) > len(np.unique(stored, axis=0))
+    if lost.any() or alike:
+        what = f"the weights of class {int(lost.argmax())}" if lost.any() else "differing weights"
+        message = (
+            f"the classifier loses {what} in float32, as banks store them; multiply weight and "
+            "bias by one constant, or take an offset out"
+        )
         raise InputError(message)

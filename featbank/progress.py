@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from featbank.errors import FeatbankWarning
 
 __all__ = ["SILENT", "Advance", "Reporter"]
 
@@ -22,6 +25,9 @@ class Reporter(Protocol):
     def say(self, line: str) -> None:
         """Show one finished line."""
 
+    def warn(self, line: str) -> None:
+        """Show a line about the data that must not be missed, also where progress is not shown."""
+
     def track(self, label: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Count work: ``with reporter.track("train", 800, "images") as advance: advance(32)``."""
 
@@ -29,6 +35,9 @@ class Reporter(Protocol):
 class _Silent:
     def say(self, line: str) -> None:
         pass
+
+    def warn(self, line: str) -> None:
+        warnings.warn(line, FeatbankWarning, stacklevel=3)
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:

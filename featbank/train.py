@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +185,7 @@ def _identity(
     return {
         **({} if init is None else {"init": _start(init)}),
         "config": config.to_json(),
-        "input": {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(spec).items()},
+        "input": spec.to_json(),
         "data": data_record(data),
         "data_spec": dict(data_spec),
         "class_names": list(data.class_names),

@@ -82,6 +82,8 @@ def content_findings(bank: Bank) -> Iterator[str]:
     counts = np.bincount(bank["train"].labels, minlength=len(bank.class_names))
     if counts.tolist() != bank.class_counts.tolist():
         yield "train/labels do not count up to the class counts of the manifest"
+    if not all(np.isfinite(part).all() for part in bank.classifier or ()):
+        yield "classifier/weight or classifier/bias has values that are not finite"
     for name in bank.splits:
         labels = bank[name].labels
         if labels.min() < 0 or labels.max() >= len(bank.class_names):

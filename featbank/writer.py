@@ -25,8 +25,9 @@ from featbank._claims import (
 )
 from featbank._folder import check_room, clear, clear_small, refuse_foreign
 from featbank._lock import FolderLock
+from featbank._rounding import Columns
 from featbank._small import sha256_of, write_array, write_ids
-from featbank._values import check_values, copy_rows
+from featbank._values import check_rounding, check_values, copy_rows
 from featbank.atomic import storage_errors
 from featbank.errors import InputError, OutputExistsError, StorageError
 from featbank.journal import Claims, Journal, claim, rank_journals, read_journal
@@ -82,6 +83,7 @@ class BankWriter:
         self.done: dict[tuple[str, int], Records] = {}
         self.pending: list[tuple[str, int, Future[Records]]] = []
         self.pool = ThreadPoolExecutor(IN_FLIGHT - 1)
+        self.rounded: dict[str, Columns] = {}
 
     @classmethod
     def begin(
@@ -282,6 +284,7 @@ class BankWriter:
         index, columns = start // step, self.plan.columns(split)
         values = dict(zip(columns, (block, *(images or ()), *views), strict=True))
         chunks = {name: pad(rows, step, *columns[name]) for name, rows in values.items()}
+        check_rounding(block, chunks[FEATURES][: len(block)], split, self.rounded)
         job = self.pool.submit(self.write, split, index, chunks, start, stop)
         self.pending.append((split, index, job))
         self.collect(IN_FLIGHT - 1)

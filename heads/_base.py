@@ -28,8 +28,8 @@ from heads._checks import (
     refuse_overflow,
     warn_of_lost_classes,
 )
+from heads._exact import fit_softmax
 from heads._linear import linear_scores
-from heads._softmax import fit_softmax
 from heads.errors import HeadInputError
 
 __all__ = ["Head", "LinearHead", "Stage1Head", "as_before_on_failure"]
@@ -237,6 +237,7 @@ class Stage1Head(LinearHead):
         """Return the W (C, D) and b (C,) to start from, like `feats`."""
         if self.weight is None:
             mass = None if weights is None else weights / weights.max()  # no sum leaves float32
-            return fit_softmax(feats, y_idx, n_classes, weight_decay, mass)
+            found = fit_softmax(feats, y_idx, n_classes, weight_decay, mass)
+            return found.W, found.b
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
         return cast_stage1(type(self).__name__, W, b, feats)

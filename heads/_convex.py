@@ -7,6 +7,7 @@ with a weight u for each class: 1 / (C n_c) is class-balanced sampling in expect
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,10 +20,23 @@ from heads._lbfgs import Found, minimise
 from heads._linear import softmax_shares
 from heads._weighting import class_counts
 
-__all__ = ["Basis", "Problem", "class_weights", "principal_basis", "row_weights", "solve"]
+__all__ = [
+    "Basis",
+    "Curvature",
+    "Problem",
+    "class_weights",
+    "principal_basis",
+    "row_weights",
+    "solve",
+]
 
 # Scores of one block of an evaluation (4 MB in float32), and blocks whose gradients are held.
 BLOCK, WAVE = 1 << 20, 16
+# Multiplications up to which the Hessian's block of every class is formed and factored, and the
+# numbers in those blocks; beyond either its diagonal stands for it.
+BLOCK_WORK, BLOCK_SIZE = 1 << 33, 1 << 27
+# Softmax shares kept while a system is solved; above, they are computed for every product.
+SHARES = 1 << 28
 
 
 def class_weights(counts: Tensor, shares: Tensor | None = None) -> Tensor:
@@ -56,13 +70,15 @@ class Basis:
     (W, b) is that of the point, coordinate by coordinate times `stretch`.
     """
 
-    into: Tensor  # (D + 1, r)
+    into: Tensor  # (D + 1, r), float64
 
-    def coordinates(self, feats: Tensor) -> Tensor:
-        """Return Z (n, r) like `feats` (n, D), in blocks."""
-        out = feats.new_empty(len(feats), self.into.shape[1])
+    def coordinates(self, feats: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return Z (n, r) of `feats` (n, D), in blocks; computed in `dtype`, else as they are."""
+        dtype = feats.dtype if dtype is None else dtype
+        out = feats.new_empty(len(feats), self.into.shape[1], dtype=dtype)
+        into = self.into.to(dtype)
         for rows in row_blocks(len(feats), feats.shape[1]):
-            torch.addmm(self.into[-1], feats[rows], self.into[:-1], out=out[rows])
+            torch.addmm(into[-1], feats[rows].to(dtype), into[:-1], out=out[rows])
         return out
 
     def linear(self, point: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,12 +88,16 @@ class Basis:
 
     def point(self, W: Tensor, b: Tensor) -> Tensor:
         """Return the coordinates (C, r) of W and b."""
-        return torch.cat([W, b.unsqueeze(1)], dim=1) @ self.into / self.stretch.to(W.dtype)
+        return self.slope(W, b) / self.stretch
+
+    def slope(self, dW: Tensor, db: Tensor) -> Tensor:
+        """Return the gradient (C, r) in the coordinates, of that in W and b."""
+        return torch.cat([dW, db.unsqueeze(1)], dim=1) @ self.into
 
     @cached_property
     def stretch(self) -> Tensor:
         """Return the squared length of each column, (r,), float64."""
-        return self.into.double().square().sum(dim=0)
+        return self.into.square().sum(dim=0)
 
 
 def principal_basis(feats: Tensor, row_weight: Tensor, rank: int, seed: int = 0) -> Basis:
@@ -100,7 +120,7 @@ def principal_basis(feats: Tensor, row_weight: Tensor, rank: int, seed: int = 0)
     # Blown up further, directions without any rows would be rounding; `solve` scales by curvature.
     least = torch.finfo(feats.dtype).eps ** (2 / 3) * moment[-1]
     into = (into * moment.clamp(min=least).rsqrt())[:, -len(feats) :]  # n rows span n at most
-    return Basis(into.flip(1).to(feats.dtype))
+    return Basis(into.flip(1))
 
 
 def _moments(
@@ -177,6 +197,12 @@ class Problem:
         return total
 
     @property
+    def is_small(self) -> bool:
+        """Tell whether the Hessian's blocks of all classes, (C, r, r), can be formed."""
+        size = self.n_classes * self.Z.shape[1] ** 2
+        return size <= BLOCK_SIZE and size * len(self.Z) <= BLOCK_WORK
+
+    @property
     def rows_each(self) -> int:
         """Return how many rows are one block; no fewer than r / 2, as each has a gradient."""
         scores = BLOCK << 6 if self.Z.is_cuda else BLOCK
@@ -195,22 +221,24 @@ class Problem:
         Products in the dtype of Z; losses, penalty and sums over blocks in float64.
         """
         near = point.to(self.Z.dtype)
-        loss = point.new_zeros((), dtype=torch.float64)
-        slope = torch.zeros_like(point, dtype=torch.float64)
-        blocks = [
-            slice(start, min(start + self.rows_each, len(self.Z)))
-            for start in range(0, len(self.Z), self.rows_each)
-        ]
-        scratch = Scratch((blocks[0].stop, len(point)), self.Z)
-        with one_thread_each(self.Z.is_cuda or len(blocks) < 4) as spread:
-            for first in range(0, len(blocks), WAVE):  # so many parts are held at once
-                wave = blocks[first : first + WAVE]
-                for value, part in spread(partial(self._part, near, scratch), wave):
-                    loss += value
-                    slope += part
+        scratch = Scratch((min(self.rows_each, len(self.Z)), len(point)), self.Z)
+        loss, slope = self.sums(partial(self._part, near, scratch))
         pull = weight_decay * self.stretch * point.double()
         penalty = (pull * point).sum() / 2
         return float(loss + penalty), (slope + pull).to(point.dtype)
+
+    def sums(self, part: Callable[[slice], tuple[Tensor, ...]]) -> list[Tensor]:
+        """Return the sums over all blocks of rows, float64, of the tensors that `part` returns."""
+        starts = range(0, len(self.Z), self.rows_each)
+        blocks = [slice(start, min(start + self.rows_each, len(self.Z))) for start in starts]
+        totals: list[Tensor] = []
+        with one_thread_each(self.Z.is_cuda or len(blocks) < 4) as spread:
+            for first in range(0, len(blocks), WAVE):  # so many parts are held at once
+                for found in spread(part, blocks[first : first + WAVE]):
+                    totals = totals or [torch.zeros_like(f, dtype=torch.float64) for f in found]
+                    for total, tensor in zip(totals, found, strict=True):
+                        total += tensor
+        return totals
 
     def _part(self, point: Tensor, scratch: Scratch, rows: slice) -> tuple[Tensor, Tensor]:
         """Return a block's loss and its gradient (C, r)."""
@@ -221,17 +249,94 @@ class Problem:
         share[torch.arange(len(block), device=block.device), target] -= 1
         return losses.double() @ weight, share.T @ (block * weight.to(block.dtype).unsqueeze(1))
 
+    def excess(self, slope: Tensor, weight_decay: float) -> float:
+        """Return by how much a point of this gradient (C, r) can lie above the optimum, at most.
+
+        The penalty alone curves every direction of (W, b) by the weight decay, so the excess is at
+        most ||gradient||^2 / (2 weight decay), the gradient being that in (W, b).
+        """
+        if weight_decay == 0:
+            return math.inf
+        return float((slope.double().square() / self.stretch).sum()) / (2 * weight_decay)
+
+    def shares(self, point: Tensor) -> Callable[[slice], Tensor]:
+        """Return a function from rows to their softmax shares (k, C) at a point (C, r)."""
+        near = point.to(self.Z.dtype)
+
+        def compute(rows: slice) -> Tensor:
+            scores = self.Z.new_empty(len(self.Z[rows]), len(near))
+            return torch.softmax(self._scores(rows, near, scores), dim=1)
+
+        if len(self.Z) * len(point) > SHARES:
+            return compute
+        kept = torch.cat([compute(rows) for rows in row_blocks(len(self.Z), max(near.shape))])
+        return kept.__getitem__
+
+
+class Curvature:
+    """The Hessian of a problem at a point, as products, and a stand-in that is quickly inverted."""
+
+    def __init__(self, problem: Problem, point: Tensor, weight_decay: float) -> None:
+        self.problem = problem
+        self.penalty = weight_decay * problem.stretch
+        self.shares = problem.shares(point)
+        self._factors = self._of_classes() if problem.is_small else self._diagonal()
+
+    def times(self, direction: Tensor) -> Tensor:
+        """Return the Hessian times a direction (C, r)."""
+        problem, near = self.problem, direction.to(self.problem.Z.dtype)
+
+        def part(rows: slice) -> tuple[Tensor]:
+            block, share = problem.Z[rows], self.shares(rows)
+            moved = block @ near.T
+            moved -= (share * moved).sum(dim=1, keepdim=True)
+            moved *= share
+            moved *= problem.weights[rows].to(moved.dtype).unsqueeze(1)
+            return (moved.T @ block,)
+
+        return problem.sums(part)[0] + self.penalty * direction
+
+    def undone(self, slope: Tensor) -> Tensor:
+        """Return the direction (C, r) that the stand-in takes to `slope`.
+
+        Moving all classes alike changes no loss, only the penalty, so the optimum's mean over the
+        classes is zero, and every direction's is.
+        """
+        if self.problem.is_small:
+            found = torch.cholesky_solve(slope.unsqueeze(2), self._factors).squeeze(2)
+        else:
+            found = slope / self._factors
+        return found - found.mean(dim=0)
+
+    def _weight(self, rows: slice) -> Tensor:
+        """Return the weight of rows in the block of every class, u p (1 - p), (k, C)."""
+        share = self.shares(rows)
+        return share * (1 - share) * self.problem.weights[rows].to(share.dtype).unsqueeze(1)
+
+    def _of_classes(self) -> Tensor:
+        """Return the Cholesky factors (C, r, r) of the blocks of the classes."""
+        Z = self.problem.Z
+        weight = self._weight(slice(len(Z))).T
+        blocks = torch.stack([(Z.T * of_class) @ Z for of_class in weight]).double()
+        diagonal = blocks.diagonal(dim1=1, dim2=2)
+        # Rounding may leave a direction without curvature a little below zero.
+        diagonal += self.penalty + torch.finfo(Z.dtype).eps * diagonal.amax(dim=1, keepdim=True)
+        return torch.linalg.cholesky(blocks)
+
+    def _diagonal(self) -> Tensor:
+        problem = self.problem
+        (bend,) = problem.sums(lambda rows: (self._weight(rows).T @ problem.Z[rows].square(),))
+        return bend + self.penalty + torch.finfo(torch.float64).tiny
+
 
 def solve(
-    problem: Problem,
-    start: Tensor,
-    weight_decay: float,
-    *,
-    most: int,
-    tolerance: float,
-    decrease: float = 0.0,
+    problem: Problem, start: Tensor, weight_decay: float, *, most: int, tolerance: float
 ) -> Found:
-    """Minimise from a start (C, r) until no entry of the gradient exceeds `tolerance`."""
+    """Minimise from a start (C, r) until the excess over the optimum is small, by L-BFGS.
+
+    It ends where the excess is at most `tolerance`, relative to the objective, after `most`
+    evaluations, or where rounding lets it go no further.
+    """
     least = 1e-9 if problem.Z.dtype == torch.float32 else 0.0
     # Of a softmax over C classes that each take their share, the curvature in a coordinate is
     # about its second moment / C; with the penalty's it conditions each column.
@@ -242,11 +347,8 @@ def solve(
         value, slope = problem.value_and_gradient(scaled * scale, weight_decay)
         return value, slope * scale
 
-    found = minimise(
-        objective,
-        start / scale,
-        lambda slope: float((slope / scale).abs().max()) <= tolerance,
-        most,
-        max(least, decrease),
-    )
+    def done(value: float, slope: Tensor) -> bool:
+        return problem.excess(slope / scale, weight_decay) <= tolerance * value
+
+    found = minimise(objective, start / scale, done, most, least)
     return Found(found.point * scale, found.value, found.gradient / scale, found.evaluations)

@@ -145,5 +145,5 @@ class ConvexHead(Stage1Head):
             "weight_": found.W,
             "bias_": found.b,
             "n_steps_": found.evaluations,
-            "gradient_": found.gradient,
+            "gradient_": found.verdict.gradient,
         }

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from heads._arrays import full_precision, one_thread_if_small, row_blocks
-from heads._convex import Basis, Problem, principal_basis, row_weights, solve
+from heads._convex import Basis, Curvature, Problem, principal_basis, row_weights, solve
 from heads._lbfgs import Found
 from heads._linear import linear_scores
+from heads._newton import Operator, newton
+from heads._softmax import Objective, Verdict, judge, warn_if_unfinished
 from heads._stats import rows_by_class
+from heads._weighting import class_counts, class_shares
 
 __all__ = [
     "KEPT",
@@ -29,13 +33,24 @@ __all__ = [
     "Goal",
     "PathPoint",
     "few_rows",
+    "fit_softmax",
     "optimum",
     "path",
 ]
 
-# Largest entry of the gradient at the end, in the coordinates that are solved in.
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
-MOST = 500
+# How far above the optimum a solution may lie, relative to its objective: see `docs/heads.md`.
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-9}
+# What is aimed at: one more step of Newton's goes far beyond the tolerance, and then the solution
+# itself, not its value alone, is known to seven digits and more.
+AIM = {torch.float32: 1e-7, torch.float64: 1e-18}
+# The same where all rows are solved in principal directions only, and for the points of a path.
+REDUCED, ON_PATH = 1e-2, 1e-2
+# Evaluations of L-BFGS where Newton's method takes over, and where it must do alone.
+FEW, MOST = 30, 500
+# Evaluations and products with the Hessian of Newton's method in all.
+LONGEST = 10_000
+# Multiplications of one evaluation up to which it is done in float64.
+FINE = 1 << 28
 
 # Strong to weak, about a factor 3 apart: the path is smooth, and a finer one gains nothing.
 WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -44,7 +59,7 @@ WEAKER = (3e-5, 1e-5, 3e-6, 1e-6)
 RANK = 256
 ROWS_PER_CLASS = 20
 # On the path a few evaluations a point are enough: accuracy settles long before the gradient.
-PATH_EVALUATIONS, LAST_EVALUATIONS = 8, 8
+PATH_EVALUATIONS = 8
 # Multiplications of one evaluation below which nothing is reduced.
 SMALL = 1 << 31
 # Logits of an anchor kept in memory up to this many numbers; above, recomputed block by block.
@@ -78,13 +93,12 @@ class Goal:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A solution: W (C, D), b (C,), largest entry of the gradient, and evaluations spent."""
+    """A solution: W (C, D), b (C,), evaluations spent, and how near the optimum it is."""
 
     W: Tensor
     b: Tensor
-    gradient: float
     evaluations: int
-    value: float
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
@@ -99,25 +113,86 @@ class PathPoint:
 def optimum(
     feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, weight_decay: float
 ) -> Fitted:
-    """Solve at one weight decay on all rows and all directions."""
+    """Solve at one weight decay on all rows and all directions.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the solution may lie further above the optimum than `TOLERANCE`.
+    """
     width = feats.shape[1]
     small = len(feats) * width * n_classes <= SMALL
-    basis = _basis(feats, y_idx, n_classes, goal, width)
-    start = feats.new_zeros(n_classes, basis.into.shape[1], dtype=torch.float64)
-    spent = 0
-    if not small and width > 2 * RANK:
-        coarse = _basis(feats, y_idx, n_classes, goal, RANK)
-        problem = _problem(feats, y_idx, n_classes, goal, coarse)
-        found = solve(
-            problem, start[:, : coarse.into.shape[1]], weight_decay, most=30, tolerance=1e-4
-        )
-        start = basis.point(*coarse.linear(found.point.to(feats.dtype))).double()
-        spent = found.evaluations
     with full_precision(), one_thread_if_small(feats.numel() * n_classes, SMALL // 4):
+        basis = _basis(feats, y_idx, n_classes, goal, width)
         problem = _problem(feats, y_idx, n_classes, goal, basis)
-        tolerance = TOLERANCE[feats.dtype]
-        found = solve(problem, start, weight_decay, most=MOST, tolerance=tolerance)
-    return _fitted(basis, goal, found.point, found.gradient, spent + found.evaluations, found.value)
+        start = basis.into.new_zeros(n_classes, basis.into.shape[1])
+        spent = 0
+        if not small and width > 2 * RANK:
+            coarse = _basis(feats, y_idx, n_classes, goal, RANK)
+            reduced = _problem(feats, y_idx, n_classes, goal, coarse)
+            rough = start[:, : coarse.into.shape[1]]
+            found = solve(reduced, rough, weight_decay, most=30, tolerance=REDUCED)
+            start, spent = basis.point(*coarse.linear(found.point)), found.evaluations
+        objective = _objective(feats, y_idx, n_classes, goal, weight_decay)
+        return _finished(problem, basis, objective, start, spent)
+
+
+def fit_softmax(
+    feats: Tensor,
+    y_idx: Tensor,
+    n_classes: int,
+    weight_decay: float,
+    weights: Tensor | None = None,
+) -> Fitted:
+    """Minimise the mean cross-entropy over all rows as they come plus the penalty."""
+    shares = class_shares(class_counts(y_idx, n_classes, weights), 1.0)
+    return optimum(feats, y_idx, n_classes, Goal(shares, weights=weights), weight_decay)
+
+
+def _objective(
+    feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, weight_decay: float
+) -> Objective:
+    weights = goal.row_weights(y_idx, n_classes)
+    return Objective(feats, y_idx, weights, weight_decay, goal.shift, goal.anchor)
+
+
+def _finished(
+    problem: Problem, basis: Basis, objective: Objective, start: Tensor, spent: int
+) -> Fitted:
+    """Solve from a start (C, r), and judge what is handed out in the dtype of the features."""
+    dtype, decay = objective.feats.dtype, objective.weight_decay
+    tolerance, aim = TOLERANCE[dtype], AIM[dtype]
+    most, good = (FEW, aim) if problem.is_small else (MOST, tolerance / 2)
+    found = solve(problem, start, decay, most=most, tolerance=good)
+    W, b = _linear(basis, objective.anchor, found.point, dtype)
+    verdict, spent = judge(objective, (W, b)), spent + found.evaluations
+    if not verdict.gap <= 2 * good:
+        point = found.point - found.point.mean(dim=0)  # as the optimum's is: see `Curvature`
+        refined, excess = _refined(problem, basis, objective, point, aim)
+        W, b = _linear(basis, objective.anchor, refined.point, dtype)
+        verdict = judge(objective, (W, b), refined.value - excess)
+        spent += refined.evaluations
+    warn_if_unfinished(verdict, tolerance, decay, spent)
+    return Fitted(W, b, spent, verdict)
+
+
+def _refined(
+    problem: Problem, basis: Basis, objective: Objective, start: Tensor, aim: float
+) -> tuple[Found, float]:
+    """Go on by Newton's method, with values and gradients in float64 from the features."""
+    decay = objective.weight_decay
+
+    def fine(point: Tensor) -> tuple[float, Tensor]:
+        value, slopes = objective(*_linear(basis, objective.anchor, point, torch.float64))
+        return value, basis.slope(*slopes)
+
+    def curvature_at(point: Tensor) -> tuple[Operator, Operator]:
+        bend = Curvature(problem, point, decay)
+        return bend.times, bend.undone
+
+    excess = partial(problem.excess, weight_decay=decay)
+    most = LONGEST if problem.is_small and decay > 0 else MOST
+    return newton(fine, curvature_at, excess, start, aim=aim, most=most)
 
 
 def path(
@@ -161,21 +236,22 @@ def path(
     n_products = some.shape[0] * basis.into.shape[1] * n_classes
     with full_precision(), one_thread_if_small(n_products, SMALL // 4):
         problem = _problem(some, labels, n_classes, fewer, basis)
-        judge = _judge(held_out.to(feats), goal, basis, score)
-        points = _follow(problem, judge, weight_decays)
+        scored = _scored(held_out.to(feats), goal, basis, score)
+        points = _follow(problem, scored, weight_decays)
         chosen = max(points, key=lambda reached: reached.score)
         if small:
-            found = _solve_on(problem, chosen, feats.dtype, MOST)
+            objective = _objective(feats, y_idx, n_classes, goal, chosen.weight_decay)
+            fitted = _finished(problem, basis, objective, chosen.point, 0)
         else:
             problem = _problem(feats, y_idx, n_classes, goal, basis)
-            found = _polish(problem, chosen, judge, points)
-    fitted = _fitted(basis, goal, found.point, found.gradient, found.evaluations, found.value)
+            fitted, point = _reduced(problem, basis, goal, chosen)
+            points.append(PathPoint(chosen.weight_decay, scored(point), point))
     return fitted, chosen.weight_decay, points
 
 
 def _follow(
     problem: Problem,
-    judge: Callable[[Tensor], float],
+    scored: Callable[[Tensor], float],
     weight_decays: tuple[float, ...] | None,
 ) -> list[PathPoint]:
     """Solve from strong to weak, each from the one before, a few evaluations each."""
@@ -185,9 +261,9 @@ def _follow(
     for weight_decay in weight_decays or (*WEIGHT_DECAYS, *WEAKER):
         if weight_decays is None and _is_past(points, weight_decay):
             break
-        found = solve(problem, point, weight_decay, most=PATH_EVALUATIONS, tolerance=1e-6)
+        found = solve(problem, point, weight_decay, most=PATH_EVALUATIONS, tolerance=ON_PATH)
         point = found.point
-        points.append(PathPoint(weight_decay, judge(point), point))
+        points.append(PathPoint(weight_decay, scored(point), point))
     return points
 
 
@@ -198,7 +274,7 @@ def _is_past(points: list[PathPoint], weight_decay: float) -> bool:
     return fell or (weight_decay in WEAKER and scores[-1] <= max(scores[:-1]))
 
 
-def _judge(
+def _scored(
     held_out: Tensor, goal: Goal, basis: Basis, score: Callable[[Tensor], float]
 ) -> Callable[[Tensor], float]:
     """Return the function from a point (C, r) to the score of its predictions.
@@ -206,36 +282,29 @@ def _judge(
     In coordinates, so that a point costs a product of r columns instead of D.
     """
     Z = basis.coordinates(held_out)
-    base = _base(held_out, replace(goal, shift=None))
+    base = _base(held_out, replace(goal, shift=None), held_out.dtype)
 
-    def judge(point: Tensor) -> float:
+    def scored(point: Tensor) -> float:
         near, best = point.to(Z.dtype), []
         for rows in row_blocks(len(Z), max(near.shape)):
             scores = Z[rows] @ near.T
             best.append((scores if base is None else scores + base(rows)).argmax(dim=1))
         return score(torch.cat(best))
 
-    return judge
+    return scored
 
 
-def _solve_on(problem: Problem, start: PathPoint, dtype: torch.dtype, most: int) -> Found:
-    return solve(problem, start.point, start.weight_decay, most=most, tolerance=TOLERANCE[dtype])
-
-
-def _polish(
-    problem: Problem,
-    chosen: PathPoint,
-    judge: Callable[[Tensor], float],
-    points: list[PathPoint],
-) -> Found:
-    """Go on from the chosen point on all rows; keep what is best on the validation split."""
-    found = _solve_on(problem, chosen, problem.Z.dtype, LAST_EVALUATIONS)
-    points.append(PathPoint(chosen.weight_decay, judge(found.point), found.point))
-    if points[-1].score >= chosen.score:
-        return found
-    # A few evaluations on all rows can end below where few rows, all classes alike, led.
-    value, slope = problem.value_and_gradient(chosen.point, chosen.weight_decay)
-    return Found(chosen.point, value, slope, found.evaluations + 1)
+def _reduced(
+    problem: Problem, basis: Basis, goal: Goal, chosen: PathPoint
+) -> tuple[Fitted, Tensor]:
+    """Solve from a point of the path on all rows, in principal directions; return its point too."""
+    decay = chosen.weight_decay
+    found = solve(problem, chosen.point, decay, most=MOST, tolerance=REDUCED)
+    slopes = basis.linear(found.gradient / basis.stretch)
+    verdict = Verdict.of(found.value, slopes, decay)
+    warn_if_unfinished(verdict, REDUCED, decay, found.evaluations)
+    W, b = _linear(basis, goal.anchor, found.point, problem.Z.dtype)
+    return Fitted(W, b, found.evaluations, verdict), found.point
 
 
 def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
@@ -253,29 +322,27 @@ def _basis(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, rank: int) 
 
 def _problem(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, basis: Basis) -> Problem:
     weights = goal.row_weights(y_idx, n_classes)
-    base = _base(feats, goal)
-    return Problem(basis.coordinates(feats), y_idx, n_classes, weights, basis.stretch, base)
+    fine = len(feats) * basis.into.shape[1] * n_classes <= FINE
+    dtype = torch.float64 if fine else feats.dtype
+    Z = basis.coordinates(feats, dtype)
+    return Problem(Z, y_idx, n_classes, weights, basis.stretch, _base(feats, goal, dtype))
 
 
-def _base(feats: Tensor, goal: Goal) -> Callable[[slice], Tensor] | None:
-    shift = goal.shift
+def _base(feats: Tensor, goal: Goal, dtype: torch.dtype) -> Callable[[slice], Tensor] | None:
+    shift = None if goal.shift is None else goal.shift.to(dtype)
     if goal.anchor is None:
         return None if shift is None else lambda rows: shift
-    W, b = goal.anchor
+    W, b = (part.to(dtype) for part in goal.anchor)
     b = b if shift is None else b + shift
     if len(feats) * len(W) > KEPT:
-        return lambda rows: linear_scores(feats[rows], W, b)
-    return linear_scores(feats, W, b).__getitem__
+        return lambda rows: linear_scores(feats[rows].to(dtype), W, b)
+    return linear_scores(feats.to(dtype), W, b).__getitem__
 
 
-def _linear(basis: Basis, goal: Goal, point: Tensor) -> tuple[Tensor, Tensor]:
+def _linear(
+    basis: Basis, anchor: tuple[Tensor, Tensor] | None, point: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     W, b = basis.linear(point.to(basis.into.dtype))
-    return (W, b) if goal.anchor is None else (W + goal.anchor[0], b + goal.anchor[1])
-
-
-def _fitted(
-    basis: Basis, goal: Goal, point: Tensor, gradient: Tensor, evaluations: int, value: float
-) -> Fitted:
-    W, b = _linear(basis, goal, point)
-    steepest = float(gradient.abs().max())
-    return Fitted(W.contiguous(), b.contiguous(), steepest, evaluations, value)
+    if anchor is not None:
+        W, b = W + anchor[0], b + anchor[1]
+    return W.to(dtype).contiguous(), b.to(dtype).contiguous()

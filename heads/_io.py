@@ -41,6 +41,13 @@ from heads.tau_norm import TauNorm
 __all__ = ["FORMAT", "is_head_file", "load", "read_metadata", "save"]
 
 FORMAT = 1
+
+# What a file that is no head, or one made up by somebody, can make of Python's own operations.
+_ODD = (
+    KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError,
+    MemoryError, RuntimeError,
+)  # fmt: skip
+
 _KEY = "featbank.head"
 # Neither follow a link nor wait for a pipe's other end, where the system can be told so.
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -60,6 +67,9 @@ _CLASSES: dict[str, type[Head]] = {
 }
 # Labels and feature names: numbers, truth values, strings of a fixed length, or Python strings.
 _LABEL_DTYPE = re.compile(r"int(8|16|32|64)|uint(8|16|32|64)|float(16|32|64)|bool|<U\d{1,6}|object")
+# A numpy array of text has its longest entry's room for each. A file must not ask for more than so
+# many bytes and so many times its labels' own characters.
+_LABEL_BYTES, _LABEL_FACTOR = 64 << 20, 64
 
 
 def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
@@ -145,15 +155,19 @@ def load(path: str | Path) -> Head:
     tensors, record = _read(Path(path))
     try:
         return _unpack(tensors, record)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        message = f"{path}: not a head this version can build ({error})"
-        raise HeadFileError(message) from error
+    except _ODD as error:
+        message = f"{path}: not a head this version can build ({type(error).__name__}: {error})"
+        raise HeadFileError(" ".join(message.split())) from error
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return the metadata that a head was saved with, once the whole file has proved sound."""
     _, record = _read(Path(path))
-    return dict(record["metadata"])
+    metadata = record.get("metadata")
+    if not isinstance(metadata, dict):
+        message = f"{path}: not a head file, or a damaged one (its metadata is no object)"
+        raise HeadFileError(message)
+    return metadata
 
 
 def _pack(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -211,6 +225,9 @@ def _check_fitted(
         message = f"it holds {sorted(names)} and should hold {sorted(expected)}"
         raise ValueError(message)
     n_classes, width = len(labels["classes_"]), int(fitted["n_features_in_"])
+    if any(each.shape != (len(each),) for each in labels.values()):
+        message = "labels should be a list"
+        raise ValueError(message)
     shapes = {
         "weight_": (n_classes, width),
         "centroids_": (n_classes, width),
@@ -235,6 +252,9 @@ def _labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
     if not (_LABEL_DTYPE.fullmatch(dtype) and strings):
         message = f"labels of dtype {labels.dtype} cannot be saved; use numbers or strings"
         raise HeadInputError(message)
+    if not _has_room(dtype, values):
+        message = f"labels of dtype {labels.dtype} are mostly empty room; use labels.astype(object)"
+        raise HeadInputError(message)
     return {"dtype": dtype, "values": values}
 
 
@@ -243,7 +263,18 @@ def _labels_from_json(coded: Mapping[str, Any]) -> NDArray[Any]:
     if not _LABEL_DTYPE.fullmatch(dtype):
         message = f"labels of unknown dtype {dtype!r}"
         raise ValueError(message)
+    if not _has_room(dtype, coded["values"]):
+        message = f"labels of dtype {dtype} are mostly empty room"
+        raise ValueError(message)
     return np.array(coded["values"], dtype=dtype)
+
+
+def _has_room(dtype: str, values: list[Any]) -> bool:
+    """Tell whether labels take no more memory than their characters account for."""
+    if not dtype.startswith("<U"):
+        return True
+    characters = sum(map(len, values))
+    return np.dtype(dtype).itemsize * len(values) <= _LABEL_BYTES + _LABEL_FACTOR * characters
 
 
 def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
@@ -275,9 +306,7 @@ def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return tensors and record, or say what is wrong with the file in one line."""
-    if not path.exists():
-        message = f"{path}: no such file"
-        raise MissingHeadError(message)
+    _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads(file.metadata()[_KEY])
@@ -286,15 +315,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         record, sha256 = header["head"], header["sha256"]
         sound = _digest(tensors, record) == sha256
         version = record["format"]
-    except (
-        SafetensorError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        AttributeError,
-    ) as error:
+    except (SafetensorError, OSError, *_ODD) as error:
         message = f"{path}: not a head file, or a damaged one ({type(error).__name__}: {error})"
         raise HeadFileError(" ".join(message.split())) from error
     if not sound:
@@ -304,6 +325,22 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         message = f"{path}: head format {version}, but this version reads format {FORMAT}"
         raise HeadFileError(message)
     return tensors, record
+
+
+def _require_file(path: Path) -> None:
+    """Refuse a path at which no regular file lies: opening a pipe could wait for ever."""
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        message = f"{path}: no such file"
+        raise MissingHeadError(message) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"{path}: not a head file ({reason})"
+        raise HeadFileError(message) from error
+    if not stat.S_ISREG(kind):
+        message = f"{path}: not a head file: it is a folder, a pipe or a device"
+        raise HeadFileError(message)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["Found", "minimise"]
+__all__ = ["ROUNDING", "Found", "Objective", "minimise", "search"]
 
 MEMORY = 10
 # Armijo's share of the predicted decrease, and how often a step is shortened before giving up.
@@ -33,42 +33,53 @@ class Found:
 def minimise(
     objective: Objective,
     start: Tensor,
-    done: Callable[[Tensor], bool],
+    done: Callable[[float, Tensor], bool],
     most: int,
     least_decrease: float = 0.0,
 ) -> Found:
-    """Minimise until `done` says so of a gradient, or `most` evaluations are spent.
+    """Minimise until `done` says so of a value and its gradient, or `most` evaluations are spent.
 
-    A step of length 1 along the quasi-Newton direction is shortened until it decreases the value
-    enough, or leaves it as it is and the slope flatter. The search also ends where no shortening
-    does, or where three steps in a row decrease the value by less than `least_decrease` relative
-    to it: rounding sets that limit.
+    It also ends where no step along the quasi-Newton direction does better, or where three steps in
+    a row decrease the value by less than `least_decrease` relative to it: rounding sets that limit.
 
     Source: Nocedal and Wright, "Numerical Optimization", algorithms 7.4 and 3.1.
     """
-    point, memory = start, _Memory()
-    value, slope = objective(point)
-    spent, small = 1, 0
-    while spent < most and not done(slope) and small < 3:
-        direction = memory.direction(slope)
-        step = 1.0 if memory.pairs else 1 / max(1.0, float(slope.norm()))
-        descent = _dot(direction, slope)
-        for _ in range(SHORTENINGS):
-            trial = point + step * direction
-            new_value, new_slope = objective(trial)
-            spent += 1
-            flatter = abs(_dot(new_slope, direction)) < abs(descent)
-            level = flatter and abs(new_value - value) <= ROUNDING * abs(value)
-            lower = new_value <= value + SUFFICIENT * step * descent
-            if lower or level or spent >= most:
-                break
-            step *= _shorter(value, new_value, step, descent)
-        if not (new_value < value or level):
+    memory, small = _Memory(), 0
+    value, slope = objective(start)
+    here = Found(start, value, slope, 1)
+    while here.evaluations < most and not done(here.value, here.gradient) and small < 3:
+        direction = memory.direction(here.gradient)
+        length = 1.0 if memory.pairs else 1 / max(1.0, float(here.gradient.norm()))
+        there = search(objective, here, direction, most, length)
+        if there.point is here.point:
+            return there
+        small = small + 1 if here.value - there.value <= least_decrease * abs(here.value) else 0
+        memory.add(there.point - here.point, there.gradient - here.gradient)
+        here = there
+    return here
+
+
+def search(
+    objective: Objective, here: Found, direction: Tensor, most: int, length: float = 1.0
+) -> Found:
+    """Return what a step along a direction leads to, or the same point where none does better.
+
+    The step is shortened until it decreases the value enough, or leaves it as it is, but for
+    rounding, and the slope flatter. `most` bounds the evaluations in all.
+    """
+    spent, descent = here.evaluations, _dot(direction, here.gradient)
+    for _ in range(SHORTENINGS):
+        trial = here.point + length * direction
+        value, slope = objective(trial)
+        spent += 1
+        flatter = abs(_dot(slope, direction)) < abs(descent)
+        level = flatter and abs(value - here.value) <= ROUNDING * abs(here.value)
+        if value <= here.value + SUFFICIENT * length * descent or level or spent >= most:
             break
-        small = small + 1 if value - new_value <= least_decrease * abs(value) else 0
-        memory.add(trial - point, new_slope - slope)
-        point, value, slope = trial, new_value, new_slope
-    return Found(point, value, slope, spent)
+        length *= _shorter(here.value, value, length, descent)
+    if value < here.value or level:
+        return Found(trial, value, slope, spent)
+    return replace(here, evaluations=spent)
 
 
 def _shorter(value: float, new_value: float, step: float, descent: float) -> float:

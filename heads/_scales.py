@@ -9,6 +9,7 @@ Hessian; in its coordinates the whole problem is nearly round, and a handful of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,11 @@ from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
 from heads._convex import row_weights
-from heads._exact import KEPT, few_rows
+from heads._exact import AIM, FINE, KEPT, LONGEST, TOLERANCE, few_rows
 from heads._lbfgs import Found, minimise
 from heads._linear import linear_scores, softmax_shares
+from heads._newton import Operator, newton
+from heads._softmax import Verdict, cross_entropy, judge, warn_if_unfinished
 
 __all__ = ["best_scale"]
 
@@ -28,11 +31,12 @@ __all__ = ["best_scale"]
 MANY_LOGITS, FEW = 1 << 22, 10
 # Logits of one piece of element-wise work: with a buffer of the same size they fit a core's cache.
 PIECE = 1 << 18
-# What a step could still gain of the objective where the search ends: about half the squared
-# gradient in coordinates in which the Hessian is about 1.
-GAIN_AT_END = {torch.float32: 1e-9, torch.float64: 1e-20}
+# What a step could still gain of the objective, relative to it, where the search ends: about half
+# the squared gradient in coordinates in which the Hessian is about 1.
+GAIN_AT_END = {torch.float32: 1e-9, torch.float64: 1e-14}
 GAIN_OF_START = 1e-4
 MOST = 200
+_LEAST_SCALE = 1e-30
 
 Spread = Callable[..., Iterable[Any]]
 
@@ -81,6 +85,38 @@ class _Problem:
         slope.scatter_add_(0, target.squeeze(1), -(weight * own).to(slope.dtype))
         return losses.double() @ weight, slope
 
+    def __call__(self, *point: Tensor) -> tuple[float, tuple[Tensor]]:
+        """Return the objective at s (C,) and its gradient, everything in float64."""
+        (scale,) = point
+
+        def part(rows: slice) -> tuple[Tensor, Tensor]:
+            logits, weight = self.logits(rows).double(), self.weights[rows]
+            losses, error = cross_entropy(logits * scale, self.y_idx[rows])
+            return losses @ weight, weight @ error.mul_(logits)
+
+        with one_thread_each(self.like.is_cuda or len(self.blocks) < 4) as spread:
+            losses, slopes = zip(*spread(part, self.blocks), strict=True)
+        penalty = self.weight_decay / 2 * (scale @ scale)
+        loss, slope = torch.stack(losses).sum(), torch.stack(slopes).sum(dim=0)
+        return float(loss + penalty), (slope + self.weight_decay * scale,)
+
+    def product(self, scale: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return the function from a direction (C,) to the Hessian at s (C,) times it, float64."""
+
+        def times(direction: Tensor) -> Tensor:
+            def part(rows: slice) -> Tensor:
+                logits = self.logits(rows).double()
+                share = (logits * scale).softmax(dim=1)
+                moved = logits * direction
+                moved -= (share * moved).sum(dim=1, keepdim=True)
+                return self.weights[rows] @ moved.mul_(share).mul_(logits)
+
+            with one_thread_each(self.like.is_cuda or len(self.blocks) < 4) as spread:
+                total = torch.stack(list(spread(part, self.blocks))).sum(dim=0)
+            return total + self.weight_decay * direction
+
+        return times
+
     def hessian(self, scale: Tensor) -> Tensor:
         """Return the second derivatives (C, C) at s (C,), float64.
 
@@ -106,23 +142,72 @@ def best_scale(
     b: Tensor,
     weight_decay: float,
     weights: Tensor | None = None,
-) -> Found:
+) -> tuple[Tensor, int, Verdict]:
     """Minimise the class-balanced objective in the factors (C,); `weights` (n,) are the rows'.
 
     First roughly, on a few rows of each class where there is much data; then on all rows from
-    there, with the Hessian of the same rows.
+    there, with the Hessian of the same rows; then by Newton's method, if that was not enough.
+
+    Returns
+    -------
+    Tensor, int, Verdict
+        The factors like `feats`, the evaluations of all rows, and how near the optimum they are.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where they may lie further above the optimum than `TOLERANCE`.
     """
-    logits = _logits(feats, W, b)
+    tolerance, aim = TOLERANCE[feats.dtype], AIM[feats.dtype]
+    like = feats[:0].double() if feats.numel() * len(W) <= FINE else feats
+    logits = _logits(feats, W, b, like.dtype)
     each = row_weights(y_idx, len(W), None, weights)
-    sample = problem = _Problem(logits, y_idx, each, len(W), weight_decay, feats)
+    sample = problem = _Problem(logits, y_idx, each, len(W), weight_decay, like)
     few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
     if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
         some, labels = logits(few), y_idx[few]
         of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
-        sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, feats)
-    start = torch.ones(len(W), dtype=torch.float64, device=feats.device)
+        sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, like)
+    start = _start(sample, torch.ones(len(W), dtype=torch.float64, device=feats.device))
     start = _solve(sample, start, sample, GAIN_OF_START).point
-    return _solve(problem, start, sample, GAIN_AT_END[feats.dtype])
+    found = _solve(problem, start, sample, GAIN_AT_END[like.dtype])
+    scale, spent = found.point.to(feats.dtype), found.evaluations
+    verdict = judge(problem, (scale.double(),))
+    if not verdict.gap <= 2 * aim:
+        refined, excess = _refined(problem, found.point, sample, aim)
+        scale, spent = refined.point.to(feats.dtype), spent + refined.evaluations
+        verdict = judge(problem, (scale.double(),), refined.value - excess)
+    warn_if_unfinished(verdict, tolerance, weight_decay, spent)
+    return scale, spent, verdict
+
+
+def _start(sample: _Problem, ones: Tensor) -> Tensor:
+    """Return factors (C,) all alike, small enough that the loss is no larger than without scores.
+
+    Where scores are so large that every softmax is 0 or 1, there is no curvature to go by.
+    """
+    while sample(ones)[0] > math.log(sample.n_classes) and float(ones[0]) > _LEAST_SCALE:
+        ones = ones / 10
+    return ones
+
+
+def _refined(problem: _Problem, start: Tensor, sample: _Problem, aim: float) -> tuple[Found, float]:
+    """Go on by Newton's method; the Hessian of a sample stands in where one is inverted."""
+
+    def fine(scale: Tensor) -> tuple[float, Tensor]:
+        value, (slope,) = problem(scale)
+        return value, slope
+
+    def curvature_at(scale: Tensor) -> tuple[Operator, Operator]:
+        factor = _factor(sample.hessian(scale))
+        return problem.product(scale), lambda slope: torch.cholesky_solve(
+            slope.unsqueeze(1), factor
+        ).squeeze(1)
+
+    def excess(slope: Tensor) -> float:
+        return Verdict.of(0.0, (slope,), problem.weight_decay).excess
+
+    return newton(fine, curvature_at, excess, start, aim=aim, most=LONGEST)
 
 
 def _rows_a_class(feats: Tensor, n_classes: int) -> int:
@@ -130,11 +215,12 @@ def _rows_a_class(feats: Tensor, n_classes: int) -> int:
     return max(2, min(FEW, feats.numel() // (4 * n_classes**2)))
 
 
-def _logits(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Any], Tensor]:
-    """Return a function from rows to logits, kept where they fit in memory."""
+def _logits(feats: Tensor, W: Tensor, b: Tensor, dtype: torch.dtype) -> Callable[[Any], Tensor]:
+    """Return a function from rows to logits in `dtype`, kept where they fit in memory."""
+    W, b = W.to(dtype), b.to(dtype)
     if len(feats) * len(W) > KEPT:
-        return lambda rows: linear_scores(feats[rows], W, b)
-    return linear_scores(feats, W, b).__getitem__
+        return lambda rows: linear_scores(feats[rows].to(dtype), W, b)
+    return linear_scores(feats.to(dtype), W, b).__getitem__
 
 
 def _solve(problem: _Problem, start: Tensor, sample: _Problem, gain: float) -> Found:
@@ -147,8 +233,8 @@ def _solve(problem: _Problem, start: Tensor, sample: _Problem, gain: float) -> F
             value, slope = objective(_solved(factor.T, point, upper=True))
             return value, _solved(factor, slope)
 
-        def done(slope: Tensor) -> bool:
-            return float(slope @ slope) / 2 <= gain
+        def done(value: float, slope: Tensor) -> bool:
+            return float(slope @ slope) / 2 <= gain * value
 
         found = minimise(rounded, factor.T @ start, done, MOST, gain)
     return Found(

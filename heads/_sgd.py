@@ -110,7 +110,7 @@ def plan_steps(n_rows: int, recipe: Recipe, n_classes: int = 1) -> Plan:
         message = (
             f"epochs={recipe.epochs}, batch={recipe.batch} and per_class={recipe.per_class} draw "
             f"{max(n_draws, recipe.per_class * n_classes):.1e} rows of {n_rows}; at most "
-            f"{MOST_DRAWS:.1e} go"
+            f"{MOST_DRAWS:.1e} can be held; take fewer epochs"
         )
         raise HeadInputError(message)
     return Plan(steps, steps * recipe.epochs, floored)

@@ -1,27 +1,166 @@
-"""The softmax classifier: mean cross-entropy plus (weight_decay / 2) ||(W, b)||^2, solved."""
+"""The weighted softmax objective in float64, and the one judge of how near its optimum a fit is.
+
+    sum_i u_i CE(y_i, W x_i + b + shift) + (weight_decay / 2) ||(W, b) - anchor||^2
+
+Whatever solved it and in whatever precision, the result is judged here, from the value and the
+gradient at the weights that are handed out.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from heads._arrays import one_thread_if_small, row_blocks
-from heads._linear import linear_scores, softmax_error
+from heads._arrays import row_blocks
 
-__all__ = ["fit_softmax", "softmax_objective"]
+__all__ = [
+    "Judged",
+    "Objective",
+    "Verdict",
+    "cross_entropy",
+    "judge",
+    "softmax_objective",
+    "warn_if_unfinished",
+]
 
-MAX_ITERATIONS = 5000
-# Largest entry of the gradient at which the fit is finished, and the relative decrease of the
-# objective that is no decrease any more. float32 scores leave about 1e-8 of noise in the mean.
-GRADIENT_AT_END = {torch.float32: 1e-5, torch.float64: 1e-7}
-DECREASE_AT_END = {torch.float32: 1e-9, torch.float64: 1e-15}
+# Of the terms of a softmax; a smaller one leaves the normal numbers when it is squared.
+_LEAST_LOG = 0.5 * math.log(torch.finfo(torch.float64).tiny)
+
+
+class Judged(Protocol):
+    """A penalised objective in float64: value and gradient, in as many parts as the point has."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Return the weight of the penalty."""
+
+    def __call__(self, *point: Tensor) -> tuple[float, Sequence[Tensor]]:
+        """Return the value at a point, and the gradient."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Features (n, D), labels (n,), each row's part (n,) of the loss, and the rest of the formula.
+
+    shift (C,) is added to the scores; anchor is the W (C, D) and b (C,) that the penalty is
+    measured from, None zero.
+    """
+
+    feats: Tensor
+    y_idx: Tensor
+    weights: Tensor
+    weight_decay: float
+    shift: Tensor | None = None
+    anchor: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, *point: Tensor) -> tuple[float, tuple[Tensor, Tensor]]:
+        """Return the value at W (C, D) and b (C,), and the gradient in both, in float64."""
+        W, b = (part.double() for part in point)
+        shifted = b if self.shift is None else b + self.shift.double()
+        loss = W.new_zeros(())
+        dW, db = torch.zeros_like(W), torch.zeros_like(b)
+        for rows in row_blocks(len(self.feats), max(W.shape)):
+            block, weight = self.feats[rows].double(), self.weights[rows]
+            losses, error = cross_entropy(torch.addmm(shifted, block, W.T), self.y_idx[rows])
+            error *= weight.unsqueeze(1)
+            loss += losses @ weight
+            dW.addmm_(error.T, block)
+            db += error.sum(dim=0)
+        if self.anchor is not None:
+            W, b = W - self.anchor[0], b - self.anchor[1]
+        penalty = (W.square().sum() + b.square().sum()) * (self.weight_decay / 2)
+        return float(loss + penalty), (dW + self.weight_decay * W, db + self.weight_decay * b)
+
+
+def cross_entropy(scores: Tensor, y_idx: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of each row (n,) of scores (n, C), and its gradient (n, C).
+
+    Both are good to a few roundings of their own size, however small they are: a loss of 1e-12
+    is not 1 minus nearly 1.
+    """
+    target = y_idx.unsqueeze(1)
+    lead = (scores - scores.gather(1, target)).scatter_(1, target, -torch.inf)
+    most = lead.amax(dim=1).clamp_(min=0)
+    others = lead.sub_(most.unsqueeze(1)).clamp_(min=_LEAST_LOG).exp_().scatter_(1, target, 0.0)
+    rest, own = others.sum(dim=1), torch.exp(-most)
+    losses = most + torch.log1p(torch.expm1(-most) + rest)
+    error = others.div_((own + rest).unsqueeze(1))
+    return losses, error.scatter_(1, target, (-rest / (own + rest)).unsqueeze(1))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How near its optimum an objective is at a point.
+
+    Attributes
+    ----------
+    value : float
+    excess : float
+        How far the value lies above the optimum, at most.
+    gradient : float
+        The largest entry of the gradient.
+    """
+
+    value: float
+    excess: float
+    gradient: float
+
+    @classmethod
+    def of(
+        cls, value: float, slopes: Iterable[Tensor], weight_decay: float, floor: float = -math.inf
+    ) -> Verdict:
+        """Judge by a value and the gradient, in as many parts as there are.
+
+        The penalty alone curves the objective by the weight decay in every direction, so the
+        optimum is nowhere more than ||gradient||^2 / (2 weight decay) below; nor is it below
+        `floor`, which such a gradient at another point gave.
+        """
+        entries = torch.cat([slope.reshape(-1) for slope in slopes])
+        square = float(entries.square().sum())
+        excess = square / (2 * weight_decay) if weight_decay > 0 else math.inf
+        return cls(value, max(0.0, min(excess, value - floor)), float(entries.abs().max()))
+
+    @property
+    def gap(self) -> float:
+        """Return the excess in parts of the value."""
+        return self.excess / self.value if self.value > 0 else self.excess
+
+
+def judge(objective: Judged, point: Sequence[Tensor], floor: float = -math.inf) -> Verdict:
+    """Judge a point, in as many tensors as it has, by the value and the gradient there.
+
+    `floor` is what the optimum is known not to lie below.
+    """
+    value, slopes = objective(*point)
+    return Verdict.of(value, slopes, objective.weight_decay, floor)
+
+
+def warn_if_unfinished(
+    verdict: Verdict, tolerance: float, weight_decay: float, n_steps: int
+) -> None:
+    """Warn where a fit may lie further above its optimum than `tolerance`, relative to it.
+
+    Warns
+    -----
+    ConvergenceWarning
+        With the bound reached, the gradient, and what to do.
+    """
+    if verdict.gap <= tolerance:  # false for NaN, too
+        return
+    advice = "raise weight_decay, or centre and scale the features"
+    message = (
+        f"the fit at weight_decay={weight_decay:g} stopped after {n_steps} evaluations, at most "
+        f"{verdict.gap:.1e} of its objective above the optimum where {tolerance:.0e} was asked; "
+        f"the largest entry of the gradient is {verdict.gradient:.1e}: {advice}"
+    )
+    warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
 
 def softmax_objective(
@@ -32,72 +171,11 @@ def softmax_objective(
     weight_decay: float,
     weights: Tensor | None = None,
 ) -> tuple[float, Tensor, Tensor]:
-    """Return the objective at W (C, D), b (C,), and its gradient in both, as float64.
+    """Return the mean cross-entropy plus penalty at W (C, D), b (C,), and its gradient in both.
 
-    Scores are computed in the dtype of `feats`, sums over rows in float64; `weights` (n,) are those
-    of the rows.
+    Everything is float64; `weights` (n,) are those of the rows.
     """
-    loss = feats.new_zeros((), dtype=torch.float64)
-    dW, db = torch.zeros_like(W, dtype=torch.float64), torch.zeros_like(b, dtype=torch.float64)
-    for rows in row_blocks(len(feats), max(W.shape)):
-        block, target = feats[rows], y_idx[rows]
-        scores = linear_scores(block, W.to(feats.dtype), b.to(feats.dtype))
-        losses, error = softmax_error(scores, target)
-        if weights is not None:
-            losses = losses * weights[rows]
-            error *= weights[rows].to(error.dtype).unsqueeze(1)
-        loss += losses.sum(dtype=torch.float64)
-        dW += error.T @ block
-        db += error.sum(dim=0, dtype=torch.float64)
-    penalty = (W.double().square().sum() + b.double().square().sum()) * (weight_decay / 2)
-    n = len(feats) if weights is None else float(weights.sum())
-    return float(loss / n + penalty), dW / n + weight_decay * W, db / n + weight_decay * b
-
-
-def fit_softmax(
-    feats: Tensor,
-    y_idx: Tensor,
-    n_classes: int,
-    weight_decay: float,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Minimise the objective from zero by L-BFGS over all rows; no chance is involved.
-
-    Warns
-    -----
-    ConvergenceWarning
-        When the gradient at the end is a hundred times what it should be.
-    """
-    width = feats.shape[1]
-
-    def unpack(theta: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-        both = torch.from_numpy(theta).to(feats.device).view(n_classes, width + 1)
-        return both[:, :width], both[:, width]
-
-    def value_and_gradient(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, dW, db = softmax_objective(feats, y_idx, *unpack(theta), weight_decay, weights)
-        return value, torch.cat([dW, db.unsqueeze(1)], dim=1).cpu().numpy().ravel()
-
-    options = {
-        "maxiter": MAX_ITERATIONS,
-        "maxfun": 2 * MAX_ITERATIONS,
-        "gtol": GRADIENT_AT_END[feats.dtype],
-        "ftol": DECREASE_AT_END[feats.dtype],
-    }
-    start = np.zeros(n_classes * (width + 1))
-    with one_thread_if_small(len(feats) * len(start)):
-        found = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
-    _warn_if_unfinished(found, feats.dtype)
-    W, b = unpack(found.x)
-    return W.to(feats.dtype).contiguous(), b.to(feats.dtype).contiguous()
-
-
-def _warn_if_unfinished(found: Any, dtype: torch.dtype) -> None:
-    """Judge by the gradient: in float32 the line search gives up at the noise, and rightly so."""
-    steepest = float(np.abs(found.jac).max())
-    if steepest > 100 * GRADIENT_AT_END[dtype]:
-        message = (
-            f"the softmax fit stopped after {found.nit} steps with a gradient of {steepest:.1e} "
-            f"({found.message}): scale the features, or raise weight_decay"
-        )
-        warnings.warn(message, ConvergenceWarning, stacklevel=2)
+    parts = torch.ones(len(feats), dtype=torch.float64, device=feats.device)
+    parts = parts if weights is None else weights.double()
+    value, (dW, db) = Objective(feats, y_idx, parts / parts.sum(), weight_decay)(W, b)
+    return value, dW, db

@@ -37,9 +37,15 @@ class BalancedSoftmax(ConvexHead):
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     n_steps_ : int
-        Evaluations of the objective.
+        Evaluations of the objective, and products with its Hessian.
     gradient_ : float
-        Largest entry of the gradient at the end, in the coordinates that are solved in.
+        Largest entry of the gradient in W and b at the end, taken in float64.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the fit may have ended further above the optimum than 1e-9 of the objective (1e-6 for
+        float32 features).
 
     References
     ----------

@@ -73,11 +73,18 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     n_steps_ : int
-        Steps taken; evaluations of the objective where it was solved.
+        Steps taken; evaluations of the objective, and products with its Hessian, where it was
+        solved.
     floored_ : bool
         Whether the floor on steps raised that number.
     gradient_ : float or None
-        Largest entry of the gradient at the end, in the coordinates that were solved in.
+        Largest entry of the gradient in W and b at the end, taken in float64.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the exact solver may have ended further above the optimum than 1e-9 of the objective
+        (1e-6 for float32 features).
 
     References
     ----------

@@ -17,8 +17,7 @@ class JointClassifier(Stage1Head):
 
     Scores are w_c . x + b_c. Given stage 1's `weight` and `bias`, `fit` only takes them over.
     Given none, it minimises the mean over all rows of the softmax cross-entropy plus
-    (weight_decay / 2) ||(W, b)||^2 by L-BFGS over the full data, until the gradient is at most
-    1e-5 (float32) or 1e-7 (float64) in every entry.
+    (weight_decay / 2) ||(W, b)||^2 to its optimum, as `ClassifierRetraining` does, or warns.
 
     Parameters
     ----------

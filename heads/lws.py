@@ -26,7 +26,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
 
     Scores are s_c (w_c . x + b_c): W and b are frozen. With `solver="exact"` s minimises
     sum_c (1/C) mean over class c of the cross-entropy, plus (weight_decay / 2) ||s||^2, by
-    quasi-Newton steps in C numbers on logits that are computed once. With `solver="sgd"` s starts
+    second-order steps in C numbers on logits that are computed once. With `solver="sgd"` s starts
     at 1 and is trained on class-aware batches, as the paper's recipe does.
 
     Parameters
@@ -53,11 +53,18 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     ----------
     weight_, bias_, scale_ : arrays of shape (C, D), (C,) and (C,)
     n_steps_ : int
-        Steps taken; evaluations of the objective where it was solved.
+        Steps taken; evaluations of the objective, and products with its Hessian, where it was
+        solved.
     floored_ : bool
         Whether the floor on steps raised that number.
     gradient_ : float or None
-        Largest entry of the exact solver's gradient at the end.
+        Largest entry of the exact solver's gradient at the end, taken in float64.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the exact solver may have ended further above the optimum than 1e-9 of the objective
+        (1e-6 for float32 features).
 
     References
     ----------
@@ -100,14 +107,15 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         if self.solver == "exact":
             self._first_view(y_idx)
             W, b = self._stage1(feats, y_idx, n_classes, weights)
-            found = best_scale(feats, y_idx, W, b, self._recipe().weight_decay, weights)
+            decay = self._recipe().weight_decay
+            scale, n_steps, verdict = best_scale(feats, y_idx, W, b, decay, weights)
             return {
                 "weight_": W,
                 "bias_": b,
-                "scale_": found.point.to(feats.dtype),
-                "n_steps_": found.evaluations,
+                "scale_": scale,
+                "n_steps_": n_steps,
                 "floored_": False,
-                "gradient_": float(found.gradient.abs().max()),
+                "gradient_": verdict.gradient,
             }
         return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featbank._plain import open_regular
 from featbank.data.arrays import ArrayImages
 from featbank.data.params import Params, choice, number, shots_from, whole_number
 from featbank.data.types import ImageData, ImageSplit
@@ -185,12 +186,13 @@ def _class_names(files: _Published, folder: Path, verify: bool) -> list[str]:
 
 def _read(file: Path, md5: str | None) -> Mapping[str, Any]:
     """Read one pickle of arrays, lists, numbers and text, after its MD5 where one is given."""
-    from featbank.importing.plain_pickle import ArrayUnpickler, Refused
+    from featbank.importing.plain_pickle import load_plain_pickle
 
     try:
-        raw = file.read_bytes()
-    except OSError as error:
-        message = f"cannot read {file}: {error.strerror or error}; unpack the archive again"
+        with open_regular(file) as handle:
+            raw = handle.read()
+    except (InputError, OSError) as error:
+        message = f"{error}; unpack the archive again"
         raise MissingFileError(message) from error
     if md5 is not None and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
         message = (
@@ -198,12 +200,5 @@ def _read(file: Path, md5: str | None) -> Mapping[str, Any]:
             "add verify=no if it was made on purpose"
         )
         raise InputError(message)
-    try:
-        content = ArrayUnpickler(io.BytesIO(raw), encoding="latin1").load()
-    except Refused as error:
-        message = f"{file} is a pickle of more than arrays ({error}); it was not run"
-        raise InputError(message) from error
-    except Exception as error:  # an unpickler raises anything on bytes like these
-        message = f"{file} is no pickle of CIFAR images ({type(error).__name__})"
-        raise InputError(message) from error
+    content = load_plain_pickle(file, io.BytesIO(raw), raw)
     return content if isinstance(content, dict) else {}

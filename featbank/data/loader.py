@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from featbank.data.transforms import Transform
+from featbank.data.transforms import Size, Transform, sides
 from featbank.data.types import ImageSplit
 from featbank.errors import InputError
 from featbank.rng import derive_seed, isolated_torch, torch_generator
@@ -76,18 +76,21 @@ class _Images(Dataset[_Item]):
         except InputError as error:
             return _Item(key.row, str(error))
         draws = derive_seed(self.seed, "augment", key.epoch, key.position)
-        with isolated_torch(draws):
-            made = self.transform(image)
+        try:
+            with isolated_torch(draws):
+                made = self.transform(image)
+        except InputError as error:
+            return _Item(key.row, f"cannot use image {self.split.ids[key.row]!r}: {error}")
         return _Item(key.row, made, hashlib.sha256(raw).digest(), len(raw))
 
 
 @dataclass(frozen=True)
 class _Collate:
-    size: int
+    size: Size
 
     def __call__(self, items: Sequence[_Item]) -> Batch:
         """Stack the images; one that could not be read is zeros, so rows keep their places."""
-        blank = torch.zeros(3, self.size, self.size)
+        blank = torch.zeros(3, *sides(self.size))
         made = [blank if isinstance(item.made, str) else item.made for item in items]
         return Batch(
             images=torch.stack(made),
@@ -164,7 +167,7 @@ def _end_with_the_parent() -> None:
 def image_loader(
     split: ImageSplit,
     transform: Transform,
-    size: int,
+    size: Size,
     plan: BatchPlan,
     *,
     seed: int = 0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,16 +13,26 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
+from featbank.errors import InputError
+
 __all__ = [
+    "CROP_MODES",
     "InputSpec",
+    "Size",
     "Transform",
     "augmentation",
     "eval_transform",
     "fingerprint",
+    "sides",
+    "size_text",
     "train_transform",
 ]
 
 Transform = Callable[[Image.Image], Tensor]
+# A square's side in pixels, or height and width.
+Size = int | tuple[int, int]
+
+CROP_MODES = ("center", "squash", "border")
 
 # RandomResizedCrop's usual range (Szegedy et al., 2015) on photographs. A tiny image loses its
 # class in an eighth of its area.
@@ -32,24 +42,91 @@ _JITTER = 0.4
 _PADDING = 4
 
 
+# Pillow refuses to decode more pixels than this (twice its MAX_IMAGE_PIXELS). What an image is
+# resized to has the same limit: the shorter side of a strip of 30,000 x 10 pixels, brought to 224,
+# would make an image of 600 MB.
+MOST_PIXELS = 2 * (1 << 30) // 12
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width in pixels."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def size_text(size: Size) -> str:
+    """Return how a message calls a size: ``224``, or ``1024 x 768`` (height x width)."""
+    return str(size) if isinstance(size, int) else " x ".join(map(str, size))
+
+
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone wants to see: side in pixels, normalisation, interpolation, centre crop.
+    """What a backbone wants to see: size, normalisation, and how an image is brought to it.
 
-    `crop` is the side's share of the resized image's shorter side (1: no border is cut off).
+    Attributes
+    ----------
+    size
+        A square's side in pixels, or (height, width).
+    mean, std
+        Of each channel, in [0, 1].
+    interpolation
+        The resize filter.
+    crop
+        The size's share of what the image is resized to (1: no border is cut off).
+    crop_mode
+        As in timm: ``center`` resizes the shorter side and cuts off what is over, ``squash``
+        resizes both sides and does not keep their ratio, ``border`` resizes the longer side and
+        fills the rest with the mean.
     """
 
-    size: int
+    size: Size
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
     crop: float = 1.0
+    crop_mode: str = "center"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record of it; ``crop_mode`` is left out where it is ``center``.
+
+        Records were written before there was a choice, and must compare as equal.
+        """
+        record = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+        if self.crop_mode == "center":
+            del record["crop_mode"]
+        return record
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> InputSpec:
-        """Return the spec that ``dataclasses.asdict`` wrote."""
-        pairs = {"mean": tuple(record["mean"]), "std": tuple(record["std"])}
-        return cls(**{**record, **pairs})
+        """Return the spec that `to_json` gave."""
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in record.items()
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class _Bounded:
+    """A transform that refuses an image which its first step would make too small or too large.
+
+    It is spelled as the transform itself, so that it does not change a record of one.
+    """
+
+    transform: Transform
+    resized: Callable[[int, int], tuple[int, int]]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        height, width = self.resized(image.height, image.width)
+        if min(height, width) < 1 or height * width > MOST_PIXELS:
+            message = (
+                f"an image of {image.width} x {image.height} pixels would be resized to "
+                f"{width} x {height}, and at most {MOST_PIXELS:,} pixels are made; "
+                "cut it to a shape that is nearer to a square"
+            )
+            raise InputError(message)
+        return self.transform(image)
+
+    def __repr__(self) -> str:
+        return repr(self.transform)
 
 
 def _to_normalised(spec: InputSpec) -> list[Any]:
@@ -62,12 +139,62 @@ def _to_normalised(spec: InputSpec) -> list[Any]:
 
 
 def eval_transform(spec: InputSpec) -> Transform:
-    """Return resize of the shorter side, centre crop and normalisation: no draws."""
-    resized = int(spec.size / spec.crop)
-    mode = InterpolationMode(spec.interpolation)
-    steps = [v2.Resize(resized, interpolation=mode), v2.CenterCrop(spec.size)]
-    composed: Transform = v2.Compose(steps + _to_normalised(spec))
-    return composed
+    """Return timm's evaluation transform: resize, crop (or border) and normalisation; no draws.
+
+    Its output is that of ``timm.data.create_transform`` for the same configuration.
+    """
+    make = {"center": _center, "squash": _squash, "border": _border}[spec.crop_mode]
+    steps, resized = make(spec)
+    return _Bounded(v2.Compose(steps + _to_normalised(spec)), resized)
+
+
+_Steps = tuple[list[Any], Callable[[int, int], tuple[int, int]]]
+
+
+def _center(spec: InputSpec) -> _Steps:
+    """Return the steps that resize the shorter side and cut out the centre."""
+    height, width = (int(side / spec.crop) for side in sides(spec.size))
+    crop = v2.CenterCrop(spec.size)
+    if height != width:
+        return _keeping_ratio(spec, (height, width), longest=0.0, then=crop)
+    resize = v2.Resize(height, interpolation=InterpolationMode(spec.interpolation))
+
+    def resized(h: int, w: int) -> tuple[int, int]:
+        return (height, height * w // h) if h <= w else (height * h // w, height)
+
+    return [resize, crop], resized
+
+
+def _squash(spec: InputSpec) -> _Steps:
+    """Return the steps that resize both sides, whatever their ratio, and cut out the centre."""
+    height, width = (int(side / spec.crop) for side in sides(spec.size))
+    resize = v2.Resize((height, width), interpolation=InterpolationMode(spec.interpolation))
+    return [resize, v2.CenterCrop(spec.size)], lambda _h, _w: (height, width)
+
+
+def _border(spec: InputSpec) -> _Steps:
+    """Return the steps that resize the longer side and fill what is missing with the mean."""
+    from timm.data.transforms import CenterCropOrPad
+
+    height, width = (int(side / spec.crop) for side in sides(spec.size))
+    fill: Any = [round(255 * value) for value in spec.mean]
+    pad = CenterCropOrPad(list(sides(spec.size)), fill=fill)
+    return _keeping_ratio(spec, (height, width), longest=1.0, then=pad)
+
+
+def _keeping_ratio(spec: InputSpec, to: tuple[int, int], *, longest: float, then: Any) -> _Steps:
+    """Return timm's step that resizes the shorter (or longer) side to `to`, and what follows."""
+    from timm.data import transforms as of_timm
+
+    keep_ratio: Any = of_timm.ResizeKeepRatio
+    resize = keep_ratio(to, longest=longest, interpolation=spec.interpolation)
+
+    def resized(h: int, w: int) -> tuple[int, int]:
+        ratios = (h / to[0], w / to[1])
+        ratio = max(ratios) * longest + min(ratios) * (1.0 - longest)
+        return round(h / ratio), round(w / ratio)
+
+    return [resize, then], resized
 
 
 def train_transform(
@@ -82,7 +209,7 @@ def train_transform(
     """
     if pad_crop:
         return _pad_crop(spec, photographs)
-    scale = _TINY_SCALE if spec.size < _TINY_SIDE else _SCALE
+    scale = _TINY_SCALE if min(sides(spec.size)) < _TINY_SIDE else _SCALE
     mode = InterpolationMode(spec.interpolation)
     steps = [v2.RandomResizedCrop(spec.size, scale=scale, interpolation=mode)]
     if photographs:
@@ -107,7 +234,7 @@ def augmentation(
 def _pad_crop(spec: InputSpec, photographs: bool) -> Transform:
     mode = InterpolationMode(spec.interpolation)
     steps = [
-        v2.Resize((spec.size, spec.size), interpolation=mode),
+        v2.Resize(sides(spec.size), interpolation=mode),
         v2.RandomCrop(spec.size, padding=_PADDING),
     ]
     flip = [v2.RandomHorizontalFlip()] if photographs else []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,72 +11,144 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.errors import InputError
+from featbank.importing.budget import ROW_BYTES, Budget
+from featbank.importing.entries import Pieces, Unusable, join
 from featbank.rows import SplitRows
+from featbank.schema import SPLIT_NAME
 from featbank.shots import Shots
 
 __all__ = ["FeatureArrays", "arrange"]
 
 Array = NDArray[Any]
 
+# What a file may hold beside the arrays of its splits, and each one's number of axes.
+OTHERS = {"weight": 2, "bias": 1, "class_names": 1, "shots": 1}
+PARTS = {"features": 2, "labels": 1, "ids": 1}
+
 
 @dataclass(frozen=True)
 class FeatureArrays:
-    """Features (N, D) and rows of each split, with what else the source knows."""
+    """Features (N, D) and rows of each split, with what else the source knows.
 
-    features: Mapping[str, Array]
+    `left_out` says, for each entry that was not used, its name and what it is.
+    """
+
+    features: Mapping[str, Any]
     rows: Mapping[str, SplitRows]
     class_names: tuple[str, ...]
     classifier: tuple[Array, Array] | None
     shots: Shots
+    left_out: tuple[str, ...] = ()
 
 
-def arrange(content: Mapping[str, Array], mapping: Mapping[str, str], source: str) -> FeatureArrays:
-    """Sort named arrays into splits.
+def arrange(
+    content: Mapping[str, Any],
+    mapping: Mapping[str, str],
+    source: str,
+    budget: Budget | None = None,
+) -> FeatureArrays:
+    """Sort named entries into splits.
 
     Parameters
     ----------
-    content : mapping of name to array
+    content : mapping of name to entry
+        Arrays, `Pieces` of arrays, or `Unusable` entries.
     mapping : mapping of the name that is expected to the name that `content` has for it
     source : str
         What to call it in a message.
+    budget : Budget, optional
+        What rows and joined pieces may take in memory.
     """
-    named = rename(content, mapping, source)
-    splits = [key.removesuffix("_features") for key in named if key.endswith("_features")]
-    if "train" not in splits:
-        message = (
-            f"{source} has no train_features; its names are {', '.join(named) or 'none'} "
-            "(--map train_features=NAME says which one it is)"
-        )
-        raise InputError(message)
-    known = {f"{split}_{part}" for split in splits for part in ("features", "labels", "ids")}
-    unknown = set(named) - known - {"weight", "bias", "class_names", "shots"}
-    if unknown:
-        message = (
-            f"{source} has names without a meaning: {', '.join(sorted(unknown))}; expected "
-            "<split>_features, <split>_labels, <split>_ids, weight, bias, class_names "
-            "(--map NAME=THEIRS takes only what it names)"
-        )
-        raise InputError(message)
+    budget = budget or Budget(sum(getattr(each, "nbytes", 0) for each in content.values()))
+    renamed = rename(content, mapping, source)
+    splits = split_names(source, renamed)
+    meanings = {f"{split}_{part}": axes for split in splits for part, axes in PARTS.items()}
+    named, left_out = usable(source, renamed, meanings | OTHERS)
     features = {split: check_features(source, split, named) for split in splits}
     check_widths(source, features)
-    rows = {split: check_labels(source, split, named) for split in splits}
-    classifier = check_classifier(source, named)
+    rows = {split: check_labels(source, split, named, budget) for split in splits}
+    classifier = check_classifier(source, named, features["train"].shape[1], budget)
     names = name_classes(source, named, rows, classifier)
-    return FeatureArrays(features, rows, names, classifier, check_shots(source, named))
+    return FeatureArrays(features, rows, names, classifier, check_shots(source, named), left_out)
 
 
 def rename(
-    content: Mapping[str, Array], mapping: Mapping[str, str], source: str
-) -> Mapping[str, Array]:
-    """Give arrays the names that are expected; with a mapping, only those that it names remain."""
+    content: Mapping[str, Any], mapping: Mapping[str, str], source: str
+) -> Mapping[str, Any]:
+    """Give entries the names that are expected; with a mapping, only those that it names remain."""
     missing = sorted(theirs for theirs in mapping.values() if theirs not in content)
     if missing:
-        message = f"{source} has no {', '.join(missing)}; its names are {', '.join(content)}"
+        message = f"{source} has no {', '.join(missing)}; its names are {shown(content)}"
         raise InputError(message)
     return {name: content[theirs] for name, theirs in mapping.items()} if mapping else content
 
 
-def check_widths(source: str, features: Mapping[str, Array]) -> None:
+def shown(names: Iterable[str]) -> str:
+    """Return names for a message, the first dozen of them."""
+    listed = list(names)
+    return (", ".join(listed[:12]) + (", …" if len(listed) > 12 else "")) or "none"
+
+
+def split_names(source: str, content: Mapping[str, Any]) -> list[str]:
+    """Return the splits that have features; train must be among them."""
+    splits = [key.removesuffix("_features") for key in content if key.endswith("_features")]
+    if "train" not in splits:
+        message = (
+            f"{source} has no train_features; its names are {shown(content)} "
+            "(--map train_features=NAME says which one it is)"
+        )
+        raise InputError(message)
+    for split in splits:
+        if not re.fullmatch(SPLIT_NAME, split):
+            message = (
+                f"{source}: {split}_features names a split {split!r}; use letters, digits, - "
+                "and _, at most 64, and not 'classifier'"
+            )
+            raise InputError(message)
+    return splits
+
+
+def usable(
+    source: str, content: Mapping[str, Any], meanings: Mapping[str, int]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the arrays whose names have a meaning, and what is left out, in words.
+
+    Raises
+    ------
+    InputError
+        An entry whose name has a meaning is no array, or an array has a name without one.
+    """
+    named, left_out, unknown = {}, [], []
+    for name, value in content.items():
+        if name in meanings:
+            named[name] = usable_array(source, name, value, meanings[name])
+        elif isinstance(value, Unusable):
+            left_out.append(f"{name} (it {value.why})")
+        elif getattr(value, "ndim", 1) == 0:
+            left_out.append(f"{name} (it is one number)")
+        else:
+            unknown.append(name)
+    if unknown:
+        message = (
+            f"{source} has names without a meaning: {shown(sorted(unknown))}; expected "
+            "<split>_features, <split>_labels, <split>_ids, weight, bias, class_names, shots "
+            "(--map NAME=THEIRS takes only what it names)"
+        )
+        raise InputError(message)
+    return named, tuple(left_out)
+
+
+def usable_array(source: str, name: str, value: Any, ndim: int) -> Any:
+    """Return the array of an entry; features may stay where they are until they are used."""
+    if isinstance(value, Unusable):
+        message = f"{source}: {name} {value.why}; save it as one array (numpy.savez)"
+        raise InputError(message)
+    if isinstance(value, Pieces):
+        return join(value, ndim, f"{source}: {name}")
+    return value if name.endswith("_features") else np.asarray(value)
+
+
+def check_widths(source: str, features: Mapping[str, Any]) -> None:
     """Refuse splits of different widths."""
     widths = {name: array.shape[1] for name, array in features.items()}
     if len(set(widths.values())) > 1:
@@ -84,7 +157,7 @@ def check_widths(source: str, features: Mapping[str, Array]) -> None:
         raise InputError(message)
 
 
-def check_features(source: str, split: str, content: Mapping[str, Array]) -> Array:
+def check_features(source: str, split: str, content: Mapping[str, Any]) -> Any:
     """Return the features of a split, (N, D) of a float dtype."""
     features = content[f"{split}_features"]
     if features.ndim != 2 or features.shape[1] < 1 or features.dtype.kind not in "fiu":
@@ -96,9 +169,9 @@ def check_features(source: str, split: str, content: Mapping[str, Array]) -> Arr
     return features
 
 
-def check_labels(source: str, split: str, content: Mapping[str, Array]) -> SplitRows:
+def check_labels(source: str, split: str, content: Mapping[str, Any], budget: Budget) -> SplitRows:
     """Return the labels and ids of a split, as many as it has features."""
-    key, count = f"{split}_labels", len(content[f"{split}_features"])
+    key, count = f"{split}_labels", content[f"{split}_features"].shape[0]
     if key not in content:
         message = f"{source} has {split}_features but no {key}"
         raise InputError(message)
@@ -109,21 +182,57 @@ def check_labels(source: str, split: str, content: Mapping[str, Array]) -> Split
             f"of shape {labels.shape}"
         )
         raise InputError(message)
+    budget.take(count * ROW_BYTES, f"{source}: {count:,} rows of {split}")
     ids = content.get(f"{split}_ids", np.arange(count))
     if ids.shape != (count,):
         message = f"{source}: {split}_ids has shape {ids.shape} for {count} rows"
         raise InputError(message)
-    return SplitRows([str(name) for name in ids], labels.astype(np.int64))
+    return SplitRows(texts(source, f"{split}_ids", ids), labels.astype(np.int64))
 
 
 def holds_integers(labels: Array) -> bool:
-    """Tell whether labels are whole numbers, of whatever dtype."""
-    if labels.dtype.kind in "iu":
+    """Tell whether labels are whole numbers that fit int64, of whatever dtype."""
+    if labels.dtype.kind == "i":
         return True
-    return labels.dtype.kind == "f" and bool(np.all(labels == np.floor(labels)))
+    if labels.dtype.kind == "u":
+        return not labels.size or int(labels.max()) <= np.iinfo(np.int64).max
+    if labels.dtype.kind != "f" or not np.isfinite(labels).all():
+        return False
+    return bool(np.all(labels == np.floor(labels)) and np.all(np.abs(labels) < 2.0**53))
 
 
-def check_classifier(source: str, content: Mapping[str, Array]) -> tuple[Array, Array] | None:
+def texts(source: str, name: str, values: Array) -> list[str]:
+    """Return ids or names as text: bytes are UTF-8, and numbers are written out.
+
+    Raises
+    ------
+    InputError
+        Bytes that are not UTF-8, or values that are neither text nor numbers; with their place.
+    """
+    if values.dtype.kind not in "USOiuf":
+        message = f"{source}: {name} must be text or numbers; got {values.dtype}"
+        raise InputError(message)
+    listed = values.tolist()
+    if values.dtype.kind not in "SO":
+        return [str(each) for each in listed]
+    return [decoded(source, name, place, each) for place, each in enumerate(listed)]
+
+
+def decoded(source: str, name: str, place: int, value: Any) -> str:
+    """Return one text; bytes must be UTF-8."""
+    try:
+        return value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        message = (
+            f"{source}: {name}, entry {place}: {value[:60]!r} is not UTF-8; "
+            "decode such names before saving them"
+        )
+        raise InputError(message) from None
+
+
+def check_classifier(
+    source: str, content: Mapping[str, Any], dim: int, budget: Budget
+) -> tuple[Array, Array] | None:
     """Return weight (C, D) and bias (C,); a missing bias is zero."""
     if "weight" not in content:
         if "bias" in content:
@@ -136,10 +245,19 @@ def check_classifier(source: str, content: Mapping[str, Array]) -> tuple[Array, 
             f"{source}: weight must be floats of shape (C, D); got {weight.dtype} {weight.shape}"
         )
         raise InputError(message)
-    return weight, content.get("bias", np.zeros(len(weight), dtype=weight.dtype))
+    bias = content.get("bias", np.zeros(len(weight), dtype=weight.dtype))
+    if bias.shape != (len(weight),) or bias.dtype.kind not in "fiu":
+        message = (
+            f"{source}: bias must be {len(weight)} numbers, one for each row of weight; "
+            f"got {bias.dtype} of shape {bias.shape}"
+        )
+        raise InputError(message)
+    if weight.shape[1] == dim:
+        budget.take(4 * weight.size, f"{source}: weight of shape {weight.shape}")
+    return weight, bias
 
 
-def check_shots(source: str, content: Mapping[str, Array]) -> Shots:
+def check_shots(source: str, content: Mapping[str, Any]) -> Shots:
     """Return the thresholds that the file states, or the usual ones."""
     stated = content.get("shots")
     if stated is None:
@@ -152,16 +270,39 @@ def check_shots(source: str, content: Mapping[str, Array]) -> Shots:
 
 def name_classes(
     source: str,
-    content: Mapping[str, Array],
+    content: Mapping[str, Any],
     rows: Mapping[str, SplitRows],
     classifier: tuple[Array, Array] | None,
 ) -> tuple[str, ...]:
-    """Return the class names; "0", "1", … for as many classes as the file speaks of."""
-    if "class_names" in content:
-        return tuple(str(name) for name in content["class_names"].reshape(-1))
-    if classifier is not None:
-        return tuple(str(index) for index in range(len(classifier[0])))
-    if not len(rows["train"]):
+    """Return the class names; "0", "1", … for as many classes as the file speaks of.
+
+    Raises
+    ------
+    InputError
+        The names are no list of text, train is empty, or a label means more classes than train
+        has rows: a mistyped label, or an identifier, must not make 10^9 names.
+    """
+    train = rows["train"].labels
+    if not len(train):
         message = f"{source}: split 'train' is empty"
         raise InputError(message)
-    return tuple(str(index) for index in range(int(rows["train"].labels.max()) + 1))
+    if "class_names" in content:
+        names = content["class_names"]
+        if names.ndim != 1:
+            message = f"{source}: class_names must be a list of names; got shape {names.shape}"
+            raise InputError(message)
+        return tuple(texts(source, "class_names", names))
+    largest = int(train.argmax())
+    known = int(train[largest]) + 1 if classifier is None else len(classifier[0])
+    if known > len(train):
+        what = (
+            f"train_labels, row {largest}: label {known - 1}"
+            if classifier is None
+            else f"weight of shape {classifier[0].shape}"
+        )
+        message = (
+            f"{source}: {what} means {known} classes, more than the {len(train)} training rows; "
+            "labels count from 0 without gaps"
+        )
+        raise InputError(message)
+    return tuple(str(index) for index in range(known))

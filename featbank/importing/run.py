@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featbank._plain import open_regular
 from featbank.errors import InputError
 from featbank.importing.arrange import arrange
+from featbank.importing.budget import Budget
+from featbank.importing.cast import Cast
 from featbank.importing.sources import read_source
+from featbank.leakage import find_leaks, refuse_leaks
 from featbank.plan import BankPlan
 from featbank.progress import SILENT, Reporter
+from featbank.rows import SplitRows
 from featbank.shots import Shots
 from featbank.writer import BankWriter
 
 __all__ = ["import_features"]
-
-Array = NDArray[Any]
 
 
 def import_features(
@@ -31,6 +33,8 @@ def import_features(
     mapping: Mapping[str, str] | None = None,
     dtype: str | None = None,
     shots: Shots | None = None,
+    allow_rounding: bool = False,
+    strict: bool = False,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> Path:
@@ -50,6 +54,13 @@ def import_features(
         From a name above to the name that the files use for it.
     dtype : {"float16", "float32"}, optional
         How features are stored; the source's own precision by default (float64 as float32).
+    allow_rounding : bool
+        Store features that lose what tells rows apart in `dtype`; the bank's provenance says so.
+    strict : bool
+        Refuse rows that stand in two splits, or in one under two labels, by their ids. They are
+        counted in a warning otherwise.
+    reporter : Reporter
+        Is told what is done, and warned of what is left out of the files or looks wrong.
 
     Raises
     ------
@@ -58,7 +69,12 @@ def import_features(
         left then.
     """
     paths = [Path(each) for each in ([sources] if isinstance(sources, (str, Path)) else sources)]
-    arrays = arrange(gather(paths), mapping or {}, " + ".join(path.name for path in paths))
+    budget = Budget(sum(file_size(path) for path in paths))
+    source = " + ".join(path.name for path in paths)
+    arrays = arrange(gather(paths, budget), mapping or {}, source, budget)
+    if arrays.left_out:
+        reporter.warn(f"{source}: left out {', '.join(arrays.left_out)}")
+    check_leaks(arrays.rows, reporter, strict=strict)
     stored = {features.dtype for features in arrays.features.values()}
     plan = BankPlan(
         dim=arrays.features["train"].shape[1],
@@ -71,13 +87,17 @@ def import_features(
             "imported": {
                 "files": [path.name for path in paths],
                 "sha256": [file_digest(path) for path in paths],
+                **({"rounding": "allowed"} if allow_rounding else {}),
             }
         },
     )
+    casts = {split: Cast(split, plan.dtype, allowed=allow_rounding) for split in arrays.rows}
     writer = BankWriter.begin(out, plan, overwrite=overwrite)
     try:
         with writer:
-            fill(writer, arrays.features, reporter)
+            fill(writer, arrays.features, casts, reporter)
+            for cast in casts.values():
+                cast.finish(reporter)
             writer.commit()
     except InputError:
         shutil.rmtree(out)  # a value that no second try can store: half a bank helps nobody
@@ -85,11 +105,11 @@ def import_features(
     return Path(out)
 
 
-def gather(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the arrays of all files by name; a name may come once."""
+def gather(paths: Sequence[Path], budget: Budget) -> dict[str, Any]:
+    """Return the entries of all files by name; a name may come once."""
     content: dict[str, Any] = {}
     for path in paths:
-        found = read_source(path)
+        found = read_source(path, budget)
         twice = sorted(content.keys() & found.keys())
         if twice:
             message = f"{path} has {', '.join(twice)}, which an earlier file has too"
@@ -98,24 +118,34 @@ def gather(paths: Sequence[Path]) -> dict[str, Any]:
     return content
 
 
+def check_leaks(rows: Mapping[str, SplitRows], reporter: Reporter, *, strict: bool) -> None:
+    """Warn of rows that stand where they should not, or refuse them."""
+    leaks = find_leaks(rows)
+    if strict:
+        refuse_leaks(leaks)
+    for leak in leaks:
+        reporter.warn(str(leak))
+
+
+def file_size(path: Path) -> int:
+    """Return a file's size; 0 where there is none, which reading it will say."""
+    return path.stat().st_size if path.is_file() else 0
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def fill(writer: BankWriter, features: Mapping[str, Array], reporter: Reporter) -> None:
+def fill(
+    writer: BankWriter, features: Mapping[str, Any], casts: Mapping[str, Cast], reporter: Reporter
+) -> None:
     """Write every chunk that is not there yet."""
     missing = list(writer.missing())
     total = sum(stop - start for _, start, stop in missing)
     with reporter.track("import", total, "rows") as advance:
         for split, start, stop in missing:
-            writer.put(split, start, as_float(features[split][start:stop]))
+            ids = writer.plan.rows[split].ids[start:stop]
+            writer.put(split, start, casts[split](features[split][start:stop], ids))
             advance(stop - start)
-
-
-def as_float(block: Array) -> Array:
-    """Return a block in memory, of a float dtype in the machine's byte order."""
-    if block.dtype.kind != "f":
-        return block.astype(np.float32)
-    return np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("="))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featbank._plain import open_regular
+from featbank._torch_file import prove_torch_file
 from featbank.errors import InputError, MissingFileError
+from featbank.importing.budget import Budget
+from featbank.importing.entries import Unusable, as_tensor_array, entry
+from featbank.importing.npy import read_npy, read_npz
 from featbank.importing.plain_pickle import read_plain_pickle
 
 __all__ = ["SUFFIXES", "read_source"]
@@ -22,150 +27,138 @@ Array = NDArray[Any]
 # Tensor dtypes of safetensors that numpy has.
 MAPPED = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 
-# A zip entry's local header: fixed part, then name and extra field of stated lengths.
-ZIP_HEADER, NAME_LENGTH, EXTRA_LENGTH = 30, slice(26, 28), slice(28, 30)
+# What a checkpoint of the code of Kang et al. holds.
+PAPER_KEYS = {"state_dict_best", "epoch", "best_epoch", "best_acc", "centroids"}
+
+# How the pickle in a torch file asks for a numpy array.
+NUMPY_ARRAYS = {
+    f"{module}.{name}"
+    for module in ("numpy.core", "numpy._core")
+    for name in ("multiarray._reconstruct", "numeric._frombuffer")
+}
 
 
-def read_source(path: Path) -> dict[str, Any]:
-    """Return a file's arrays by name: numpy arrays, or objects with shape, dtype and slicing.
+def read_source(path: Path, budget: Budget | None = None) -> dict[str, Any]:
+    """Return what a file holds, by name.
+
+    Parameters
+    ----------
+    path : Path
+    budget : Budget, optional
+        What may be held in memory; of this file alone where none is given.
+
+    Returns
+    -------
+    dict
+        Numpy arrays, objects with shape, dtype and slicing, `Pieces` of an array, or `Unusable`
+        for what is there and is no array.
 
     Raises
     ------
     MissingFileError, InputError
-        The file is missing, of an unknown kind, or does not hold plain arrays.
+        The file is missing, no regular file, of an unknown kind, damaged, or does not hold plain
+        arrays.
     """
-    if not path.is_file():
-        message = f"{path} does not exist; name a file of features ({', '.join(SUFFIXES)})"
-        raise MissingFileError(message)
+    kinds = ", ".join(SUFFIXES)
+    try:
+        with open_regular(path) as handle:
+            budget = budget or Budget(handle.seek(0, 2))
+    except MissingFileError as error:
+        message = f"{path} does not exist; name a file of features ({kinds})"
+        raise MissingFileError(message) from error
     reader = SUFFIXES.get(path.suffix.lower())
     if reader is None:
-        message = f"{path} is of no known kind; features come from {', '.join(SUFFIXES)}"
+        message = f"{path} is of no known kind; features come from {kinds}"
         raise InputError(message)
-    return reader(path)
+    return reader(path, budget)
 
 
-def read_npz(path: Path) -> dict[str, Any]:
-    """Map the arrays of an ``.npz``; compressed ones are read."""
-    try:
-        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
-            stored = {
-                entry.filename.removesuffix(".npy"): entry
-                for entry in archive.infolist()
-                if entry.compress_type == zipfile.ZIP_STORED
-            }
-            return {
-                key: map_entry(path, stored[key]) if key in stored else file[key]
-                for key in file.files
-            }
-    except (ValueError, OSError, zipfile.BadZipFile, AttributeError, EOFError, KeyError) as error:
-        raise unreadable(path, ".npz archive of plain numeric and text arrays") from error
-
-
-def map_entry(path: Path, entry: zipfile.ZipInfo) -> Array:
-    """Map one uncompressed ``.npy`` inside an ``.npz``."""
-    with path.open("rb") as handle:
-        handle.seek(entry.header_offset)
-        header = handle.read(ZIP_HEADER)
-        skip = sum(int.from_bytes(header[part], "little") for part in (NAME_LENGTH, EXTRA_LENGTH))
-        handle.seek(entry.header_offset + ZIP_HEADER + skip)
-        version = np.lib.format.read_magic(handle)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = read_header(handle)
-        if dtype.hasobject:
-            raise ValueError(entry.filename)
-        if not np.prod(shape, dtype=np.int64):
-            return np.empty(shape, dtype=dtype)
-        order = "F" if fortran else "C"
-        return np.memmap(path, dtype, "r", offset=handle.tell(), shape=shape, order=order)  # type: ignore[call-overload, no-any-return]
-
-
-def read_npy(path: Path) -> dict[str, Any]:
-    """Map a ``.npy``; its name is the file's: ``train_features.npy`` is train_features."""
-    try:
-        return {path.stem: np.lib.format.open_memmap(path, mode="r")}
-    except (ValueError, OSError, EOFError) as error:
-        raise unreadable(path, ".npy of a plain array") from error
-
-
-def read_safetensors(path: Path) -> dict[str, Any]:
+def read_safetensors(path: Path, _budget: Budget) -> dict[str, Any]:
     """Map the tensors of a ``.safetensors`` file; the library checks its header first."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, framework="pt") as file:
-            return {key: map_tensor(path, key, file) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise unreadable(path, ".safetensors file") from error
+        with safe_open(path, framework="pt") as file, open_regular(path) as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            header = json.loads(handle.read(size))
+            keys = list(file.keys())
+            return {key: map_tensor(handle, 8 + size, key, header[key], file) for key in keys}
+    except (SafetensorError, OSError, ValueError, KeyError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        message = f"{path} cannot be read as a .safetensors file ({reason:.200})"
+        raise InputError(message) from error
 
 
-def map_tensor(path: Path, key: str, file: Any) -> Array:
-    """Map one tensor; bfloat16, which numpy lacks, is read as float32."""
-    with path.open("rb") as handle:
-        size = int.from_bytes(handle.read(8), "little")
-        entry = json.loads(handle.read(size))[key]
-    if entry["dtype"] not in MAPPED or not np.prod(entry["shape"], dtype=np.int64):
-        return as_array(file.get_tensor(key))
-    offset, shape = 8 + size + entry["data_offsets"][0], tuple(entry["shape"])
-    return np.memmap(path, MAPPED[entry["dtype"]], "r", offset=offset, shape=shape)
+def map_tensor(handle: BinaryIO, start: int, key: str, header: Mapping[str, Any], file: Any) -> Any:
+    """Map one tensor; one of a dtype that numpy lacks, as bfloat16, is read as float32."""
+    shape = tuple(header["shape"])
+    if header["dtype"] not in MAPPED or not math.prod(shape):
+        return as_tensor_array(file.get_tensor(key))
+    offset = start + header["data_offsets"][0]
+    return np.memmap(handle, MAPPED[header["dtype"]], "r", offset=offset, shape=shape)
 
 
-def read_torch(path: Path) -> dict[str, Any]:
-    """Read the tensors of a ``.pt`` or ``.pth``, never more than tensors and plain containers."""
+def read_torch(path: Path, budget: Budget) -> dict[str, Any]:
+    """Read a ``.pt`` or ``.pth``, never more than tensors and plain containers.
+
+    One tensor alone is named by the file, as the array of a ``.npy`` is. Of the checkpoint of the
+    code of Kang et al. the classifier is taken.
+    """
     from featbank.foreign import load_plain, paper_classifier
 
-    content = load_plain(path)
+    try:
+        content = load_plain(path)
+    except InputError as error:
+        if NUMPY_ARRAYS & prove_torch_file(path):
+            message = f"{path} holds more than tensors: numpy arrays; save it as .npz"
+            raise InputError(message) from error
+        raise
     classifier = paper_classifier(content)
     if classifier is not None:
-        return {name: as_array(tensor) for name, tensor in classifier.items()}
+        found = {name: as_tensor_array(tensor) for name, tensor in classifier.items()}
+        others = [str(key) for key in content if key not in PAPER_KEYS]
+        rest = Unusable("belongs to a checkpoint, of which the classifier is taken")
+        return {**dict.fromkeys(others, rest), **found}
+    if hasattr(content, "detach"):
+        return {path.stem: entry(content, budget)}
     if not isinstance(content, Mapping):
-        message = f"{path} holds a {type(content).__name__}, not tensors by name"
+        message = (
+            f"{path} holds a {type(content).__name__}, not tensors by name; save a dict of them, "
+            "or one tensor in a file of its name"
+        )
         raise InputError(message)
-    return {
-        str(key): as_array(value) if hasattr(value, "numpy") else np.asarray(value)
-        for key, value in content.items()
-        if hasattr(value, "numpy") or is_list(value)
-    }
+    return named_entries(path, content, budget)
 
 
-def is_list(value: Any) -> bool:
-    """Tell whether a value is a list of numbers or of names."""
-    return isinstance(value, list) and all(isinstance(each, (int, float, str)) for each in value)
+def named_entries(path: Path, content: Mapping[Any, Any], budget: Budget) -> dict[str, Any]:
+    """Return the entries of a dict, by names that are text."""
+    found = {str(key): entry(value, budget) for key, value in content.items()}
+    if len(found) < len(content):
+        message = f"{path} has two entries of the same name"
+        raise InputError(message)
+    return found
 
 
-def as_array(tensor: Any) -> Array:
-    """View a tensor as a numpy array; bfloat16, which numpy lacks, as float32."""
-    import torch
-
-    tensor = tensor.detach().cpu()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    return array
-
-
-def read_paper_features(path: Path) -> dict[str, Any]:
+def read_paper_features(path: Path, budget: Budget) -> dict[str, Any]:
     """Read ``trainfeat_all.pkl`` and its family: feats, labels and idxs of one split.
 
     The split is the file name's beginning: trainfeat_all.pkl, valfeat_all.pkl, testfeat_all.pkl.
+    Any other dict of arrays keeps its names.
     """
-    content = read_plain_pickle(path)
+    content = named_entries(path, read_plain_pickle(path), budget)
     if not {"feats", "labels"} <= set(content):
         return content
     match = re.match(r"[A-Za-z0-9]+?(?=feat|_|\.|$)", path.name)
     split = match.group() if match else "train"
-    out = {f"{split}_features": content["feats"], f"{split}_labels": content["labels"]}
-    if "idxs" in content:
-        out[f"{split}_ids"] = content["idxs"].astype(str)
-    return out
+    names = {"feats": f"{split}_features", "labels": f"{split}_labels", "idxs": f"{split}_ids"}
+    twice = sorted(names[key] for key in names if names[key] in content and key in content)
+    if twice:
+        message = f"{path} has {', '.join(twice)} twice, under the name of the paper's code too"
+        raise InputError(message)
+    return {names.get(key, key): value for key, value in content.items()}
 
 
-def unreadable(path: Path, kind: str) -> InputError:
-    """Say what a file should have been."""
-    return InputError(f"{path} cannot be read as a {kind}".replace(" a .n", " an .n"))
-
-
-SUFFIXES: dict[str, Callable[[Path], dict[str, Any]]] = {
+SUFFIXES: dict[str, Callable[[Path, Budget], dict[str, Any]]] = {
     ".npz": read_npz,
     ".npy": read_npy,
     ".safetensors": read_safetensors,

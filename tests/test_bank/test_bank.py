@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from zarr.storage import LocalStore
 
 from featbank import (
     Bank,
@@ -32,7 +33,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_chunks")
 def test_what_is_written_is_read_back_by_us_and_by_zarr(tmp_path: Path, dtype: str) -> None:
     bank = write_bank(tmp_path / "bank", dtype=dtype)
-    stored = zarr.open_group(str(bank.path), mode="r")
+    stored = zarr.open_group(LocalStore(bank.path), mode="r")
     assert list(bank) == list(splits())
     for name, (features, labels) in splits().items():
         split = bank[name]
@@ -111,7 +112,7 @@ def test_what_is_no_bank_is_named(tmp_path: Path) -> None:
         Bank.open(tmp_path / "nothing")
     with pytest.raises(NotABankError, match="is not a bank: it has no zarr.json"):
         Bank.open(tmp_path)
-    zarr.create_group(str(tmp_path / "other"), zarr_format=3)
+    zarr.create_group(LocalStore(tmp_path / "other"), zarr_format=3)
     with pytest.raises(NotABankError, match="holds no featbank manifest"):
         Bank.open(tmp_path / "other")
 

@@ -11,6 +11,7 @@ import xarray
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zarr.storage import LocalStore
 
 from featbank import Bank, BankPlan, BankWriter, schema
 from featbank.rows import SplitRows
@@ -50,7 +51,7 @@ def same_bits(got: Any, want: Any) -> None:
 
 
 def test_zarr_python_reads_the_same_bits(bank: Bank) -> None:
-    group = zarr.open_group(str(bank.path), mode="r")
+    group = zarr.open_group(LocalStore(bank.path), mode="r")
     for name, want in ours(bank).items():
         same_bits(group[name][:], want)
     for name in bank.splits:
@@ -69,7 +70,7 @@ def test_tensorstore_reads_the_same_bits(bank: Bank) -> None:
 
 def test_dask_reads_the_same_bits(bank: Bank) -> None:
     for name, want in ours(bank).items():
-        array = dask.array.from_zarr(str(bank.path), component=name)
+        array = dask.array.from_zarr(LocalStore(bank.path), component=name)
         assert array.chunksize[0] == bank.manifest.arrays[name].chunk_rows
         same_bits(array.compute(scheduler="threads", num_workers=2), want)
 
@@ -108,7 +109,7 @@ def test_every_way_of_reading_equals_zarrs_own(
             writer.commit()
     split, indices = Bank.open(path)["train"], np.array(places, dtype=np.int64) % len(features)
 
-    want = zarr.open_array(str(path / "train/features"), mode="r")[:]
+    want = zarr.open_array(LocalStore(path / "train/features"), mode="r")[:]
 
     same_bits(want, features)
     same_bits(split.read(), want)

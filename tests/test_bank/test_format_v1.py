@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.storage import LocalStore
 
 from featbank import Bank, Shots
 from featbank.verify import verify
@@ -60,7 +61,7 @@ def test_a_bank_of_format_1_is_sound_and_zarr_reads_it() -> None:
     report = verify(Bank.open(BANK))
     assert report.sound
     assert report.notes == ()
-    features = zarr.open_group(str(BANK), mode="r")["train/features"][:]
+    features = zarr.open_group(LocalStore(BANK), mode="r")["train/features"][:]
     assert features.view(np.uint16).tolist() == TRAIN_BITS
 
 

@@ -213,11 +213,11 @@ def saved(path: Path, content: Any) -> Path:
 
 CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda f: f / "no.npy", r"no.npy does not exist; name a file of features \(.npz"),
-    "folder": (lambda f: f, "does not exist; name a file of features"),
+    "folder": (lambda f: f, "is a folder; name a regular file"),
     "unknown kind": (lambda f: write(f / "x.csv", b"1,2"), "x.csv is of no known kind; .*.npz"),
     "npy": (lambda f: write(f / "x.npy", b"junk"), "x.npy cannot be read as an .npy of a plain"),
     "npy empty": (lambda f: write(f / "x.npy", b""), "x.npy cannot be read as an .npy of a plain"),
-    "npz": (lambda f: write(f / "x.npz", b"PK"), "x.npz cannot be read as an .npz archive of pl"),
+    "npz": (lambda f: write(f / "x.npz", b"PK"), "x.npz cannot be read as a zip archive"),
     "safetensors": (
         lambda f: write(f / "x.safetensors", b"\xff" * 20),
         "x.safetensors cannot be read as a .safetensors file",

@@ -272,8 +272,13 @@ def test_a_bug_says_so_and_debug_shows_it(bank: Path, monkeypatch: pytest.Monkey
     assert "Traceback" in done.stderr
 
 
-def test_too_little_memory_is_no_bug(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.info.describe", lambda _bank: np.empty(1 << 46))
+def test_too_little_memory_is_no_bug(
+    bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crt = "crt:solver=sgd,epochs=1000000000000"
+    line = refused(3, "fit", bank, "--head", crt, "--out", tmp_path / "h")
+    assert "epochs=1000000000000" in line
+    monkeypatch.setattr("cli.info.describe", lambda _bank: np.empty(1 << 55))
     assert "too little memory for what was asked" in refused(3, "info", bank)
 
 

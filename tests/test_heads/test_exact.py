@@ -1,9 +1,12 @@
 """Convex heads at their optimum: against references, scikit-learn, and the paths' promises."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -81,8 +84,12 @@ def test_a_boundary_that_needs_the_bias_is_found_beside_large_features(
 ) -> None:
     X = (np.linspace(1, 3, 201)[:, None] * scale).astype(dtype)
     y = (X[:, 0] > 2 * scale).astype(np.int64)
+    head = ClassifierRetraining(weight_decay=1e-6)
 
-    assert (ClassifierRetraining(weight_decay=1e-6).fit(X, y).predict(X) == y).mean() > 0.98
+    # Gradients of features of 1e9 are rounded too coarsely to prove the last digits.
+    with pytest.warns(ConvergenceWarning) if scale == 1e9 else nullcontext():
+        head.fit(X, y)
+    assert (head.predict(X) == y).mean() > 0.98
 
 
 @pytest.mark.parametrize("width", [6, 40])
@@ -214,11 +221,11 @@ def test_minimise_finds_the_minimum_of_a_quadratic(rng: np.random.Generator, see
         rest = A @ x - target
         return float(rest @ rest / 2), A.T @ rest
 
-    found = minimise(quadratic, torch.zeros(12).double(), lambda g: float(g.norm()) < 1e-9, 200)
+    found = minimise(quadratic, torch.zeros(12).double(), lambda v, g: float(g.norm()) < 1e-9, 200)
 
     torch.testing.assert_close(found.point, torch.linalg.lstsq(A, target[:, None]).solution[:, 0])
     assert found.evaluations < 100
-    assert minimise(quadratic, found.point, lambda g: False, 7).evaluations <= 7
+    assert minimise(quadratic, found.point, lambda v, g: False, 7).evaluations <= 7
 
 
 @pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax])
@@ -228,7 +235,6 @@ def test_the_path_is_best_where_it_says(
 ) -> None:
     if not small:
         monkeypatch.setattr(exact, "SMALL", 0)
-        monkeypatch.setattr(exact, "LAST_EVALUATIONS", 300)
     data = cloud(rng, width=8)
     head = kind()
     tried = head.fit_path(data.X, data.y, data.X_test, data.y_test, data.counts)

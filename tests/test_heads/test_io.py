@@ -237,3 +237,49 @@ def test_the_error_tree() -> None:
         3,
         3,
     )
+
+
+def test_a_pipe_a_device_and_a_loop_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.head")
+    (tmp_path / "device.head").symlink_to(os.devnull)
+    (tmp_path / "loop.head").symlink_to("loop.head")
+    (tmp_path / "link.head").symlink_to("pipe.head")
+    for name in ("pipe", "device", "loop", "link"):
+        with pytest.raises(HeadFileError, match=rf"{name}\.head: not a head file"):
+            heads.load(tmp_path / f"{name}.head")
+        with pytest.raises(HeadFileError, match=rf"{name}\.head: not a head file"):
+            heads.read_metadata(tmp_path / f"{name}.head")
+    for odd in ("n" * 300, "a\0b"):
+        with pytest.raises(HeadFileError, match="not a head file"):
+            heads.load(tmp_path / odd)
+
+
+@pytest.mark.parametrize("metadata", [None, 0, "x", [1], [[1, 2]]])
+def test_metadata_that_is_no_object_is_refused(saved: Path, metadata: Any) -> None:
+    with pytest.raises(HeadFileError, match=r"ncm\.head: .*its metadata is no object"):
+        heads.read_metadata(forged(saved, metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    ("coded", "words"),
+    [
+        ({"dtype": "<U999999", "values": ["a"] * 60}, "mostly empty room"),
+        ({"dtype": "int64", "values": [[0, 1]] * 6}, "labels should be a list"),
+        ({"dtype": "int64", "values": 3}, "not a head this version can build"),
+        ({"dtype": "int64", "values": [2**80] * 6}, "not a head this version can build"),
+        ({"dtype": "<U5", "values": [1] * 6}, "not a head this version can build"),
+    ],
+)
+def test_labels_that_are_no_list_or_mostly_room_are_refused(
+    saved: Path, coded: dict, words: str
+) -> None:
+    with pytest.raises(HeadFileError, match=words) as caught:
+        heads.load(forged(saved, labels={"classes_": coded}))
+    assert str(saved) in str(caught.value)
+
+
+def test_labels_with_too_much_room_are_not_saved(data: Cloud, tmp_path: Path) -> None:
+    head = heads.NearestClassMean().fit(data.X, data.y)
+    head.classes_ = np.zeros(30, "<U900000")
+    with pytest.raises(HeadInputError, match="mostly empty room; use labels.astype"):
+        head.save(tmp_path / "a.head")

@@ -68,12 +68,36 @@ def test_a_start_from_few_rows_ends_at_the_same_optimum(
     given = [torch.from_numpy(part).to(dtype) for part in (data.X, data.W, data.b)]
     X, W, b = given
     y_idx = torch.from_numpy(data.y)
-    plain = _scales.best_scale(X, y_idx, W, b, 5e-4)
+    plain, _, _ = _scales.best_scale(X, y_idx, W, b, 5e-4)
     monkeypatch.setattr(_scales, "MANY_LOGITS", 0)
 
-    found = _scales.best_scale(X, y_idx, W, b, 5e-4)
+    found, _, verdict = _scales.best_scale(X, y_idx, W, b, 5e-4)
 
-    fine = dtype == torch.float64
-    torch.testing.assert_close(found.point, plain.point, atol=1e-6 if fine else 2e-3, rtol=0)
-    assert found.value == pytest.approx(plain.value, rel=1e-12 if fine else 1e-6)
-    assert float(found.gradient.abs().max()) < (1e-6 if fine else 1e-3)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found, plain, atol=1e-6, rtol=0)
+    assert verdict.gap <= (1e-9 if dtype == torch.float64 else 1e-6)
+
+
+def test_the_product_with_the_hessian_is_that_of_the_matrix(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    given = problem(data, torch.from_numpy(data.X @ data.W.T + data.b))
+    scale, direction = (torch.from_numpy(rng.uniform(0.5, 1.5, 6)) for _ in range(2))
+
+    torch.testing.assert_close(
+        given.product(scale)(direction), given.hessian(scale) @ direction, rtol=1e-10, atol=0
+    )
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e4])
+@pytest.mark.parametrize("sure", [True, False])
+def test_factors_are_at_their_optimum_at_any_size_of_the_logits(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, size: float, sure: bool
+) -> None:
+    if not sure:  # then Newton's method has all the way to go
+        monkeypatch.setattr(_scales, "MOST", 1)
+    data = cloud(rng)
+    X, W, b = (torch.from_numpy(part) for part in (data.X, size * data.W, size * data.b))
+    found, _, _ = _scales.best_scale(X, torch.from_numpy(data.y), W, b, 5e-4)
+
+    value, (slope,) = problem(data, X @ W.T + b)(found)
+    assert float(slope @ slope) / (2 * 5e-4) <= 1e-9 * value

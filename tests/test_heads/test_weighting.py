@@ -155,7 +155,6 @@ def test_the_path_on_few_rows_keeps_the_shares_of_all(
     rng: np.random.Generator, q: float, weighting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exact, "SMALL", 0)
-    monkeypatch.setattr(exact, "LAST_EVALUATIONS", 300)
     seen, plain = [], exact.row_weights
 
     def spy(y: torch.Tensor, *args: object) -> torch.Tensor:

@@ -144,14 +144,14 @@ def test_cifar_that_is_missing_damaged_or_hostile_is_refused(
         opened(tmp_path)
     assert not (tmp_path / "ran").exists()
     for bad, message in (
-        (good[: len(good) // 2], "is no pickle of CIFAR images"),
+        (good[: len(good) // 2], "is no pickle of numpy arrays"),
         (good.replace(b"labels", b"lapels"), "is no file of cifar10"),
     ):
         file.write_bytes(bad)
         with pytest.raises(InputError, match=message):
             opened(tmp_path)
     file.unlink()
-    with pytest.raises(MissingFileError, match="No such file or directory; unpack"):
+    with pytest.raises(MissingFileError, match="data_batch_3 does not exist; unpack"):
         opened(tmp_path)
 
 
