@@ -9,6 +9,7 @@
     ├── StorageError (also OSError)               3  free space, or mend the disk; run again
     ├── LockedError                               3  wait for the other writer
     ├── LostRankError                             3  a process of the job is gone: run again
+    ├── WorkerError                               3  a process that loads images failed: use fewer
     ├── DamagedError                              4  verify, then extract again
     │   ├── NotABankError                            the path holds something else
     │   └── IncompleteBankError                      finish the extraction
@@ -30,6 +31,7 @@ __all__ = [
     "OutputExistsError",
     "StaleError",
     "StorageError",
+    "WorkerError",
 ]
 
 
@@ -65,6 +67,10 @@ class LockedError(FeatbankError):
 
 class LostRankError(FeatbankError):
     """A process of a job of several has ended, or is silent."""
+
+
+class WorkerError(FeatbankError):
+    """A process that loads images could not be started, has failed, or has ended."""
 
 
 class DamagedError(FeatbankError):

@@ -123,6 +123,8 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         there was made from something else.
     DamagedError
         The checkpoint is.
+    WorkerError
+        A process that loads images has failed.
     """
     require_known("choice for bad images", on_bad_image, ON_BAD_IMAGE)
     require_known("BatchNorm refresh", bn_refresh, REFRESHES)

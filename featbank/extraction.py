@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from featbank.batchnorm import balanced_plan, refresh_statistics, statistics
-from featbank.data.loader import Batch, BatchPlan, Key, image_loader
+from featbank.data.loader import Batch, BatchPlan, ImageLoader, Key, image_loader
 from featbank.data.transforms import Transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.device import autocast
@@ -79,8 +79,10 @@ class Extraction:
         if self.ranks.first:
             network.to(self.device)
             plan = balanced_plan(split.labels, rows, self.seed, self.batch_size)
-            with reporter.track("refresh BatchNorm", len(plan), "batches") as advance:
-                loader = self.loader(split, self.varied, plan)
+            with (
+                reporter.track("refresh BatchNorm", len(plan), "batches") as advance,
+                self.loader(split, self.varied, plan) as loader,
+            ):
                 refresh_statistics(network, loader, partial(self.see, advance))
         found = {name: each.tolist() for name, each in statistics(network).items()}
         shared = self.ranks.share(found if self.ranks.first else None)
@@ -169,7 +171,8 @@ class Extraction:
     def batches(self, split: ImageSplit, rows: Sequence[Rows]) -> Iterator[Batch]:
         """Yield batches of images."""
         plan = BatchPlan([[Key(int(row), 0, 0) for row in batch] for batch in rows])
-        yield from self.loader(split, self.transform, plan)
+        with self.loader(split, self.transform, plan) as loader:
+            yield from loader
 
     def view_batches(
         self, split: ImageSplit, cuts: Sequence[Sequence[Rows]], n_views: int
@@ -184,9 +187,10 @@ class Extraction:
             for view in range(n_views)
             for batch in cut
         ]
-        yield from self.loader(split, self.varied, BatchPlan(keys))
+        with self.loader(split, self.varied, BatchPlan(keys)) as loader:
+            yield from loader
 
-    def loader(self, split: ImageSplit, transform: Transform, plan: BatchPlan) -> Iterable[Batch]:
+    def loader(self, split: ImageSplit, transform: Transform, plan: BatchPlan) -> ImageLoader:
         """Return a loader of the batches of a plan."""
         return image_loader(
             split,

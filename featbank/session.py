@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from featbank.checkpoint import Checkpoint
 from featbank.config import SaveEvery, TrainConfig
-from featbank.data.loader import Batch, BatchPlan, Key, eval_batches, image_loader
+from featbank.data.loader import Batch, BatchPlan, ImageLoader, Key, eval_batches, image_loader
 from featbank.data.transforms import InputSpec, augmentation, eval_transform
 from featbank.data.types import ImageData
 from featbank.device import autocast
 from featbank.errors import InputError
-from featbank.interruption import Interruption
+from featbank.interruption import Interruption, WaitInterrupted
 from featbank.objective import Objective, step_batches
 from featbank.optim import learning_rate, optimizer_tensors, set_rate
 from featbank.parallel import Share, Team, shares
@@ -141,7 +141,8 @@ class Session:
         set_training(self.model, shift_bn=config.shift_bn)
         note = ""
         label, left = f"epoch {epoch + 1}/{config.epochs}", len(orders[0]) - done
-        images = iter(self.loader)
+        step = first
+        images = self.arriving(self.loader, lambda: self.save_and_leave(total, epoch, step))
         with reporter.track(label, left, "images") as advance, self.team.together():
             for step, share in enumerate(parts, start=first):
                 rate = learning_rate(config, epoch * steps + step, steps)
@@ -159,6 +160,22 @@ class Session:
         whole = float(self.team.sum(total))
         self.record |= {"step": steps, "loss_sum": whole}
         return whole / len(orders[0])
+
+    def arriving(self, loader: ImageLoader, leave: Callable[[], None]) -> Iterator[Batch]:
+        """Yield batches; a signal does not wait for one that does not come.
+
+        `leave` saves and lets it act. Where that does not end the training, it goes on.
+        """
+        batches = loader.batches()
+        for place in range(len(loader)):
+            try:
+                with self.interruption.waiting(patient=self.team.size > 1):
+                    batch = next(batches)
+            except WaitInterrupted:
+                leave()
+                batches = loader.batches(place)
+                batch = next(batches)
+            yield batch
 
     def share(self, batch: Sequence[Key], in_step: int) -> list[Share]:
         """Return this process's parts of a step."""
@@ -203,14 +220,23 @@ class Session:
         came, due_now = self.team.most(self.interruption.came or 0, int(due))
         if not came and not due_now:
             return
-        whole = self.check_finite(total, epoch, step)
-        self.record |= {"step": step + 1, "loss_sum": whole}
-        self.team.average_statistics(self.model)
-        self.save(self.checkpoint())
-        self.saved = time.monotonic()
+        self.save_now(total, epoch, step + 1)
         if came:
             self.interruption.came = came
             self.interruption.pass_on()
+
+    def save_now(self, total: Tensor, epoch: int, taken: int) -> None:
+        """Save after so many steps of an epoch."""
+        whole = self.check_finite(total, epoch, taken - 1)
+        self.record |= {"step": taken, "loss_sum": whole}
+        self.team.average_statistics(self.model)
+        self.save(self.checkpoint())
+        self.saved = time.monotonic()
+
+    def save_and_leave(self, total: Tensor, epoch: int, taken: int) -> None:
+        """Save after so many steps, and let the signal that came act."""
+        self.save_now(total, epoch, taken)
+        self.interruption.pass_on()
 
     def check_finite(self, total: Tensor, epoch: int, step: int) -> float:
         """Stop a training that has diverged before it can overwrite a good checkpoint.
@@ -238,7 +264,7 @@ class Session:
             autocast(self.device, self.config.amp),
             reporter.track("validate", len(split), "images") as advance,
         ):
-            for batch in self.eval_loader:
+            for batch in self.arriving(self.eval_loader, self.leave_validation):
                 _refuse_bad(batch)
                 logits = self.evaluated(self.to_device(batch.images))
                 predictions[batch.rows] = logits.argmax(dim=1).cpu().numpy()
@@ -252,6 +278,12 @@ class Session:
         predictions = self.team.predictions(predictions)
         found = metrics(split.labels, predictions, self.data.counts)
         return {name: None if value is None else float(value) for name, value in found.items()}
+
+    def close(self) -> None:
+        """End the processes that load images."""
+        self.loader.close()
+        if "val" in self.data.splits:
+            self.eval_loader.close()
 
     def leave_validation(self) -> None:
         """Save with all steps of the epoch taken, so that it is validated again; then leave."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ def train(
     ------
     InputError
         The backbone is unknown or unusable, an image cannot be read, or the loss diverges.
+    WorkerError
+        A process that loads images has failed.
     OutputExistsError, StaleError
         `out` holds something; or what is to be resumed was another training.
     """
@@ -134,7 +136,8 @@ def _train(
         _begin(run, {**identity, "epoch": size, **made_by, "git": git()}, fresh=previous is None)
     reporter.say(session.about(size))
     record_event = events(run) if ranks.first else nullcontext(lambda _entry: None)
-    with one_thread(config.backbone == TINY_CNN), session.interruption, record_event as event:
+    alone = one_thread(config.backbone == TINY_CNN)
+    with alone, closing(session), session.interruption, record_event as event:
         for epoch in range(session.record["epoch"], config.epochs):
             is_best = session.run_epoch(epoch, metrics, reporter)
             if ranks.first:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
-from threading import Thread
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from featbank.data.transforms import Size, Transform, sides
 from featbank.data.types import ImageSplit
+from featbank.data.workers import Workers
 from featbank.errors import InputError
-from featbank.rng import derive_seed, isolated_torch, torch_generator
+from featbank.rng import derive_seed, isolated_torch
 
-__all__ = ["Batch", "BatchPlan", "Key", "eval_batches", "image_loader", "train_batches"]
+__all__ = [
+    "Batch",
+    "BatchPlan",
+    "ImageLoader",
+    "Key",
+    "eval_batches",
+    "image_loader",
+    "train_batches",
+]
 
 
 class Key(NamedTuple):
@@ -62,13 +65,30 @@ class _Item(NamedTuple):
     n_bytes: int = 0
 
 
-class _Images(Dataset[_Item]):
-    """Images by key; workers only pass plain values."""
+@dataclass(frozen=True)
+class _Make:
+    """Makes a batch of keys; another process can make it too."""
 
-    def __init__(self, split: ImageSplit, transform: Transform, seed: int) -> None:
-        self.split, self.transform, self.seed = split, transform, seed
+    split: ImageSplit
+    transform: Transform
+    size: Size
+    seed: int
 
-    def __getitem__(self, key: Key) -> _Item:
+    def batch(self, keys: Sequence[Key]) -> Batch:
+        """Stack the images; one that could not be read is zeros, so rows keep their places."""
+        items = [self.item(key) for key in keys]
+        blank = torch.zeros(3, *sides(self.size))
+        made = [blank if isinstance(item.made, str) else item.made for item in items]
+        return Batch(
+            images=torch.stack(made),
+            rows=np.array([item.row for item in items], dtype=np.int64),
+            bad={item.row: item.made for item in items if isinstance(item.made, str)},
+            sha256=np.frombuffer(b"".join(item.sha256 for item in items), np.uint8).reshape(-1, 32),
+            n_bytes=np.array([item.n_bytes for item in items], dtype=np.int64),
+        )
+
+    def item(self, key: Key) -> _Item:
+        """Read one image, and transform it with the draws that its key names."""
         images = self.split.images
         try:
             raw = images.raw(key.row)
@@ -83,22 +103,10 @@ class _Images(Dataset[_Item]):
             return _Item(key.row, f"cannot use image {self.split.ids[key.row]!r}: {error}")
         return _Item(key.row, made, hashlib.sha256(raw).digest(), len(raw))
 
-
-@dataclass(frozen=True)
-class _Collate:
-    size: Size
-
-    def __call__(self, items: Sequence[_Item]) -> Batch:
-        """Stack the images; one that could not be read is zeros, so rows keep their places."""
-        blank = torch.zeros(3, *sides(self.size))
-        made = [blank if isinstance(item.made, str) else item.made for item in items]
-        return Batch(
-            images=torch.stack(made),
-            rows=np.array([item.row for item in items], dtype=np.int64),
-            bad={item.row: item.made for item in items if isinstance(item.made, str)},
-            sha256=np.frombuffer(b"".join(item.sha256 for item in items), np.uint8).reshape(-1, 32),
-            n_bytes=np.array([item.n_bytes for item in items], dtype=np.int64),
-        )
+    def __call__(self, keys: Sequence[Key]) -> tuple[Any, Tensor]:
+        """Return a batch in two parts, as it travels from one process to another."""
+        batch = self.batch(keys)
+        return (batch.rows, batch.bad, batch.sha256, batch.n_bytes), batch.images
 
 
 class BatchPlan:
@@ -137,31 +145,56 @@ def eval_batches(n_rows: int, batch_size: int) -> list[list[Key]]:
     return [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
 
 
-def _start(_worker: int) -> None:
-    """Leave signals to the parent, and end with it.
+class ImageLoader:
+    """Gives the batches of a plan each time it is iterated, made here or in processes.
 
-    Ctrl-C and a cluster's SIGTERM reach the whole group, and the parent still wants its images.
-    torch's own watch asks who the parent is only once the worker runs, and waits for ever where
-    that was killed before.
+    Processes are kept for the next time. They end with `close`, with the loader, or with this
+    process.
     """
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
-    sys.excepthook = _say_unless_the_parent_has_left
-    Thread(target=_end_with_the_parent, daemon=True).start()
 
+    def __init__(self, make: _Make, plan: BatchPlan, workers: int, *, pin: bool) -> None:
+        self.make, self.plan, self.pin = make, plan, pin
+        self.workers = Workers(make, workers, pin=pin) if workers else None
 
-def _say_unless_the_parent_has_left(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    if not issubclass(kind, ConnectionError | EOFError):
-        sys.__excepthook__(kind, error, trace)
+    def __len__(self) -> int:
+        """Return how many batches the plan has."""
+        return len(self.plan)
 
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield all batches of the plan."""
+        return self.batches()
 
-def _end_with_the_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of the plan from its `start`-th on.
+
+        Raises
+        ------
+        WorkerError
+            A process that makes them has failed or ended.
+        """
+        planned = list(self.plan)[start:]
+        if self.workers is None:
+            for keys in planned:
+                batch = self.make.batch(keys)
+                yield batch.pin_memory() if self.pin else batch
+            return
+        for (rows, bad, sha256, n_bytes), images in self.workers.run(planned):
+            yield Batch(images, rows, bad, sha256, n_bytes)
+
+    def close(self) -> None:
+        """End the processes."""
+        if self.workers is not None:
+            self.workers.close()
+
+    def __enter__(self) -> ImageLoader:
+        """Use the loader until the block is left."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, trace: TracebackType | None
+    ) -> None:
+        """End the processes."""
+        self.close()
 
 
 def image_loader(
@@ -173,19 +206,10 @@ def image_loader(
     seed: int = 0,
     workers: int = 0,
     pin: bool = False,
-) -> Iterable[Batch]:
+) -> ImageLoader:
     """Return a loader that gives the batches of `plan` each time it is iterated.
 
     Random draws of an image are a function of (seed, epoch, position) alone, so `workers` only
-    changes how fast they come.
+    changes how fast they come. With `pin` the images lie where a GPU can copy them faster.
     """
-    return DataLoader(
-        _Images(split, transform, seed),
-        batch_sampler=plan,  # type: ignore[arg-type]  # keys may be anything the data set takes
-        collate_fn=_Collate(size),
-        num_workers=workers,
-        worker_init_fn=_start,
-        persistent_workers=workers > 0,
-        generator=torch_generator(seed, "loader"),  # its own draw, not the process-wide one's
-        pin_memory=pin,
-    )
+    return ImageLoader(_Make(split, transform, size, seed), plan, workers, pin=pin)
