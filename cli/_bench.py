@@ -89,7 +89,7 @@ class Bench:
 
         if self._arrays is None:
             device = str(resolve_device(self.settings.device))
-            self._arrays = BankArrays(self.entry.bank, device)
+            self._arrays = BankArrays(self.entry.bank, device, self.entry.parts.select)
         return self._arrays
 
     def fill(self, wanted: Sequence[Spec], keys: Sequence[str]) -> None:

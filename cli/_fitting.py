@@ -46,7 +46,7 @@ def fit_heads(
     for spec in wanted:  # a typing error in the last spec must not cost the first one's fit
         points_of(spec, roles)
     prepare(out, overwrite=overwrite)
-    arrays = BankArrays(bank, device)
+    arrays = BankArrays(bank, device, roles.select)
     results: list[dict[str, Any]] = []
     candidates: list[dict[str, Any]] = []
     for spec, name in zip(wanted, file_names(wanted), strict=True):

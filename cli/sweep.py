@@ -76,7 +76,7 @@ def command(
     if parts.select is None:
         message = f"{bank} has no val split; name the split to choose on with --select"
         raise click.UsageError(message)
-    arrays = BankArrays(opened, str(resolve_device(device)))
+    arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
     arrays.classifier(reporter(quiet=quiet))
     wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
     if grid is None:

@@ -25,11 +25,14 @@ from heads._checks import (
     code_row_numbers,
     refuse_overflow,
 )
-from heads._exact import fit_softmax
+from heads._exact import natural, optimum, usual_decay
 from heads._linear import linear_scores
 from heads.errors import HeadInputError
 
-__all__ = ["Head", "LinearHead", "Stage1Head"]
+__all__ = ["STAGE1_WEIGHT_DECAY", "Head", "LinearHead", "Stage1Head"]
+
+# Of a softmax classifier that is fitted here in stage 1's place, for features of a usual size.
+STAGE1_WEIGHT_DECAY = 5e-4
 
 Scorer = Callable[[Tensor], Tensor]
 Fitter = Callable[[Tensor, Tensor, int, Tensor | None], dict[str, Any]]
@@ -195,11 +198,12 @@ class Stage1Head(LinearHead):
         y_idx: Tensor,
         n_classes: int,
         weights: Tensor | None = None,
-        weight_decay: float = 5e-4,
     ) -> tuple[Tensor, Tensor]:
         """Return the W (C, D) and b (C,) to start from, like `feats`."""
         if self.weight is None:
-            found = fit_softmax(feats, y_idx, n_classes, weight_decay, weights)
+            goal = natural(y_idx, n_classes, weights)
+            decay = usual_decay(feats, y_idx, n_classes, goal, STAGE1_WEIGHT_DECAY)
+            found = optimum(feats, y_idx, n_classes, goal, decay)
             return found.W, found.b
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
         # Copies: what is fitted must not follow later changes to what was given, and one layout

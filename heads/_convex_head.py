@@ -7,20 +7,22 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._arrays import as_numpy, as_tensor
 from heads._base import Stage1Head
 from heads._checks import check_number, check_one_of
-from heads._exact import Fitted, Goal, optimum, path
+from heads._exact import Fitted, Goal, optimum, path, usual_decay
 from heads.errors import HeadInputError
 from heads.metrics import evaluate
 
 __all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead"]
 
 ANCHORS = ("zero", "stage1")
-# Used where none is given and there is no validation split to choose it on.
+# Used where none is given and there is no validation split to choose it on, for features of a usual
+# size; for others it goes with the square of their unit.
 DEFAULT_WEIGHT_DECAY = 3e-3
 
 
@@ -29,6 +31,7 @@ class ConvexHead(Stage1Head):
 
     weight_decay: float | None
     anchor: Any
+    _usual_weight_decay = DEFAULT_WEIGHT_DECAY
 
     def fit_path(
         self,
@@ -55,8 +58,10 @@ class ConvexHead(Stage1Head):
         counts : array of shape (C,)
             Training rows of each class; with the thresholds as in `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
-            The points of the path, all of which are tried; else 1e-1 to 1e-4 until val falls,
-            and weaker ones while it rises.
+            The points of the path, all of which are tried. Else, for features whose mean squared
+            distance from their mean is about 30, 1e-1 to 1e-4, and for others what that is in
+            their unit, until val falls twice by more than the noise; and on at either end while
+            the best is there.
         sample_weight : array of shape (n,), optional
             As in `fit`.
 
@@ -65,6 +70,11 @@ class ConvexHead(Stage1Head):
         list of dict
             {"weight_decay", "metrics"} of each point that was tried; metrics are those on the
             validation split of the reduced problem's solution.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where what is kept may lie further above its optimum than it should.
         """
         tried: list[dict[str, Any]] = []
         groups = (counts, many_above, few_below)
@@ -92,24 +102,30 @@ class ConvexHead(Stage1Head):
             message = f"counts has {len(groups[0])} classes, but the labels have {n_classes}"
             raise HeadInputError(message)
 
-        def score(predicted: Tensor) -> float:
-            metrics = evaluate(labels, predicted.cpu().numpy(), *groups)
+        share = torch.from_numpy(row_shares(labels))
+
+        def score(predicted: Tensor) -> tuple[float, Tensor]:
+            found = predicted.cpu().numpy()
+            metrics = evaluate(labels, found, *groups)
             tried.append({"metrics": metrics})
-            return float(metrics["all"] or 0)
+            return float(metrics["all"] or 0), share * torch.from_numpy(found == labels)
 
         goal = self._goal(feats, y_idx, n_classes, weights)
         found, chosen, points = path(feats, y_idx, n_classes, goal, held_out, score, weight_decays)
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen
-        return self._solved(found)
+        return self._solved(found) | {"weight_decay_": chosen}
 
     def _fit_exactly(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
     ) -> dict[str, Any]:
-        decay = DEFAULT_WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
         goal = self._goal(feats, y_idx, n_classes, weights)
-        return self._solved(optimum(feats, y_idx, n_classes, goal, decay))
+        decay = self.weight_decay
+        if decay is None:
+            decay = usual_decay(feats, y_idx, n_classes, goal, self._usual_weight_decay)
+        found = optimum(feats, y_idx, n_classes, goal, decay)
+        return self._solved(found) | {"weight_decay_": decay}
 
     def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
         """Return what is minimised."""
@@ -128,3 +144,9 @@ class ConvexHead(Stage1Head):
             "n_steps_": found.evaluations,
             "gradient_": found.verdict.gradient,
         }
+
+
+def row_shares(labels: Any) -> NDArray[np.float64]:
+    """Return what each row (n,) adds to the mean of per-class accuracies where it is right."""
+    _, y_idx, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1 / (len(counts) * counts[y_idx])

@@ -46,6 +46,8 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         `batch` and `epochs` belong to "sgd" and are refused with "exact".
     momentum : float, default 0.9
     weight_decay : float, default 3e-3 (exact) or 5e-4 (sgd)
+        The exact solver's default holds for features whose mean squared distance from their mean is
+        about 30; for others it is what that is in their unit.
     batch : int, default 512
     epochs : int, default 10
         Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
@@ -72,6 +74,8 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
+    weight_decay_ : float
+        What was used.
     n_steps_ : int
         Steps taken; evaluations of the objective, and products with its Hessian, where it was
         solved.
@@ -191,8 +195,14 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             ):
                 fitted[place] = {"weight_": weight.clone(), "bias_": bias.clone()}
         return [
-            {**values, "n_steps_": plan.n_steps, "floored_": plan.floored, "gradient_": None}
-            for values, plan in zip(fitted, plans, strict=True)
+            {
+                **values,
+                "n_steps_": plan.n_steps,
+                "floored_": plan.floored,
+                "gradient_": None,
+                "weight_decay_": recipe.weight_decay,
+            }
+            for values, plan, recipe in zip(fitted, plans, recipes, strict=True)
         ]
 
     def _counts(self, y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
