@@ -187,16 +187,24 @@ def optimum(
     with full_precision(), one_thread_if_small(feats.numel() * n_classes, SMALL // 4):
         basis = _basis(feats, y_idx, n_classes, goal, width)
         problem = _problem(feats, y_idx, n_classes, goal, basis)
-        start = basis.into.new_zeros(n_classes, basis.into.shape[1])
-        spent = 0
+        start, spent = _start(problem, weight_decay), 0
         if not small and width > 2 * RANK:
             coarse = _basis(feats, y_idx, n_classes, goal, RANK)
             reduced = _problem(feats, y_idx, n_classes, goal, coarse)
-            rough = start[:, : coarse.into.shape[1]]
+            rough = start.new_zeros(n_classes, coarse.into.shape[1])
             found = solve(reduced, rough, weight_decay, most=30, tolerance=REDUCED)
             start, spent = basis.point(*coarse.linear(found.point)), found.evaluations
         objective = _objective(feats, y_idx, n_classes, goal, weight_decay)
         return _finished(problem, basis, objective, start, spent)
+
+
+def _start(problem: Problem, weight_decay: float) -> Tensor:
+    """Return the better of the anchor and zero, as a point (C, r): where no softmax is 0 or 1."""
+    anchor = torch.zeros_like(problem.stretch).repeat(problem.n_classes, 1)
+    if problem.anchor is None:
+        return anchor
+    points = (anchor, -problem.anchor)
+    return min(points, key=lambda point: problem.value_and_gradient(point, weight_decay)[0])
 
 
 def _objective(
@@ -229,10 +237,16 @@ def _finished(
 def _refined(
     problem: Problem, basis: Basis, objective: Objective, start: Tensor, aim: float
 ) -> tuple[Found, float]:
-    """Go on by Newton's method, with values and gradients in float64 from the features."""
+    """Go on by Newton's method, with values and gradients in float64.
+
+    In the coordinates, if they are float64: far from the origin a weight's last bit moves scores by
+    more than is left to gain. Else from the features.
+    """
     decay = objective.weight_decay
 
     def fine(point: Tensor) -> tuple[float, Tensor]:
+        if problem.Z.dtype == torch.float64:
+            return problem.exactly(point, decay)
         value, slopes = objective(*_linear(basis, objective.anchor, point, torch.float64))
         return value, basis.slope(*slopes)
 
@@ -331,15 +345,13 @@ class _Tried:
 
     def follow(self, weight_decays: Iterable[float], start: PathPoint | None = None) -> None:
         """Solve at each weight decay, from the one before."""
-        rank = self.problem.Z.shape[1]
-        point = torch.zeros_like(self.problem.stretch).expand(self.problem.n_classes, rank)
-        point = point if start is None else start.point
         for weight_decay in weight_decays:
+            point = _start(self.problem, weight_decay) if start is None else start.point
             found = solve(
                 self.problem, point, weight_decay, most=PATH_EVALUATIONS, tolerance=ON_PATH
             )
             point = found.point if self.refine is None else self.refine(weight_decay, found.point)
-            self.add(weight_decay, point)
+            start = self.add(weight_decay, point)
 
 
 def _refined_at(
@@ -449,8 +461,14 @@ def _problem(feats: Tensor, y_idx: Tensor, n_classes: int, goal: Goal, basis: Ba
     weights = goal.row_weights(y_idx, n_classes)
     fine = len(feats) * basis.into.shape[1] * n_classes <= FINE
     dtype = torch.float64 if fine else feats.dtype
-    Z = basis.coordinates(feats, dtype)
-    return Problem(Z, y_idx, n_classes, weights, basis.stretch, _base(feats, goal, dtype))
+    Z, anchor = basis.coordinates(feats, dtype), None
+    if goal.anchor is not None and Z.shape[1] in (len(feats), feats.shape[1] + 1):
+        # The coordinates span the rows, and so hold the scores of the anchor: apart, the two would
+        # be large and cancel.
+        anchor = basis.point(*(part.double() for part in goal.anchor))
+        goal = replace(goal, anchor=None)
+    base = _base(feats, goal, dtype)
+    return Problem(Z, y_idx, n_classes, weights, basis.stretch, base, anchor)
 
 
 def _base(feats: Tensor, goal: Goal, dtype: torch.dtype) -> Callable[[slice], Tensor] | None:
