@@ -49,6 +49,8 @@ TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-9}
 AIM = {torch.float32: 1e-7, torch.float64: 1e-18}
 # The same where all rows are solved in principal directions only, and for the points of a path.
 REDUCED, ON_PATH = 1e-2, 1e-2
+# Where it is seen if all rows are worth it.
+ROUGH = 1e-1
 # For the points that a user lists.
 ON_LIST = 1e-6
 # Evaluations of L-BFGS where Newton's method takes over, and where it must do alone.
@@ -426,22 +428,26 @@ def _reduced(
     """Solve at the weight decay of a point of the path, in principal directions.
 
     On all rows, unless val is worse there than it was on the path, where classes have few rows
-    alike: then the better on val of the two optima, on all rows and on those of the path.
+    alike: then the better on val of the two optima, on all rows and on those of the path. Where val
+    is worse beyond noise when all rows are solved roughly, they are not solved further.
     """
     decay = chosen.weight_decay
 
-    def solved(problem: Problem) -> tuple[PathPoint, Fitted]:
-        found = solve(problem, chosen.point, decay, most=MOST, tolerance=REDUCED)
-        verdict = Verdict.of(found.value, basis.linear(found.gradient / basis.stretch), decay)
-        W, b = _linear(basis, anchor, found.point, whole.Z.dtype)
-        return tried.add(decay, found.point), Fitted(W, b, found.evaluations, verdict)
+    def solved(problem: Problem, start: PathPoint, tolerance: float) -> tuple[PathPoint, Found]:
+        found = solve(problem, start.point, decay, most=MOST, tolerance=tolerance)
+        return tried.add(decay, found.point), found
 
-    point, fitted = solved(whole)
-    if point.score < chosen.score:
-        other, of_few = solved(tried.problem)
-        fitted = of_few if other.score > point.score else fitted
-    warn_if_unfinished(fitted.verdict, REDUCED, decay, fitted.evaluations)
-    return fitted
+    point, found = solved(whole, chosen, ROUGH)
+    hopeless = point.is_below(chosen)
+    if not hopeless:
+        point, found = solved(whole, point, REDUCED)
+    if hopeless or point.score < chosen.score:
+        other, of_few = solved(tried.problem, chosen, REDUCED)
+        found = of_few if hopeless or other.score > point.score else found
+    verdict = Verdict.of(found.value, basis.linear(found.gradient / basis.stretch), decay)
+    warn_if_unfinished(verdict, REDUCED, decay, found.evaluations)
+    W, b = _linear(basis, anchor, found.point, whole.Z.dtype)
+    return Fitted(W, b, found.evaluations, verdict)
 
 
 def few_rows(y_idx: Tensor, n_classes: int, most: int) -> Tensor:
