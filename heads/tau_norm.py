@@ -110,7 +110,7 @@ def warn_if_bias_decides(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor) -> 
     plain, whole = (
         float((given.argmax(dim=1) == labels).double().mean()) for given in (scores, scores + b)
     )
-    if len(labels) >= FEWEST and plain < whole / 2:
+    if len(labels) >= FEWEST and plain < whole / 3:
         message = (
             f"tau-norm drops the bias, without which the classifier tells {100 * plain:.0f} % of "
             f"the training rows instead of {100 * whole:.0f} %: centre the features, or keep the "
