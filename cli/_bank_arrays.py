@@ -23,10 +23,16 @@ class BankArrays:
     """A bank's arrays on the device where heads are fitted, each read once.
 
     `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+
+    select: the split on which the weight decay of a linear classifier is chosen that is fitted
+    here because stage 1 left none; None: that of the features' scale is taken.
+    stand_in: that classifier, and the points of its path, once there is one.
     """
 
     bank: Bank
     device: str
+    select: str | None = None
+    stand_in: tuple[heads.JointClassifier, list[dict[str, Any]]] | None = None
     cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     linear: tuple[Any, Any] | None = None
     shown: Path | None = None
@@ -74,11 +80,22 @@ class BankArrays:
         if self.linear is None:
             stored = self.bank.classifier
             if stored is None:
-                reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
-                linear = heads.JointClassifier().fit(*self["train"])
-                stored = linear.weight_, linear.bias_
+                head, _ = self.fitted_here(reporter)
+                stored = head.weight_, head.bias_
             self.linear = stored
         return self.linear
+
+    def fitted_here(self, reporter: Reporter) -> tuple[heads.JointClassifier, list[dict[str, Any]]]:
+        """Return the linear classifier that stands in for stage 1's, and its path's points."""
+        if self.stand_in is None:
+            reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
+            head, points = heads.JointClassifier(), []
+            if self.select is None:
+                head.fit(*self["train"])
+            else:
+                points = head.fit_path(*self["train"], *self[self.select], *self.groups)
+            self.stand_in = head, points
+        return self.stand_in
 
     def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
         """Evaluate a fitted head on a split; `seed` is that of the intervals.

@@ -121,7 +121,9 @@ class Bench:
 
         if self._arrays is None:
             device = str(resolve_device(self.settings.device))
-            self._arrays = BankArrays(self.entry.bank, device, shown=self.entry.shown)
+            self._arrays = BankArrays(
+                self.entry.bank, device, self.entry.parts.select, shown=self.entry.shown
+            )
         return self._arrays
 
     def fill(self, wanted: Sequence[Spec], keys: Sequence[str]) -> None:

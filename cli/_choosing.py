@@ -44,8 +44,24 @@ def fit_one(arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: R
     """Fit one head; return it, how its parameters were chosen, and the points that were tried."""
     points = points_of(spec, roles)
     if len(points) == 1:
-        return fit_point(arrays, spec.name, points[0], roles, seed, reporter)
-    return fit_grid(arrays, spec.name, points, roles, seed, reporter)
+        fit = fit_point(arrays, spec.name, points[0], roles, seed, reporter)
+    else:
+        fit = fit_grid(arrays, spec.name, points, roles, seed, reporter)
+    return with_stage1(arrays, spec, fit)
+
+
+def with_stage1(arrays: BankArrays, spec: Spec, fit: Fit) -> Fit:
+    """Say in how a head was chosen what its stage-1 classifier is, where that was fitted here."""
+    head, chosen, tried = fit
+    started_there = specs.needs_stage1(spec.name, spec.params) and spec.name != "joint"
+    if arrays.bank.classifier is not None or not started_there:
+        return fit
+    own, points = arrays.fitted_here(SILENT)
+    about: dict[str, Any] = {"weight_decay": own.weight_decay_, "rule": "features' scale"}
+    if arrays.select is not None:
+        about = path_choice(own, points, arrays.select)[0]
+        chosen = chosen or {"split": arrays.select, "metric": "all"}
+    return head, {**(chosen or {}), "stage1": about}, tried
 
 
 def points_of(spec: Spec, roles: Roles) -> list[Point]:
@@ -66,6 +82,11 @@ def fit_point(
     arrays: BankArrays, name: str, point: Point, roles: Roles, seed: int, reporter: Reporter
 ) -> Fit:
     """Fit one point of a specification; what it leaves open is chosen on val."""
+    if name == "joint" and not names_decay(point) and arrays.bank.classifier is None:
+        head, tried = arrays.fitted_here(reporter)
+        if arrays.select is None:
+            return head, None, []
+        return head, *path_choice(head, tried, arrays.select)
     head = build(arrays, name, point, seed, reporter)
     if roles.select is None or not is_open(name, point, head):
         return head.fit(*arrays.train(head)), None, []
@@ -80,7 +101,7 @@ def fit_point(
 def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Reporter) -> Any:
     """Build the head of a point, with the bank's stage-1 classifier where it starts from one."""
     weight, bias = None, None
-    if name == "joint" and "weight_decay" in point.params:
+    if name == "joint" and names_decay(point):
         refuse_to_refit(arrays)
     elif specs.needs_stage1(name, point.params):
         weight, bias = arrays.classifier(reporter)
@@ -88,6 +109,11 @@ def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Repo
     if getattr(head, "solver", "") == "sgd" and "views" not in point.params:
         head.set_params(views=arrays.bank["train"].n_views)  # what they were banked for
     return head
+
+
+def names_decay(point: Point) -> bool:
+    """Tell whether a point says at which weight decay to fit, or at which of several."""
+    return "weight_decay" in point.params or point.path is not None
 
 
 def refuse_to_refit(arrays: BankArrays) -> None:

@@ -88,7 +88,7 @@ def fit_heads(
     """
     for spec in wanted:  # a typing error in the last spec must not cost the first one's fit
         points_of(spec, roles)
-    arrays, names = BankArrays(bank, device, shown=shown), list(file_names(wanted))
+    arrays, names = BankArrays(bank, device, roles.select, shown=shown), list(file_names(wanted))
     recover(out)
     if used_bytes(out, own_heads) is not None and not in_place:
         require_room(out, len(names) * head_bytes(bank))

@@ -81,7 +81,7 @@ def command(
         why = "has no val split" if parts.chooser is None else f"cannot be swept: {parts.reason}"
         message = f"{bank} {why}; name the split to choose on with --select"
         raise click.UsageError(plain(message))
-    arrays = BankArrays(opened, str(resolve_device(device)))
+    arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
     arrays.classifier(reporter(quiet=quiet))
     wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
     if grid is None:

@@ -28,11 +28,14 @@ from heads._checks import (
     refuse_overflow,
     warn_of_lost_classes,
 )
-from heads._exact import fit_softmax
+from heads._exact import natural, optimum, usual_decay
 from heads._linear import linear_scores
 from heads.errors import HeadInputError
 
-__all__ = ["Head", "LinearHead", "Stage1Head", "as_before_on_failure"]
+__all__ = ["STAGE1_WEIGHT_DECAY", "Head", "LinearHead", "Stage1Head", "as_before_on_failure"]
+
+# Of a softmax classifier that is fitted here in stage 1's place, for features of a usual size.
+STAGE1_WEIGHT_DECAY = 5e-4
 
 Scorer = Callable[[Tensor], Tensor]
 Fitter = Callable[[Tensor, Tensor, NDArray[Any], Tensor | None], dict[str, Any]]
@@ -232,12 +235,13 @@ class Stage1Head(LinearHead):
         y_idx: Tensor,
         n_classes: int,
         weights: Tensor | None = None,
-        weight_decay: float = 5e-4,
     ) -> tuple[Tensor, Tensor]:
         """Return the W (C, D) and b (C,) to start from, like `feats`."""
         if self.weight is None:
             mass = None if weights is None else weights / weights.max()  # no sum leaves float32
-            found = fit_softmax(feats, y_idx, n_classes, weight_decay, mass)
+            goal = natural(y_idx, n_classes, mass)
+            decay = usual_decay(feats, y_idx, n_classes, goal, STAGE1_WEIGHT_DECAY)
+            found = optimum(feats, y_idx, n_classes, goal, decay)
             return found.W, found.b
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
         return cast_stage1(type(self).__name__, W, b, feats)

@@ -18,6 +18,7 @@ from torch import Tensor
 from heads._arrays import Scratch, one_thread_each, row_blocks
 from heads._lbfgs import Found, minimise
 from heads._linear import softmax_shares
+from heads._softmax import cross_entropy
 from heads._weighting import class_counts
 
 __all__ = [
@@ -179,7 +180,11 @@ def _with_one(rows: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows in coordinates Z (n, r), labels (n,), weights (n,), stretch (r,), and base logits."""
+    """Rows in coordinates Z (n, r), labels (n,), weights (n,), stretch (r,), and base logits.
+
+    A point (C, r) is measured from the anchor (C, r), if any, as the penalty is. So is one that
+    lies outside the coordinates, but its scores stand in `base` then.
+    """
 
     Z: Tensor
     y_idx: Tensor
@@ -187,6 +192,7 @@ class Problem:
     weights: Tensor
     stretch: Tensor
     base: Callable[[slice], Tensor] | None = None  # logits (k, C) added to a block's
+    anchor: Tensor | None = None
 
     @cached_property
     def moments(self) -> Tensor:
@@ -208,6 +214,10 @@ class Problem:
         scores = BLOCK << 6 if self.Z.is_cuda else BLOCK
         return max(64, scores // self.n_classes, self.Z.shape[1] // 2)
 
+    def _moved(self, point: Tensor) -> Tensor:
+        """Return a point from zero instead of from the anchor, like Z."""
+        return (point if self.anchor is None else point + self.anchor).to(self.Z.dtype)
+
     def _scores(self, rows: slice, point: Tensor, out: Tensor) -> Tensor:
         scores = torch.mm(self.Z[rows], point.T, out=out)
         return scores if self.base is None else scores.add_(self.base(rows))
@@ -220,7 +230,7 @@ class Problem:
 
         Products in the dtype of Z; losses, penalty and sums over blocks in float64.
         """
-        near = point.to(self.Z.dtype)
+        near = self._moved(point)
         scratch = Scratch((min(self.rows_each, len(self.Z)), len(point)), self.Z)
         loss, slope = self.sums(partial(self._part, near, scratch))
         pull = weight_decay * self.stretch * point.double()
@@ -249,6 +259,21 @@ class Problem:
         share[torch.arange(len(block), device=block.device), target] -= 1
         return losses.double() @ weight, share.T @ (block * weight.to(block.dtype).unsqueeze(1))
 
+    def exactly(self, point: Tensor, weight_decay: float) -> tuple[float, Tensor]:
+        """Return the same in float64 throughout, small losses to all their digits; Z is float64."""
+        near = self._moved(point)
+
+        def part(rows: slice) -> tuple[Tensor, Tensor]:
+            block, weight = self.Z[rows], self.weights[rows]
+            scores = self._scores(rows, near, block.new_empty(len(block), len(near)))
+            losses, error = cross_entropy(scores, self.y_idx[rows])
+            error *= weight.unsqueeze(1)
+            return losses @ weight, error.T @ block
+
+        loss, slope = self.sums(part)
+        pull = weight_decay * self.stretch * point
+        return float(loss + (pull * point).sum() / 2), slope + pull
+
     def excess(self, slope: Tensor, weight_decay: float) -> float:
         """Return by how much a point of this gradient (C, r) can lie above the optimum, at most.
 
@@ -261,7 +286,7 @@ class Problem:
 
     def shares(self, point: Tensor) -> Callable[[slice], Tensor]:
         """Return a function from rows to their softmax shares (k, C) at a point (C, r)."""
-        near = point.to(self.Z.dtype)
+        near = self._moved(point)
 
         def compute(rows: slice) -> Tensor:
             scores = self.Z.new_empty(len(self.Z[rows]), len(near))

@@ -7,12 +7,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._base import Stage1Head
 from heads._checks import MOST_DECAY, check_held_out, check_number, check_one_of
-from heads._exact import Fitted, Goal, optimum, path
+from heads._exact import Fitted, Goal, optimum, path, usual_decay
 from heads._labels import coding
 from heads.errors import HeadInputError
 from heads.metrics import evaluate
@@ -20,7 +21,8 @@ from heads.metrics import evaluate
 __all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead"]
 
 ANCHORS = ("zero", "stage1")
-# Used where none is given and there is no validation split to choose it on.
+# Used where none is given and there is no validation split to choose it on, for features of a usual
+# size; for others it goes with the square of their unit.
 DEFAULT_WEIGHT_DECAY = 3e-3
 
 
@@ -29,6 +31,7 @@ class ConvexHead(Stage1Head):
 
     weight_decay: float | None
     anchor: Any
+    _usual_weight_decay = DEFAULT_WEIGHT_DECAY
 
     def fit_path(
         self,
@@ -59,8 +62,10 @@ class ConvexHead(Stage1Head):
             in [0, C) and some have no training rows, of each number. With the thresholds as in
             `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
-            The points of the path, all of which are tried; else 1e-1 to 1e-4 until val falls,
-            and weaker ones while it rises.
+            The points of the path, all of which are tried. Else, for features whose mean squared
+            distance from their mean is about 30, 1e-1 to 1e-4, and for others what that is in
+            their unit, until val falls twice by more than the noise; and on at either end while
+            the best is there.
         sample_weight : array of shape (n,), optional
             As in `fit`.
 
@@ -75,6 +80,11 @@ class ConvexHead(Stage1Head):
         ValueError
             As `fit`; counts or validation rows that do not belong to these classes and features;
             `solver="sgd"`, which has no path.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where what is kept may lie further above its optimum than it should.
         """
         owner = type(self).__name__
         if getattr(self, "solver", "exact") != "exact":
@@ -110,10 +120,13 @@ class ConvexHead(Stage1Head):
         coded = coding(classes, n_counts)
         true = coded.code(labels)
 
-        def score(predicted: Tensor) -> float:
-            metrics = evaluate(true, coded.places[predicted.cpu().numpy()], *groups)
+        share = torch.from_numpy(row_shares(true))
+
+        def score(predicted: Tensor) -> tuple[float, Tensor]:
+            found = coded.places[predicted.cpu().numpy()]
+            metrics = evaluate(true, found, *groups)
             tried.append({"metrics": metrics})
-            return float(metrics["all"] or 0)
+            return float(metrics["all"] or 0), share * torch.from_numpy(found == true)
 
         n_classes = len(classes)
         goal = self._goal(feats, y_idx, n_classes, weights)
@@ -121,14 +134,17 @@ class ConvexHead(Stage1Head):
         for point, entry in zip(points, tried, strict=True):
             entry["weight_decay"] = point.weight_decay
         self.weight_decay = chosen
-        return self._solved(found)
+        return self._solved(found) | {"weight_decay_": chosen}
 
     def _fit_exactly(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
     ) -> dict[str, Any]:
-        decay = DEFAULT_WEIGHT_DECAY if self.weight_decay is None else self.weight_decay
         goal = self._goal(feats, y_idx, n_classes, weights)
-        return self._solved(optimum(feats, y_idx, n_classes, goal, decay))
+        decay = self.weight_decay
+        if decay is None:
+            decay = usual_decay(feats, y_idx, n_classes, goal, self._usual_weight_decay)
+        found = optimum(feats, y_idx, n_classes, goal, decay)
+        return self._solved(found) | {"weight_decay_": decay}
 
     def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
         """Return what is minimised."""
@@ -147,3 +163,9 @@ class ConvexHead(Stage1Head):
             "n_steps_": found.evaluations,
             "gradient_": found.verdict.gradient,
         }
+
+
+def row_shares(labels: Any) -> NDArray[np.float64]:
+    """Return what each row (n,) adds to the mean of per-class accuracies where it is right."""
+    _, y_idx, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1 / (len(counts) * counts[y_idx])

@@ -219,7 +219,7 @@ def _check_fitted(
     head: Head, fitted: Mapping[str, Any], labels: Mapping[str, NDArray[Any]]
 ) -> None:
     """Refuse names that `fit` does not set, and arrays that cannot belong together."""
-    names, optional = {*fitted, *labels}, {"feature_names_in_"}
+    names, optional = {*fitted, *labels}, {"feature_names_in_", "weight_decay_"}
     expected = {"classes_", "n_features_in_", *head._fitted}
     if names - optional != expected:
         message = f"it holds {sorted(names)} and should hold {sorted(expected)}"

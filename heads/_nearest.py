@@ -12,12 +12,14 @@ from torch import Tensor
 
 from heads._checks import refuse_overflow
 
-__all__ = ["best_centroid", "centroid_scores", "torch_searcher"]
+__all__ = ["Exactly", "best_centroid", "centroid_scores", "torch_searcher"]
 
 Searcher = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+# From the numbers of some queries to those queries and the centroids, both in float64.
+Exactly = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def centroid_scores(queries: Tensor, centroids: Tensor, *, inner: bool) -> Tensor:
+def centroid_scores(queries: Tensor, centroids: Tensor, *, inner: bool, exactly: Exactly) -> Tensor:
     """Return q . c or -||q - c||^2, (n, C), for queries (n, D) and centroids (C, D).
 
     float32 scores of rows whose best two are a near tie are computed in float64 and rounded.
@@ -27,8 +29,7 @@ def centroid_scores(queries: Tensor, centroids: Tensor, *, inner: bool) -> Tenso
         _, best, second = _best_two(scores)
         near = (best - second <= _margin(queries, centroids, inner)).nonzero().squeeze(1)
         if len(near):
-            exact = _plain_scores(queries[near].double(), centroids.double(), inner)
-            scores[near] = exact.float()
+            scores[near] = _plain_scores(*exactly(near), inner).float()
     return scores
 
 
@@ -37,7 +38,9 @@ def torch_searcher(centroids: Tensor, *, inner: bool) -> Searcher:
     return lambda queries: _best_two(refuse_overflow(_plain_scores(queries, centroids, inner)))
 
 
-def best_centroid(queries: Tensor, centroids: Tensor, search: Searcher, *, inner: bool) -> Tensor:
+def best_centroid(
+    queries: Tensor, centroids: Tensor, search: Searcher, *, inner: bool, exactly: Exactly
+) -> Tensor:
     """Return the class (n,) with the best score in exact arithmetic, the first among equals.
 
     Parameters
@@ -46,11 +49,13 @@ def best_centroid(queries: Tensor, centroids: Tensor, search: Searcher, *, inner
     search : callable
         Gives each query's best class, its score and the runner-up's, in float32.
     inner : bool
+    exactly : callable
+        Gives near ties anew; a norm that was rounded to float32 may have tied them.
     """
     chosen, best, second = search(queries)
     near = (best - second <= _margin(queries, centroids, inner)).nonzero().squeeze(1)
     if len(near):
-        chosen[near] = _first_best(queries[near].double(), centroids.double(), inner)
+        chosen[near] = _first_best(*exactly(near), inner)
     return chosen
 
 

@@ -154,11 +154,14 @@ def warn_if_unfinished(
     """
     if verdict.gap <= tolerance:  # false for NaN, too
         return
-    advice = "raise weight_decay, or centre and scale the features"
+    far = f"at most {verdict.gap:.1e} of its objective above the optimum"
+    if not math.isfinite(verdict.gap):
+        far = "with nothing to say how far above the optimum"
+    steepest = f"the largest entry of the gradient is {verdict.gradient:.1e}"
     message = (
-        f"the fit at weight_decay={weight_decay:g} stopped after {n_steps} evaluations, at most "
-        f"{verdict.gap:.1e} of its objective above the optimum where {tolerance:.0e} was asked; "
-        f"the largest entry of the gradient is {verdict.gradient:.1e}: {advice}"
+        f"the fit at weight_decay={weight_decay:g} stopped after {n_steps} evaluations, {far}, "
+        f"where {tolerance:.0e} was asked; {steepest}: "
+        "raise weight_decay, or centre and scale the features"
     )
     warnings.warn(message, ConvergenceWarning, stacklevel=2)
 

@@ -26,7 +26,8 @@ class BalancedSoftmax(ConvexHead):
     Parameters
     ----------
     weight_decay : float, default 3e-3
-        `fit_path` chooses it on a validation split.
+        The default holds for features whose mean squared distance from their mean is about 30; for
+        others it is what that is in their unit. `fit_path` chooses it on a validation split.
     anchor : {"zero", "stage1"}, optional
         What the penalty pulls towards; stage 1's classifier where a `weight` is given, else zero.
     sampling : {"instance"}, default "instance"
@@ -36,6 +37,8 @@ class BalancedSoftmax(ConvexHead):
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
+    weight_decay_ : float
+        What was used.
     n_steps_ : int
         Evaluations of the objective, and products with its Hessian.
     gradient_ : float

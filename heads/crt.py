@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Self
@@ -10,17 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heads._arrays import row_blocks
 from heads._checks import MOST_DECAY, check_number, check_one_of
 from heads._convex_head import ANCHORS, ConvexHead
-from heads._exact import Fitted, Goal
+from heads._exact import USUAL, Fitted, Goal
 from heads._linear import softmax_error
 from heads._recipe import RecipeParams
 from heads._sgd import Schedule, descend_together, plan_steps
+from heads._stats import column_sums
 from heads._streams import bundles
 from heads._weighting import WEIGHTINGS, class_counts, class_shares, loss_factors, within_class
 from heads.errors import HeadInputError
 
 __all__ = ["ClassifierRetraining"]
+
+# How many times smaller, larger or further out than usual features must be to be named.
+FAR = 30
 
 
 class ClassifierRetraining(RecipeParams, ConvexHead):
@@ -46,6 +52,8 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         `batch` and `epochs` belong to "sgd" and are refused with "exact".
     momentum : float, default 0.9
     weight_decay : float, default 3e-3 (exact) or 5e-4 (sgd)
+        The exact solver's default holds for features whose mean squared distance from their mean is
+        about 30; for others it is what that is in their unit.
     batch : int, default 512
     epochs : int, default 10
         Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
@@ -72,6 +80,8 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
+    weight_decay_ : float
+        What was used.
     n_steps_ : int
         Steps taken; evaluations of the objective, and products with its Hessian, where it was
         solved.
@@ -192,9 +202,16 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
                 bundle.members.ravel(), W.flatten(0, 1), b.flatten(0, 1), strict=True
             ):
                 fitted[place] = {"weight_": weight.clone(), "bias_": bias.clone()}
+        warn_if_unusual(feats)
         return [
-            {**values, "n_steps_": plan.n_steps, "floored_": plan.floored, "gradient_": None}
-            for values, plan in zip(fitted, plans, strict=True)
+            {
+                **values,
+                "n_steps_": plan.n_steps,
+                "floored_": plan.floored,
+                "gradient_": None,
+                "weight_decay_": recipe.weight_decay,
+            }
+            for values, plan, recipe in zip(fitted, plans, recipes, strict=True)
         ]
 
     def _counts(self, y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
@@ -215,6 +232,24 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         return torch.stack(
             [loss_factors(counts, head.q, head.weighting, head.beta, heavy) for head in heads]
         )
+
+
+def warn_if_unusual(feats: Tensor) -> None:
+    """Warn where features (n, D) are of such a size, or lie so far out, that no rate fits them."""
+    mean = column_sums(feats) / len(feats)
+    size = float(torch.linalg.vector_norm(mean))
+    spread = sum(
+        float((feats[rows].double() - mean).square().sum(dtype=torch.float64))
+        for rows in row_blocks(*feats.shape)
+    ) / len(feats)
+    if USUAL / FAR**2 < spread < USUAL * FAR**2 and size**2 < FAR**2 * spread:
+        return
+    message = (
+        f"solver='sgd' takes steps for features of a usual size; these lie {spread**0.5:.1e} from "
+        f"their mean, and that lies {size:.1e} from the origin: standardise them, or use "
+        "solver='exact'"
+    )
+    warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def fresh_linear(feats: Tensor, n_classes: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

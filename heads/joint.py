@@ -6,13 +6,16 @@ from typing import Any
 
 from torch import Tensor
 
-from heads._base import Stage1Head
+from heads._base import STAGE1_WEIGHT_DECAY
 from heads._checks import MOST_DECAY, check_number
+from heads._convex_head import ConvexHead
+from heads._exact import Fitted, Goal, natural
+from heads.errors import HeadInputError
 
 __all__ = ["JointClassifier"]
 
 
-class JointClassifier(Stage1Head):
+class JointClassifier(ConvexHead):
     """The linear classifier that was trained jointly with the representation.
 
     Scores are w_c . x + b_c. Given stage 1's `weight` and `bias`, `fit` only takes them over.
@@ -25,12 +28,16 @@ class JointClassifier(Stage1Head):
         Stage 1's weight; then `classes_` is 0..C-1, even where y lacks some.
     bias : array of shape (C,), optional
         Stage 1's bias; zeros if only `weight` is given.
-    weight_decay : float, default 5e-4
-        Used only where no `weight` is given.
+    weight_decay : float, optional
+        Used only where no `weight` is given. By default 5e-4 for features whose mean squared
+        distance from their mean is about 30, and for others what that is in their unit; `fit_path`
+        chooses it on a validation split.
 
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
+    weight_decay_ : float or None
+        What was used; None where stage 1's classifier was taken over.
     classes_ : ndarray of shape (C,)
 
     Examples
@@ -43,18 +50,37 @@ class JointClassifier(Stage1Head):
     """
 
     _fitted = ("weight_", "bias_")
+    _usual_weight_decay = STAGE1_WEIGHT_DECAY
 
-    def __init__(self, weight: Any = None, bias: Any = None, weight_decay: float = 5e-4) -> None:
+    def __init__(
+        self, weight: Any = None, bias: Any = None, weight_decay: float | None = None
+    ) -> None:
         self.weight = weight
         self.bias = bias
         self.weight_decay = weight_decay
 
     def _check_params(self) -> None:
         super()._check_params()
-        check_number(type(self).__name__, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY)
+        owner, decay = type(self).__name__, self.weight_decay
+        if decay is not None:
+            check_number(owner, "weight_decay", decay, low=0, high=MOST_DECAY)
 
     def _fit(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
     ) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes, weights, self.weight_decay)
-        return {"weight_": W, "bias_": b}
+        if self.weight is None:
+            return self._fit_exactly(feats, y_idx, n_classes, weights)
+        W, b = self._stage1(feats, y_idx, n_classes, weights)
+        return {"weight_": W, "bias_": b, "weight_decay_": None}
+
+    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
+        if self.weight is not None:
+            message = (
+                "JointClassifier: a given weight is taken as it is, so there is no weight decay to "
+                "choose: use fit, or leave the weight out"
+            )
+            raise HeadInputError(message)
+        return natural(y_idx, n_classes, weights)
+
+    def _solved(self, found: Fitted) -> dict[str, Any]:
+        return {"weight_": found.W, "bias_": found.b}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -22,7 +23,7 @@ from heads._checks import (
 )
 from heads._faiss import faiss_searcher
 from heads._labels import code_known
-from heads._nearest import Searcher, best_centroid, centroid_scores, torch_searcher
+from heads._nearest import Exactly, Searcher, best_centroid, centroid_scores, torch_searcher
 from heads._stats import class_means, class_sums, column_sums, unit_rows
 from heads._weighting import class_counts
 from heads.errors import HeadInputError
@@ -177,6 +178,8 @@ class NearestClassMean(Head):
         self, sums: Tensor, counts: Tensor, mean: Tensor | None, dtype: torch.dtype
     ) -> dict[str, Any]:
         means = class_means(sums, counts)
+        if self.metric == "dot" and self.centroids == "mean":
+            warn_of_common_part(means[counts > 0], self._transform == "un", dtype)
         means = unit_rows(means) if self.centroids == "unit" else means
         centroids = refuse_overflow(means.to(dtype))
         running = _Running(sums, counts, self._transform)
@@ -257,20 +260,32 @@ class NearestClassMean(Head):
             return transform, centroids
         return lambda block: unit_rows(transform(block)), unit_rows(centroids)
 
+    def _exactly(self, feats: Tensor) -> Callable[[Tensor], Exactly]:
+        """Return the function from a block of rows to what gives some of them in float64."""
+        prepare, centroids = self._prepared(feats[:0].double())
+        if self.fitted_params()["centroids"] == "unit":
+            centroids = unit_rows(centroids)
+        return lambda block: lambda near: (prepare(block[near].double()), centroids)
+
     def _scorer(self, feats: Tensor) -> Scorer:
-        prepare, centroids = self._prepared(feats)
+        (prepare, centroids), exactly = self._prepared(feats), self._exactly(feats)
         inner = self.fitted_params()["metric"] != "l2"
-        return lambda block: centroid_scores(prepare(block), centroids, inner=inner)
+        return lambda block: centroid_scores(
+            prepare(block), centroids, inner=inner, exactly=exactly(block)
+        )
 
     def _predict_idx(self, feats: Tensor) -> Tensor:
         searcher = self._searcher_for(feats)
         if feats.dtype == torch.float64:
             return super()._predict_idx(feats)
-        prepare, centroids = self._prepared(feats)
+        (prepare, centroids), exactly = self._prepared(feats), self._exactly(feats)
         inner = self.fitted_params()["metric"] != "l2"
         search = searcher(centroids, inner=inner)
-        blocks = row_blocks(len(feats), max(centroids.shape))
-        found = [best_centroid(prepare(feats[b]), centroids, search, inner=inner) for b in blocks]
+        blocks = (feats[rows] for rows in row_blocks(len(feats), max(centroids.shape)))
+        found = [
+            best_centroid(prepare(block), centroids, search, inner=inner, exactly=exactly(block))
+            for block in blocks
+        ]
         return torch.cat(found)
 
     def _searcher_for(self, feats: Tensor) -> Callable[..., Searcher]:
@@ -287,6 +302,27 @@ def _mean_row(feats: Tensor, weights: Tensor | None) -> Tensor:
         return (column_sums(feats) / len(feats)).to(feats.dtype)
     share = weights / weights.max()  # no weight leaves float32
     return (column_sums(feats, share.to(feats.dtype)) / share.sum()).to(feats.dtype)
+
+
+def warn_of_common_part(means: Tensor, plain: bool, dtype: torch.dtype) -> None:
+    """Warn where inner products with class means (C, D) tell little of what sets those apart.
+
+    Of `plain` rows they tell the means' lengths where the classes have a large part in common; of
+    rows of norm 1, what rounding leaves.
+    """
+    common = means.mean(dim=0)
+    shared = float(common.square().sum())
+    apart = float((means - common).square().sum(dim=1).mean())
+    least = 1e-2 if plain else 4 * torch.finfo(dtype).eps
+    if apart < least * shared:
+        message = (
+            f"metric='dot': what the class means share is {(shared / apart) ** 0.5:.0f} times as "
+            "long as what sets them apart, so inner products hardly tell the classes: use "
+            "transform='cl2n', or metric='l2'"
+            if apart > 0
+            else "metric='dot': the class means are all the same, so nothing tells the classes"
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
 
 
 def row_transform(name: str, mean: Tensor | None) -> Callable[[Tensor], Tensor]:

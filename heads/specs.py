@@ -11,7 +11,7 @@ from numbers import Integral
 from typing import Any
 
 from heads._base import Head
-from heads._convex_head import ANCHORS, DEFAULT_WEIGHT_DECAY, ConvexHead
+from heads._convex_head import ANCHORS, ConvexHead
 from heads._recipe import SOLVERS, RecipeParams
 from heads._weighting import WEIGHTINGS
 from heads.balanced_softmax import BalancedSoftmax
@@ -259,6 +259,8 @@ def needs_stage1(name: str, params: Mapping[str, Value] | None = None) -> bool:
 
 def has_path(head: Head) -> bool:
     """Tell whether a head's weight decay is left open and can be chosen along a path."""
+    if isinstance(head, JointClassifier) and head.weight is not None:
+        return False  # stage 1's classifier as it is
     return isinstance(head, ConvexHead) and _is_exact(head) and head.weight_decay is None
 
 
@@ -294,8 +296,8 @@ def _filled(head: Head) -> dict[str, Any]:
     if isinstance(head, RecipeParams):
         filled |= vars(head._recipe())
     if _is_exact(head) and isinstance(head, ConvexHead):
-        decay = head.weight_decay
-        filled["weight_decay"] = DEFAULT_WEIGHT_DECAY if decay is None else decay
+        usual = getattr(head, "weight_decay_", None) or head._usual_weight_decay
+        filled["weight_decay"] = usual if head.weight_decay is None else head.weight_decay
     if isinstance(head, BalancedSoftmax) and head.anchor is None:
         filled["anchor"] = "zero" if head.weight is None else "stage1"
     return filled

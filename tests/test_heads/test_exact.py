@@ -1,6 +1,6 @@
 """Convex heads at their optimum: against references, scikit-learn, and the paths' promises."""
 
-from contextlib import nullcontext
+import warnings
 
 import numpy as np
 import pytest
@@ -86,8 +86,8 @@ def test_a_boundary_that_needs_the_bias_is_found_beside_large_features(
     y = (X[:, 0] > 2 * scale).astype(np.int64)
     head = ClassifierRetraining(weight_decay=1e-6)
 
-    # Gradients of features of 1e9 are rounded too coarsely to prove the last digits.
-    with pytest.warns(ConvergenceWarning) if scale == 1e9 else nullcontext():
+    with warnings.catch_warnings():  # rounding may leave the last digits unproved
+        warnings.simplefilter("ignore", ConvergenceWarning)
         head.fit(X, y)
     assert (head.predict(X) == y).mean() > 0.98
 
@@ -194,23 +194,115 @@ def test_coordinates_keep_scores_norms_and_gradients(
     torch.testing.assert_close(Z.T @ Z / n_rows, torch.eye(n_coordinates).double())
 
 
+class Scripted(exact._Tried):
+    """Points whose scores are given by weight decay, else 0.2; other rows are right at each."""
+
+    def __init__(self, scores: dict[float, float], n_rows: int) -> None:
+        self.all, self.scores, self.n_rows = [], scores, n_rows
+        self.generator = torch.Generator().manual_seed(0)
+
+    def follow(self, weight_decays: list[float], start: object = None) -> None:
+        for decay in weight_decays:
+            score = self.scores.get(decay, 0.2)
+            rows = torch.randperm(self.n_rows, generator=self.generator)
+            parts = (rows < round(score * self.n_rows)).double() / self.n_rows
+            self.all.append(exact.PathPoint(decay, score, parts, torch.zeros(())))
+
+
+def explored(scores: dict[float, float], unit: int = 0, n_rows: int = 10_000) -> exact._Tried:
+    tried = Scripted(scores, n_rows)
+    exact._explore(tried, unit)
+    return tried
+
+
+RISING = {1e-1: 0.3, 3e-2: 0.4, 1e-2: 0.5, 3e-3: 0.6, 1e-3: 0.7, 3e-4: 0.75, 1e-4: 0.8}
+
+
 @pytest.mark.parametrize(
-    ("scores", "last"),
+    ("scores", "ends", "best"),
     [
-        ([1, 2, 3, 4, 5, 6, 7, 8, 8, 9], 1e-5),  # goes on below 1e-4 while val rises
-        ([1, 2, 3, 4, 5, 7, 6, 9, 9, 9], 1e-4),  # not after a fall
-        ([1, 2, 3, 2, 1, 9, 9, 9, 9, 9], 1e-3),  # two falls in a row end it
-        (list(range(20)), 1e-6),
+        (RISING, (1e-1, 3e-5), 1e-4),  # one fall beyond the usual range ends the path
+        (RISING | {3e-5: 0.8, 1e-5: 0.8}, (1e-1, 1e-5), 1e-4),  # so do two points without a gain
+        (RISING | {3e-5: 0.8, 1e-5: 0.85}, (1e-1, 3e-6), 1e-5),
+        (RISING | {3e-3: 0.35, 1e-3: 0.35}, (1e-1, 1e-3), 1e-2),  # two falls in a row end it
+        (RISING | {3e-3: 0.35}, (1e-1, 3e-5), 1e-4),  # one does not
+        ({1e-1: 0.8, 3e-2: 0.7, 1e-2: 0.6}, (3e-1, 1e-2), 1e-1),  # the best may be stronger
+        ({3e-1: 0.9, 1e-1: 0.8, 3e-2: 0.7, 1e-2: 0.6}, (1, 1e-2), 3e-1),
+        ({1: 0.8, 3e-1: 0.8, 1e-1: 0.8, 3e-2: 0.7, 1e-2: 0.6}, (1, 1e-2), 1e-1),  # not for a tie
     ],
 )
-def test_the_path_goes_on_while_val_rises(scores: list[int], last: float) -> None:
-    rng = np.random.default_rng(0)
-    data, given = cloud(rng), iter(scores)
-    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+def test_the_path_goes_on_where_val_may_rise(
+    scores: dict[float, float], ends: tuple[float, float], best: float
+) -> None:
+    tried = explored(scores)
+    decays = [point.weight_decay for point in tried.all]
 
-    _, _, points = exact.path(X, y, 6, exact.Goal(), X, lambda predicted: next(given))
+    assert (max(decays), min(decays)) == ends
+    assert len(set(decays)) == len(decays)
+    assert tried.best.weight_decay == best
 
-    assert points[-1].weight_decay == last
+
+def test_falls_within_the_noise_do_not_end_the_path() -> None:
+    near_chance = {1e-1: 0.32, 3e-2: 0.315, 1e-2: 0.31, 3e-3: 0.312, 1e-3: 0.31, 3e-4: 0.4}
+    found = near_chance | {1e-4: 0.6}
+
+    assert explored(found, n_rows=200).best.weight_decay == 1e-4
+    assert explored(found, n_rows=10**6).best.weight_decay == 1e-1  # so many tell the falls apart
+
+
+def test_a_plateau_ends() -> None:
+    assert (
+        len(explored(dict.fromkeys((exact.half_decade(s) for s in range(-40, 40)), 0.7)).all) < 12
+    )
+
+
+@pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax, JointClassifier])
+@pytest.mark.parametrize("unit", [-8, 6])
+def test_the_path_is_the_same_in_any_unit(rng: np.random.Generator, kind: type, unit: int) -> None:
+    data = cloud(rng)
+    size = 10 ** (unit / 4)  # weight decays go with its square
+    head, other = kind(), kind()
+    groups = (data.y_test, data.counts)
+    tried = head.fit_path(data.X, data.y, data.X_test, *groups)
+    again = other.fit_path(size * data.X, data.y, size * data.X_test, *groups)
+
+    ratio = again[0]["weight_decay"] / tried[0]["weight_decay"]
+    assert ratio == pytest.approx(10 ** (unit / 2))
+    # The bias has no unit, so that its penalty counts for less or more: a little differs.
+    scores = [h.score(s * data.X_test, data.y_test) for h, s in ((head, 1), (other, size))]
+    assert abs(scores[0] - scores[1]) < 0.08
+    assert other.weight_decay == other.weight_decay_
+
+
+@pytest.mark.parametrize("kind", [ClassifierRetraining, BalancedSoftmax, JointClassifier])
+def test_the_default_weight_decay_goes_with_the_features(
+    rng: np.random.Generator, kind: type
+) -> None:
+    data = cloud(rng)
+    usual = 5e-4 if kind is JointClassifier else 3e-3
+    size = np.sqrt(30 / data.X.var(axis=0).sum())
+    decays = [
+        kind().fit(size * scale * data.X, data.y).weight_decay_ for scale in (1, 10, 1e-3, 1e-6)
+    ]
+
+    for decay, ratio in zip(decays, (1, 1e2, 1e-6, 1e-12), strict=True):
+        assert usual / 4 < decay / ratio < usual * 4  # to a half decade, and one digit
+    assert kind(weight_decay=0.7).fit(data.X, data.y).weight_decay_ == 0.7
+
+
+def test_features_that_are_all_alike_have_no_unit() -> None:
+    X, y = torch.ones(6, 2), torch.arange(6) % 2
+
+    assert exact.unit_of(X, y, 2, exact.Goal()) == 0
+    assert exact.unit_of(float("1e30") * torch.randn(6, 2), y, 2, exact.Goal()) > 100
+
+
+def test_a_given_classifier_has_no_weight_decay_to_choose(rng: np.random.Generator) -> None:
+    data = cloud(rng)
+    with pytest.raises(ValueError, match="a given weight is taken as it is"):
+        JointClassifier(data.W, data.b).fit_path(
+            data.X, data.y, data.X_test, data.y_test, data.counts
+        )
 
 
 def test_minimise_finds_the_minimum_of_a_quadratic(rng: np.random.Generator, seed: int) -> None:

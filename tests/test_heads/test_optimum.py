@@ -186,7 +186,7 @@ def test_a_fit_that_is_stopped_early_says_how_far_it_is(
     data = cloud(rng)
     said = (
         r"weight_decay=1e-05 stopped after \d+ evaluations, at most .* of its objective above the "
-        r"optimum where 1e-09 was asked; .* gradient is .*: raise weight_decay"
+        r"optimum, where 1e-09 was asked; .* gradient is .*: raise weight_decay"
     )
 
     with pytest.warns(ConvergenceWarning, match=said):

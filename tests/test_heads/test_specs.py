@@ -9,7 +9,7 @@ from heads.errors import HeadSpecError
 @pytest.mark.parametrize(
     ("name", "params", "want"),
     [
-        ("joint", {}, {"weight_decay": 5e-4}),
+        ("joint", {}, {"weight_decay": None}),
         ("ncm", {"transform": "l2n", "metric": "cosine"}, {"transform": "l2n", "metric": "cosine"}),
         ("tau", {"tau": "0.7", "bias": "keep"}, {"tau": 0.7, "keep_bias": True}),
         ("tau", {"tau": 1, "bias": "drop"}, {"tau": 1.0, "keep_bias": False}),

@@ -231,6 +231,7 @@ def test_the_command_banks_views_and_info_counts_them(folder: Path, tmp_path: Pa
     assert CliRunner().invoke(main, ["verify", out]).exit_code == 0
 
 
+@pytest.mark.filterwarnings("ignore:solver='sgd' takes steps")  # an untrained network's features
 def test_sgd_heads_cycle_through_a_banks_views_unless_told_otherwise(
     folder: Path, tmp_path: Path
 ) -> None:
