@@ -61,9 +61,10 @@ class JointClassifier(ConvexHead):
 
     def _check_params(self) -> None:
         super()._check_params()
-        owner, decay = type(self).__name__, self.weight_decay
-        if decay is not None:
-            check_number(owner, "weight_decay", decay, low=0, high=MOST_DECAY)
+        if self.weight_decay is not None:
+            check_number(
+                type(self).__name__, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY
+            )
 
     def _fit(
         self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None

@@ -263,8 +263,8 @@ class NearestClassMean(Head):
     def _exactly(self, feats: Tensor) -> Callable[[Tensor], Exactly]:
         """Return the function from a block of rows to what gives some of them in float64."""
         prepare, centroids = self._prepared(feats[:0].double())
-        if self.fitted_params()["centroids"] == "unit":
-            centroids = unit_rows(centroids)
+        unit = self.fitted_params()["centroids"] == "unit"
+        centroids = unit_rows(centroids) if unit else centroids
         return lambda block: lambda near: (prepare(block[near].double()), centroids)
 
     def _scorer(self, feats: Tensor) -> Scorer:

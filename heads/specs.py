@@ -275,7 +275,7 @@ def describe(head: Head) -> dict[str, Any]:
         message = f"{type(head).__name__} has no specification; known are {', '.join(SPEC_NAMES)}"
         raise HeadSpecError(message)
     used = spec.build(**head.fitted_params())
-    params = used.get_params(deep=False) | _filled(used)
+    params = used.get_params(deep=False) | _filled(used, getattr(head, "weight_decay_", None))
     idle = _idle(used)
     described = {
         key: params[how.parameter or key] for key, how in spec.keys.items() if key not in idle
@@ -290,13 +290,13 @@ def describe(head: Head) -> dict[str, Any]:
     return described | {key: getattr(head, of) for key, of in steps.items() if hasattr(head, of)}
 
 
-def _filled(head: Head) -> dict[str, Any]:
-    """Return the values that a head's None stands for."""
+def _filled(head: Head, weight_decay: float | None) -> dict[str, Any]:
+    """Return the values that a head's None stands for; `weight_decay` is what its fit has used."""
     filled: dict[str, Any] = {}
     if isinstance(head, RecipeParams):
         filled |= vars(head._recipe())
     if _is_exact(head) and isinstance(head, ConvexHead):
-        usual = getattr(head, "weight_decay_", None) or head._usual_weight_decay
+        usual = head._usual_weight_decay if weight_decay is None else weight_decay
         filled["weight_decay"] = usual if head.weight_decay is None else head.weight_decay
     if isinstance(head, BalancedSoftmax) and head.anchor is None:
         filled["anchor"] = "zero" if head.weight is None else "stage1"
