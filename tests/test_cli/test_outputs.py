@@ -2,6 +2,8 @@
 
 import json
 import os
+import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,12 @@ def test_json_replaces_what_featbank_wrote_when_asked_to(
     assert contents(tmp_path) == before
 
 
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path.parent)  # a socket's name is at most 108 letters long
+        made.bind(path.name)
+
+
 STRANGERS: dict[str, Callable[[Path], object]] = {
     "text": lambda path: path.write_text("thesis"),
     "other JSON": lambda path: path.write_text('{"schema": 1, "bank": "mine"}'),
@@ -68,7 +76,7 @@ STRANGERS: dict[str, Callable[[Path], object]] = {
     "a link to nothing": lambda path: path.symlink_to("nowhere"),
     "a pipe": os.mkfifo,
     "a folder": Path.mkdir,
-    "a device": lambda path: path.symlink_to("/dev/null"),
+    "a socket": make_socket,
 }
 
 
@@ -87,10 +95,17 @@ def test_what_featbank_did_not_write_is_never_replaced(
     assert (contents(tmp_path), sorted(os.listdir(tmp_path))) == before  # nothing was begun
 
 
-def test_devices_are_not_written_to(bank: Path) -> None:
-    assert "/dev/null is a pipe, socket or device" in refused(
-        3, "info", bank, "--json", "/dev/null"
-    )
+def test_devices_are_not_written_to(bank: Path, tmp_path: Path) -> None:
+    """A device of our own: should this fail as root, the machine keeps its /dev/null."""
+    device = tmp_path / "null"
+    try:
+        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("making a device is not permitted here")
+    for more in ((), ("--overwrite",)):
+        line = refused(3, "info", bank, "--json", device, *more)
+        assert "null is a pipe, socket or device" in line
+    assert stat.S_ISCHR(device.lstat().st_mode)
 
 
 @pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
