@@ -18,6 +18,7 @@ from featbank.atomic import storage_errors
 from featbank.errors import LockedError, OutputExistsError
 from featbank.replacing import (
     MARK,
+    NEXT,
     WITHIN,
     Own,
     Replacement,
@@ -152,7 +153,11 @@ def strangers(out: Path, own: Sequence[Path]) -> Iterator[Path]:
     made = set(own)
     for path in files_in(out):
         name = path.relative_to(out)
-        if name.parts[0] not in (WITHIN, MARK) and name not in made and not is_twin(out, name):
+        if (
+            name.parts[0] not in (WITHIN, MARK, NEXT)
+            and name not in made
+            and not is_twin(out, name)
+        ):
             yield name
 
 

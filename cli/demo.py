@@ -53,7 +53,8 @@ def command(
 
     began = time.monotonic()
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=DEMO_FILES)
-    refuse_others(out)
+    if overwrite:
+        refuse_others(out)
     where = str(resolve_device(device))
     bank, parts, results, compared = make_all(out, seed, where, overwrite, reporter(quiet=quiet))
     if write_json(json_to, results, overwrite=overwrite):
@@ -136,15 +137,15 @@ def own_demo(folder: Path) -> list[Path] | None:
         if is_folder(folder / part)
         for name in own(folder / part) or ()
     ]
-    if results is not None:
-        old = [Path("heads", name) for name in old_head_names(results)]
-        names += [name for name in old if name not in names and is_head(folder / name)]
-        names.append(Path(RESULTS))
+    old = [f"{name}.head" for name in HEADS] if results is None else old_head_names(results)
+    heads = [Path("heads", name) for name in old]
+    names += [name for name in heads if name not in names and is_head(folder / name)]
+    names += [] if results is None else [Path(RESULTS)]
     return names or None
 
 
 def refuse_others(out: Path) -> None:
-    """Refuse, before any work, what could not stay in the folder beside a demo."""
+    """Refuse, before any work, a folder in which something of the user's is in the way."""
     from cli._owned import RESULTS
     from cli._placing import refuse_strangers, used_bytes
     from featbank.replacing import recover, refuse_odd_folder, require_room

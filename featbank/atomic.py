@@ -71,8 +71,10 @@ def part_of(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
             sync(part)
             yield part
         finally:
-            part.unlink(missing_ok=True)
-            os.close(descriptor)
+            try:
+                part.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager

@@ -59,6 +59,9 @@ Own = Callable[[Path], Sequence[Path] | None]
 MARK = ".featbank-unfinished"
 MARK_BYTES = 1 << 12
 UNFINISHED, REPLACED = "unfinished", "replaced"
+# The mark that the old folder gets when it has left its place. It is written before, into the new
+# one, and only moved then: a disk that is full by then cannot come between.
+NEXT = ".featbank-replaced"
 # Where new files are built in a folder that holds nothing of featbank's.
 WITHIN = ".featbank-new"
 IN_PLACE = ", or add --replace-in-place, which removes the old one first"
@@ -215,6 +218,7 @@ class Replacement:
         """Let the new folder and the old one, with its own files `old`, change places."""
         carry(self.out, self.work, old)
         copy_access(self.out, self.work)
+        write_mark(self.work, self.out, REPLACED, name=NEXT)
         sync_folders(self.work)
         exchange(self.work, self.out)
         end_exchange(self.out)
@@ -288,14 +292,16 @@ def in_the_way(work: Path, out: Path) -> OutputExistsError:
     return OutputExistsError(message)
 
 
-def write_mark(work: Path, out: Path, state: str = UNFINISHED, *, aside: bool = False) -> None:
+def write_mark(
+    work: Path, out: Path, state: str = UNFINISHED, *, aside: bool = False, name: str = MARK
+) -> None:
     """Mark a folder: it is being built, or was replaced.
 
     `aside` tells that the old folder is about to wait under a third name.
     """
     text = json.dumps({"featbank": state, "becomes": out.name, "aside": aside}).encode()
-    (work / MARK).unlink(missing_ok=True)
-    descriptor = os.open(work / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+    (work / name).unlink(missing_ok=True)
+    descriptor = os.open(work / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     with open(descriptor, "wb", buffering=0) as handle:
         handle.write(text)
 
@@ -570,8 +576,8 @@ def end_exchange(out: Path) -> None:
     sync(out.parent)
     if read_mark(out).get("aside") and is_folder(aside) and not os.path.lexists(work):
         aside.rename(work)
-    if is_folder(work):
-        write_mark(work, out, REPLACED)
+    if is_folder(work) and (out / NEXT).is_file():
+        (out / NEXT).replace(work / MARK)
     (out / MARK).unlink(missing_ok=True)
     sync(out)
 

@@ -124,10 +124,11 @@ def is_head_file(path: str | Path) -> bool:
         descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW)
     except OSError:
         return False
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return False
-        return file.read(8 + len(_BEGINNING))[8:] == _BEGINNING
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return regular and os.read(descriptor, 8 + len(_BEGINNING))[8:] == _BEGINNING
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_other_file(path: Path) -> None:

@@ -1,6 +1,8 @@
 """`featbank compare` as a user runs it: the table, the folder, and what is not done again."""
 
+import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from cli._cells import read_record, write_record
 from cli._report.data import collect
 from cli._report.folder import Results
 from cli._report.page import summary
@@ -22,6 +25,7 @@ from heads.mcnemar import mcnemar
 from heads.multiplicity import holm
 from heads.unseen import unseen
 from tests.banks import blobs, splits, write_bank, write_npz
+from tests.commands import contents
 from tests.results_folder import Fake, write_results
 
 HEADS = ("joint", "ncm", "tau")
@@ -647,3 +651,121 @@ def test_banks_that_choose_or_are_evaluated_on_other_splits_are_noted(tmp_path: 
     _, printed = compared_into(tmp_path / "o", a, b, c, "--head", "tau")
     assert "splits on which parameters are chosen differ (a: val; b: dev; c: none)" in printed
     assert "note: c: no val split: tau=1 of tau is the default" in printed
+
+
+def inodes(out: Path) -> dict[str, int]:
+    """Return the number of every file, by which a file that was written again is told."""
+    return {str(p.relative_to(out)): p.stat().st_ino for p in out.rglob("*")}
+
+
+def test_where_nothing_changes_nothing_is_written(banks: list[Path], copy: Path) -> None:
+    before = inodes(copy), copy.stat().st_ino
+    again(banks, copy)
+    assert (inodes(copy), copy.stat().st_ino) == before
+    (copy / "report.html").unlink()
+    again(banks, copy)
+    assert "report.html" in inodes(copy)
+
+
+def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the fit of one cell fail."""
+    import cli._cell_fit
+
+    real, calls = cli._cell_fit.fit_cell, []
+
+    def fit_cell(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) == number:
+            raise OSError(28, "No space left on device")
+        return real(*args)
+
+    monkeypatch.setattr("cli._cell_fit.fit_cell", fit_cell)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_comparison_that_fails_leaves_the_old_one_and_goes_on_from_its_own_cells(
+    banks: list[Path], copy: Path, tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = copy if there else tmp_path / "fresh"
+    (copy / "cells" / "note").write_text("mine")
+    before = contents(out) if there else {}
+    more = ["--head", "ncm:transform=un", "--head", "ncm:transform=l2n", "--head", "logit-adjust"]
+    with monkeypatch.context() as patch:
+        fails_at(patch, 5)
+        done = featbank("compare", *banks, *more, "--out", out, "--device", "cpu")
+    assert done.exit_code == 3
+    assert f"{out}: No space left on device" in done.stderr
+    assert (contents(out) if out.exists() else {}) == before
+    kept = stamps(out.with_name(f".{out.name}.new"))
+    assert len(kept) == 4
+    again = featbank("compare", *banks, *more, "--out", out, "--device", "cpu")
+    assert again.exit_code == 0, again.output
+    assert kept.items() <= stamps(out).items()
+    assert len(stamps(out)) == 6 + 6 * there
+    assert [name for name in os.listdir(tmp_path) if name.startswith(".")] == []
+    if there:
+        assert (copy / "cells" / "note").read_text() == "mine"
+        assert contents(out).items() >= {
+            name: raw for name, raw in before.items() if name.startswith("cells")
+        }.items()  # fmt: skip
+
+
+def test_overwrite_goes_on_from_nothing(
+    banks: list[Path], copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(copy)
+    words = ("compare", *banks, *WANTED, "--out", copy, "--device", "cpu", "--overwrite")
+    with monkeypatch.context() as patch:
+        fails_at(patch, 5)
+        assert featbank(*words).exit_code == 3
+    assert contents(copy) == before
+    left = stamps(copy.with_name(".out.new"))
+    assert featbank(*words).exit_code == 0
+    assert len(left) == 4
+    assert all(stamps(copy)[key] > left[key] for key in left)
+
+
+@pytest.mark.parametrize("name", ["report.html", "compare.json", "cells", "banks"])
+def test_something_of_the_users_in_the_way_is_said_before_the_first_fit(
+    banks: list[Path], copy: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copy / name) if (copy / name).is_dir() else (copy / name).unlink()
+    if name == "cells":
+        (copy / name).symlink_to(copy.parent)
+    elif name == "compare.json":
+        (copy / name).mkdir()
+    else:
+        (copy / name).write_text("mine")
+    before = contents(copy)
+    fails_at(monkeypatch, 1)
+    done = featbank("compare", *banks, *WANTED, "--head", "lws", "--out", copy)
+    assert done.exit_code == 3
+    assert f"{copy / name} " in done.stderr
+    assert contents(copy) == before
+
+
+def test_a_record_that_leads_elsewhere_is_not_followed(banks: list[Path], copy: Path) -> None:
+    victim = copy.parent / "victim"
+    victim.mkdir()
+    (victim / "head.head").write_text("mine")
+    cell = next((copy / "cells").iterdir())
+    record = read_record(cell / "cell.json")
+    assert record is not None
+    record["files"] |= {"../../../victim/head.head": "0", "note": "0", "/etc/hostname": "0"}
+    write_record(cell / "cell.json", record)
+    (cell / "note").write_text("mine")
+    (copy / "cells" / ("0" * 32)).symlink_to(victim)
+    again(banks, copy, "--overwrite")
+    assert (victim / "head.head").read_text() == (cell / "note").read_text() == "mine"
+
+
+def test_of_two_comparisons_the_second_is_refused(banks: list[Path], copy: Path) -> None:
+    before = contents(copy)
+    descriptor = os.open(copy, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    for words in (("compare", *banks, *WANTED, "--out", copy), ("report", copy)):
+        done = featbank(*words)
+        assert done.exit_code == 3
+        assert "is being written by another process" in done.stderr
+    os.close(descriptor)
+    assert contents(copy) == before

@@ -124,6 +124,48 @@ def test_saving_again_replaces_in_one_step(saved: Path, data: Cloud, monkeypatch
     assert [p.name for p in saved.parent.iterdir()] == ["ncm.head"]
 
 
+@pytest.mark.parametrize("kind", ["text", "link", "dangling", "fifo", "folder"])
+def test_only_a_head_is_replaced(saved: Path, kind: str, data: Cloud, tmp_path: Path) -> None:
+    path = tmp_path / "other.head"
+    if kind == "text":
+        path.write_text("my thesis")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        target = {"link": saved, "dangling": tmp_path / "nowhere"}
+        path.symlink_to(target[kind])
+    before = saved.read_bytes()
+    head = heads.NearestClassMean("un").fit(data.X, data.y)
+
+    with pytest.raises(HeadInputError, match=r"other\.head exists and is no head"):
+        head.save(path)
+    assert sorted(os.listdir(tmp_path)) == ["ncm.head", "other.head"]
+    assert saved.read_bytes() == before
+    assert kind != "text" or path.read_text() == "my thesis"
+
+
+def test_a_damaged_head_and_an_empty_file_are_replaced(saved: Path, data: Cloud) -> None:
+    head = heads.NearestClassMean("un").fit(data.X, data.y)
+    for content in (saved.read_bytes()[:60], b""):
+        saved.write_bytes(content)
+        head.save(saved)
+        heads.load(saved)
+
+
+def test_a_full_disk_is_said_with_the_path(
+    data: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_io, "_write", fail)
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.head'"):
+        heads.NearestClassMean().fit(data.X, data.y).save(tmp_path / "a.head")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_does_not_read_back_is_not_kept(data: Cloud, tmp_path: Path, monkeypatch: Any) -> None:
     def write_badly(path: Path, content: bytes) -> None:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
