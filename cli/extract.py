@@ -59,6 +59,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @options.seed
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -83,6 +84,7 @@ def command(
     bn_refresh: str,
     seed: int,
     overwrite: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -101,6 +103,7 @@ def command(
     from featbank.data import open_data
     from featbank.extract import extract
 
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     given = {
         "weights": weights, "pretrained": pretrained, "image_size": image_size,
         "mean": mean, "std": std,
@@ -122,6 +125,7 @@ def command(
         bn_refresh=bn_refresh,
         seed=seed,
         overwrite=overwrite,
+        replace_in_place=replace_in_place,
         reporter=reporter(quiet=quiet),
     )
     if not first_of_job():

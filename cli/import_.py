@@ -25,6 +25,7 @@ __all__ = ["command"]
 @options.dtype
 @options.shots
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -34,6 +35,7 @@ def command(
     dtype: str | None,
     shots: str | None,
     overwrite: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -47,6 +49,7 @@ def command(
     from featbank import Bank, Shots
     from featbank.importing import import_features
 
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     thresholds = parse_shots(shots)
     import_features(
         sources,
@@ -55,6 +58,7 @@ def command(
         dtype=dtype,
         shots=Shots(*thresholds) if thresholds else None,
         overwrite=overwrite,
+        replace_in_place=replace_in_place,
         reporter=reporter(quiet=quiet),
     )
     bank = Bank.open(out)

@@ -11,6 +11,7 @@ __all__ = [
     "backbone",
     "bank",
     "batch_size",
+    "check_overwrite",
     "data",
     "device",
     "dtype",
@@ -23,6 +24,7 @@ __all__ = [
     "overwrite",
     "pretrained",
     "quiet",
+    "replace_in_place",
     "report",
     "seed",
     "select",
@@ -31,6 +33,13 @@ __all__ = [
     "weights",
     "workers",
 ]
+
+
+def check_overwrite(*, overwrite: bool, replace_in_place: bool) -> None:
+    """Refuse --replace-in-place where nothing is to be overwritten."""
+    if replace_in_place and not overwrite:
+        message = "--replace-in-place says how to overwrite: add --overwrite"
+        raise click.UsageError(message)
 
 
 def three_numbers(
@@ -53,7 +62,16 @@ bank = click.argument("bank", type=click.Path(path_type=Path))
 out = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Where the result goes."
 )
-overwrite = click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+overwrite = click.option(
+    "--overwrite", is_flag=True,
+    help="Replace what featbank made at --out; it stays until the new one is whole.",
+)  # fmt: skip
+
+
+replace_in_place = click.option(
+    "--replace-in-place", is_flag=True,
+    help="With --overwrite: remove the old one first, where the disk cannot hold both.",
+)  # fmt: skip
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Seed of every random draw.",

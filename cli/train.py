@@ -161,6 +161,7 @@ def whole_numbers(
 @options.workers
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out, if any.")
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -170,6 +171,7 @@ def command(
     device: str,
     resume: bool,
     overwrite: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
     **settings: Any,
@@ -184,6 +186,7 @@ def command(
     from featbank.data import located, open_data
     from featbank.train import train
 
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     started = started_from(settings.get("init"))
     spec = data_of(data, started)
     images = open_data(spec.name, spec.params)
@@ -197,6 +200,7 @@ def command(
         reporter=reporter(quiet=quiet),
         resume=resume,
         overwrite=overwrite,
+        replace_in_place=replace_in_place,
     )
     if first_of_job() and not write_json(json_to, {"schema": 1, **summary}):
         click.echo(line(summary))

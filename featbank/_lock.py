@@ -6,6 +6,7 @@ import fcntl
 import os
 import weakref
 from pathlib import Path
+from typing import Self
 
 from featbank.errors import LockedError
 
@@ -50,6 +51,12 @@ class FolderLock:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 _held: weakref.WeakSet[FolderLock] = weakref.WeakSet()

@@ -14,6 +14,7 @@ from pathlib import Path
 from featbank.errors import FeatbankError, OutputExistsError, StorageError
 
 __all__ = [
+    "open_new",
     "refuse_odd_file",
     "refuse_other_file",
     "replace_file",
@@ -44,6 +45,19 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         part.unlink(missing_ok=True)
         os.close(descriptor)
     sync(path.parent)
+
+
+def open_new(path: Path) -> int:
+    """Open a file that is written from its beginning, a new one in place of an old one.
+
+    Raises
+    ------
+    OutputExistsError
+        `path` is a link, a pipe, a device or a folder: it is not followed, opened or replaced.
+    """
+    refuse_odd_file(path)
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -135,13 +149,16 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn what a failing disk raises into `StorageError`, with what to do; also a decorator."""
+def storage_errors(written: object = "the bank") -> Iterator[None]:
+    """Turn what a failing disk raises into `StorageError`, with what to do; also a decorator.
+
+    `written` is named where the error itself names no file.
+    """
     try:
         yield
     except FeatbankError:
         raise
     except OSError as error:
-        what = f"cannot write {error.filename or 'the bank'}: {error.strerror or error}"
+        what = f"cannot write {error.filename or written}: {error.strerror or error}"
         message = f"{what}; nothing is lost: mend that and run the same command again to continue"
         raise StorageError(message) from error

@@ -4,6 +4,11 @@ The new folder is built beside the old one, under the name that `work_path` give
 the two change places in one step, and only then is the old one removed. Whatever ends the work
 before that (an error, a full disk, a kill) leaves the old folder as it was.
 
+A small file in it, the mark, tells that the folder beside is featbank's: ``unfinished`` while it is
+built, ``replaced`` once the two have changed places. A folder of that name without a mark is the
+user's, and stops the work. A kill between the two steps leaves the mark in `out`, and `recover`,
+which everything here begins with, takes up there.
+
 Only files that featbank made are ever removed. A kind of folder (a bank, a training, a set of
 heads, a comparison) tells them apart by a function ``own(folder)``, which reads the folder's own
 record and returns the paths that it names, the record itself last, or None where the folder has no
@@ -21,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from featbank._lock import FolderLock
 from featbank._plain import read_plain
@@ -38,7 +43,10 @@ __all__ = [
     "Own",
     "Replacement",
     "discard",
+    "is_marked",
+    "not_ours",
     "recover",
+    "refuse_alone",
     "refuse_odd_folder",
     "remove_own",
     "require_room",
@@ -51,6 +59,7 @@ Own = Callable[[Path], Sequence[Path] | None]
 # Marks a folder that is being built, so that what a kill leaves of it is known to be featbank's.
 MARK = ".featbank-unfinished"
 MARK_BYTES = 1 << 12
+UNFINISHED, REPLACED = "unfinished", "replaced"
 # Where new files are built in a folder that holds nothing of featbank's.
 WITHIN = ".featbank-new"
 
@@ -140,16 +149,37 @@ class Replacement:
             else:
                 discard(self.out / WITHIN, self.out, self.own)
                 refuse_unmovable(self.out)
-        discard(_old_path(self.out), self.out, self.own)
-        if not self.keep:
-            if self.work.is_dir() and not self.work.is_symlink():
-                self._lock(self.work)  # another process may be at work there
-            discard(self.work, self.out, self.own)
+        if os.path.lexists(self.work):
+            self._take_over()
         self.work.mkdir(parents=True, exist_ok=True)
         self._lock(self.work)
-        if any(self.work.iterdir()) and not is_ours(self.work, self.own):
+        if not is_marked(self.work):
+            if any(self.work.iterdir()):
+                raise in_the_way(self.work, self.out)
+            write_mark(self.work, self.out)
+
+    def _take_over(self) -> None:
+        """Remove what stands in `work`, or with `keep` all but what can be continued of it."""
+        if not is_folder(self.work):
             raise in_the_way(self.work, self.out)
-        write_mark(self.work, self.out)
+        with FolderLock(self.work):  # another process may be at work there
+            if self.keep and state_of(self.work) == UNFINISHED:
+                drop_carried(self.work, self.out, self.own)
+            else:
+                discard(self.work, self.out, self.own)
+
+    @property
+    def lock(self) -> FolderLock:
+        """The lock on `work`, which other processes of the same job may share."""
+        return self._locks[-1]
+
+    def clear(self) -> None:
+        """Begin anew: remove everything that is in `work`."""
+        for path in list(files_in(self.work)):
+            if path != self.work / MARK:
+                path.unlink()
+        for folder in deepest_first(folders_in(self.work)):
+            remove_empty(folder)
 
     def __exit__(
         self,
@@ -158,7 +188,7 @@ class Replacement:
         _trace: TracebackType | None,
     ) -> None:
         try:
-            if not self.keep:
+            if not self.keep and is_marked(self.work):
                 discard(self.work, self.out, self.own)
         finally:
             self._release()
@@ -174,19 +204,21 @@ class Replacement:
         if self.work.parent == self.out:
             move_in(self.work, self.out, self.own(self.work) or ())
             return
-        old = (self.own(self.out) or ()) if self.out.is_dir() else None
-        if old is not None:
-            carry(self.out, self.work, old)
-            copy_access(self.out, self.work)
-        (self.work / MARK).unlink()
+        if self.out.is_dir():
+            self._exchange(self.own(self.out) or ())
+            return
         sync_folders(self.work)
-        if old is None:
-            self.work.rename(self.out)
-        else:
-            exchange(self.work, self.out)
-        sync(self.out.parent)
-        if old is not None:
-            remove_old(self.work, self.out, old)
+        self.work.rename(self.out)
+        end_exchange(self.out)
+
+    def _exchange(self, old: Sequence[Path]) -> None:
+        """Let the new folder and the old one, with its own files `old`, change places."""
+        carry(self.out, self.work, old)
+        copy_access(self.out, self.work)
+        sync_folders(self.work)
+        exchange(self.work, self.out)
+        end_exchange(self.out)
+        remove_old(self.work, self.out, old)
 
     def _lock(self, folder: Path) -> None:
         """Lock a folder, which must still be the one of that name when the lock is held."""
@@ -215,15 +247,22 @@ def refuse_unmovable(out: Path) -> None:
     if here == place or place in here.parents:
         message = (
             f"{out} cannot be replaced by a process that stands in it; run the command from "
-            "another folder, or choose another path for --out"
+            "another folder, choose another path for --out, or add --replace-in-place"
         )
         raise InputError(message)
     if out.stat().st_dev != out.parent.stat().st_dev:
         message = (
             f"{out} is a mounted file system, which cannot be replaced as a whole; choose a "
-            "folder in it for --out"
+            "folder in it for --out, or add --replace-in-place"
         )
         raise OutputExistsError(message)
+
+
+def refuse_alone(*, overwrite: bool, replace_in_place: bool) -> None:
+    """Refuse to be told how to replace something that is not to be replaced."""
+    if replace_in_place and not overwrite:
+        message = "--replace-in-place says how to overwrite: add --overwrite"
+        raise InputError(message)
 
 
 def require_room(out: Path, n_bytes: int) -> None:
@@ -254,30 +293,44 @@ def in_the_way(work: Path, out: Path) -> OutputExistsError:
     return OutputExistsError(message)
 
 
-def write_mark(work: Path, out: Path) -> None:
-    """Mark a folder as one that is being built."""
-    text = json.dumps({"featbank": "unfinished", "becomes": out.name}).encode()
+def write_mark(work: Path, out: Path, state: str = UNFINISHED, *, aside: bool = False) -> None:
+    """Mark a folder: it is being built, or was replaced.
+
+    `aside` tells that the old folder is about to wait under a third name.
+    """
+    text = json.dumps({"featbank": state, "becomes": out.name, "aside": aside}).encode()
     (work / MARK).unlink(missing_ok=True)
     descriptor = os.open(work / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     with open(descriptor, "wb", buffering=0) as handle:
         handle.write(text)
 
 
-def is_marked(work: Path) -> bool:
-    """Tell whether a folder is marked as one that featbank began and did not finish."""
+def read_mark(folder: Path) -> dict[str, Any]:
+    """Return what the mark in a folder says; nothing where there is none."""
     try:
-        raw = read_plain(work, work / MARK, MARK_BYTES)
+        raw = read_plain(folder, folder / MARK, MARK_BYTES)
         record = json.loads(raw) if raw else {}
     except (OSError, ValueError, RecursionError):
-        return False
-    if not raw:  # killed while it wrote the mark, which is the first thing that is written
-        return [path.name for path in work.iterdir()] == [MARK]
-    return isinstance(record, dict) and record.get("featbank") == "unfinished"
+        return {}
+    if not raw and [path.name for path in folder.iterdir()] == [MARK]:
+        return {"featbank": UNFINISHED}  # killed while it wrote the mark, which comes first
+    return record if isinstance(record, dict) else {}
 
 
-def is_ours(work: Path, own: Own) -> bool:
-    """Tell whether featbank made the folder `work`, finished or not."""
-    return is_marked(work) or own(work) is not None
+def state_of(work: Path) -> str | None:
+    """Return what a folder is marked as: `UNFINISHED`, `REPLACED`, or None."""
+    state = read_mark(work).get("featbank") if is_folder(work) else None
+    return state if state in (UNFINISHED, REPLACED) else None
+
+
+def is_marked(work: Path) -> bool:
+    """Tell whether a folder is marked as one that featbank began, or replaced."""
+    return state_of(work) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def discard(work: Path, out: Path, own: Own) -> None:
@@ -292,15 +345,26 @@ def discard(work: Path, out: Path, own: Own) -> None:
     """
     if not os.path.lexists(work):
         return
-    if work.is_symlink() or not work.is_dir():
-        raise in_the_way(work, out)
-    if is_marked(work):
+    state = state_of(work)
+    if state == UNFINISHED:
         remove_unfinished(work, out, own)
-    elif (old := own(work)) is not None:
-        remove_old(work, out, old)
-    elif any(True for _ in files_in(work)):
+    elif state == REPLACED:
+        remove_old(work, out, own(work) or ())
+    elif not is_folder(work) or any(True for _ in files_in(work)):
         raise in_the_way(work, out)
     remove_empty_folders(work)
+
+
+def drop_carried(work: Path, out: Path, own: Own) -> None:
+    """Take out of a folder what `carry` had brought there before the attempt ended.
+
+    The user may have changed it in `out` since.
+    """
+    new, old = set(own(work) or ()), set(own(out) or ()) if out.is_dir() else set()
+    for path in list(files_in(work)):
+        name = path.relative_to(work)
+        if name not in {*new, *old, Path(MARK)} and os.path.lexists(out / name):
+            path.unlink()
 
 
 def remove_unfinished(work: Path, out: Path, own: Own) -> None:
@@ -343,12 +407,12 @@ def lies_in(folder: Path, name: Path) -> bool:
 
 
 def remove_old(work: Path, out: Path, own: Sequence[Path]) -> None:
-    """Remove a folder that `out` took the place of; its record, which tells what it is, last.
+    """Remove a folder that `out` took the place of; its record and its mark last.
 
     The user's files have a second name in `out` by now; one that came at the last moment moves
     there.
     """
-    made = set(own)
+    made = {*own, Path(MARK)}
     for path in list(files_in(work)):
         name = path.relative_to(work)
         if name in made:
@@ -358,7 +422,7 @@ def remove_old(work: Path, out: Path, own: Sequence[Path]) -> None:
         else:
             make_like(path.parent, (out / name).parent)
             path.rename(out / name)
-    remove_own(work, own)
+    remove_own(work, [*own, Path(MARK)])
     remove_empty_folders(work)
 
 
@@ -402,7 +466,7 @@ def carry(old: Path, new: Path, own: Sequence[Path]) -> None:
     OutputExistsError
         A file of the user's has the name of a new one.
     """
-    made = set(own)
+    made = {*own, Path(MARK)}
     for path in list(files_in(old)):
         name = path.relative_to(old)
         if name not in made:
@@ -482,7 +546,7 @@ def sync_folders(top: Path) -> None:
 def exchange(work: Path, out: Path) -> None:
     """Let two folders change places: in one step, or where that cannot be had in three.
 
-    A kill between the three steps leaves no `out`; `recover` puts the old one back.
+    A kill between the three steps may leave no `out`; `recover` puts the old one back.
     """
     try:
         _exchange_names(work, out)
@@ -490,9 +554,24 @@ def exchange(work: Path, out: Path) -> None:
         if error.errno not in _CANNOT_EXCHANGE:
             raise
         aside = _old_path(out)
+        if os.path.lexists(aside):
+            raise in_the_way(aside, out) from error
+        write_mark(work, out, aside=True)
         out.rename(aside)
         work.rename(out)
         aside.rename(work)
+
+
+def end_exchange(out: Path) -> None:
+    """Take the mark out of a folder that has come to its place, and mark the one that left it."""
+    work, aside = work_path(out), _old_path(out)
+    sync(out.parent)
+    if read_mark(out).get("aside") and is_folder(aside) and not os.path.lexists(work):
+        aside.rename(work)
+    if is_folder(work):
+        write_mark(work, out, REPLACED)
+    (out / MARK).unlink(missing_ok=True)
+    sync(out)
 
 
 def _exchange_names(first: Path, second: Path) -> None:
@@ -507,7 +586,18 @@ def _exchange_names(first: Path, second: Path) -> None:
 
 
 def recover(out: Path) -> None:
-    """Put the old folder back where a kill between two renames has left none of that name."""
-    aside = _old_path(out)
-    if not os.path.lexists(out) and aside.is_dir() and not aside.is_symlink():
-        aside.rename(out)
+    """End, or take back, an exchange that a kill came into.
+
+    Raises
+    ------
+    LockedError
+        The exchange is another process's, which is at it.
+    """
+    out = Path(os.path.abspath(out))
+    work, aside = work_path(out), _old_path(out)
+    if is_folder(out) and read_mark(out).get("becomes") == out.name:
+        with FolderLock(out):
+            end_exchange(out)
+    elif is_folder(aside) and not os.path.lexists(out) and read_mark(work).get("aside"):
+        with FolderLock(work):
+            aside.rename(out)

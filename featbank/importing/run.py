@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ def import_features(
     dtype: str | None = None,
     shots: Shots | None = None,
     overwrite: bool = False,
+    replace_in_place: bool = False,
     reporter: Reporter = SILENT,
 ) -> Path:
     """Make a bank of features that exist in files.
@@ -50,12 +50,16 @@ def import_features(
         From a name above to the name that the files use for it.
     dtype : {"float16", "float32"}, optional
         How features are stored; the source's own precision by default (float64 as float32).
+    overwrite : bool
+        Replace the bank at `out` when the new one is whole; until then it stays as it is.
+    replace_in_place : bool
+        With `overwrite`, remove the old bank first, for disks that cannot hold both.
 
     Raises
     ------
     InputError
-        Names, shapes, labels or values that make no bank; the message says which. No bank is
-        left then.
+        Names, shapes, labels or values that make no bank; the message says which. What was begun
+        is taken away then, and a bank that was to be replaced is still there.
     """
     paths = [Path(each) for each in ([sources] if isinstance(sources, (str, Path)) else sources)]
     arrays = arrange(gather(paths), mapping or {}, " + ".join(path.name for path in paths))
@@ -74,14 +78,14 @@ def import_features(
             }
         },
     )
-    writer = BankWriter.begin(out, plan, overwrite=overwrite)
-    try:
-        with writer:
+    begin = BankWriter.begin
+    with begin(out, plan, overwrite=overwrite, replace_in_place=replace_in_place) as writer:
+        try:
             fill(writer, arrays.features, reporter)
             writer.commit()
-    except InputError:
-        shutil.rmtree(out)  # a value that no second try can store: half a bank helps nobody
-        raise
+        except InputError:
+            writer.abandon()  # a value that no second try can store: half a bank helps nobody
+            raise
     return Path(out)
 
 
