@@ -16,8 +16,9 @@ __all__ = ["command"]
 @options.bank
 @options.out
 @options.overwrite
+@options.replace_in_place
 @options.quiet
-def command(bank: Path, out: Path, overwrite: bool, quiet: bool) -> None:
+def command(bank: Path, out: Path, overwrite: bool, replace_in_place: bool, quiet: bool) -> None:
     """Write a bank's features, labels and ids into an .npz.
 
     The names in it are those that featbank import reads.
@@ -25,5 +26,9 @@ def command(bank: Path, out: Path, overwrite: bool, quiet: bool) -> None:
     from featbank import Bank
     from featbank.exporting import export_npz
 
-    path = export_npz(Bank.open(bank), out, overwrite=overwrite, reporter=reporter(quiet=quiet))
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
+    path = export_npz(
+        Bank.open(bank), out, overwrite=overwrite, replace_in_place=replace_in_place,
+        reporter=reporter(quiet=quiet),
+    )  # fmt: skip
     click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

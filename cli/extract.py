@@ -60,6 +60,7 @@ __all__ = ["command"]
 @options.seed
 @options.strict
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -85,6 +86,7 @@ def command(
     seed: int,
     strict: bool,
     overwrite: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -105,6 +107,7 @@ def command(
     from featbank.extract import extract
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     given = {
         "weights": weights, "pretrained": pretrained, "image_size": image_size,
         "mean": mean, "std": std,
@@ -127,6 +130,7 @@ def command(
         seed=seed,
         overwrite=overwrite,
         strict=strict,
+        replace_in_place=replace_in_place,
         reporter=reporter(quiet=quiet),
     )
     if not first_of_job():

@@ -40,7 +40,7 @@ def command(
     seed: int,
     device: str,
     overwrite: bool,
-    in_place: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -59,9 +59,7 @@ def command(
     from featbank import Bank
     from featbank.device import resolve_device
 
-    if in_place and not overwrite:
-        message = "--replace-in-place says how to overwrite: add --overwrite"
-        raise click.UsageError(message)
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=HEAD_FILES)
     specs = [parse_spec(text) for text in heads]
     opened = Bank.open(bank)
@@ -74,7 +72,7 @@ def command(
         seed=seed,
         device=str(resolve_device(device)),
         overwrite=overwrite,
-        in_place=in_place,
+        in_place=replace_in_place,
         reporter=reporter(quiet=quiet),
     )
     if not write_json(json_to, results, overwrite=overwrite):

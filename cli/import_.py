@@ -33,6 +33,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @options.shots
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -44,6 +45,7 @@ def command(
     strict: bool,
     shots: str | None,
     overwrite: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -60,6 +62,7 @@ def command(
     from featbank.importing import import_features
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     thresholds = parse_shots(shots)
     import_features(
         sources,
@@ -70,6 +73,7 @@ def command(
         strict=strict,
         shots=Shots(*thresholds) if thresholds else None,
         overwrite=overwrite,
+        replace_in_place=replace_in_place,
         reporter=reporter(quiet=quiet),
     )
     bank = Bank.open(out)

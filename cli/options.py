@@ -11,6 +11,7 @@ __all__ = [
     "backbone",
     "bank",
     "batch_size",
+    "check_overwrite",
     "data",
     "device",
     "dtype",
@@ -34,6 +35,13 @@ __all__ = [
     "weights",
     "workers",
 ]
+
+
+def check_overwrite(*, overwrite: bool, replace_in_place: bool) -> None:
+    """Refuse --replace-in-place where nothing is to be overwritten."""
+    if replace_in_place and not overwrite:
+        message = "--replace-in-place says how to overwrite: add --overwrite"
+        raise click.UsageError(message)
 
 
 def three_numbers(
@@ -65,8 +73,8 @@ overwrite_json = click.option(
     "--overwrite", is_flag=True, help="Replace what featbank wrote to --json before."
 )
 replace_in_place = click.option(
-    "--replace-in-place", "in_place", is_flag=True,
-    help="Remove the old --out first, where old and new do not both fit on the disk; a failure "
+    "--replace-in-place", is_flag=True,
+    help="With --overwrite: remove the old --out first, where the disk cannot hold both; a failure "
     "then leaves neither.",
 )  # fmt: skip
 seed = click.option(

@@ -160,6 +160,7 @@ def whole_numbers(
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out, if any.")
 @options.strict
 @options.overwrite
+@options.replace_in_place
 @options.json_to
 @options.quiet
 def command(
@@ -170,6 +171,7 @@ def command(
     resume: bool,
     strict: bool,
     overwrite: bool,
+    replace_in_place: bool,
     json_to: Path | None,
     quiet: bool,
     **settings: Any,
@@ -186,6 +188,7 @@ def command(
     from featbank.train import train
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=RUN_FILES)
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     started = started_from(settings.get("init"))
     spec = data_of(data, started)
     images = open_data(spec.name, spec.params)
@@ -200,6 +203,7 @@ def command(
         resume=resume,
         overwrite=overwrite,
         strict=strict,
+        replace_in_place=replace_in_place,
     )
     value = {"schema": 1, **summary}
     if first_of_job() and not write_json(json_to, value, overwrite=overwrite):

@@ -12,7 +12,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.errors import DamagedError, StorageError
+from featbank.atomic import open_new
+from featbank.errors import DamagedError, FeatbankError, StorageError
 from featbank.schema import CRC_BYTES
 
 __all__ = ["ChunkRecord", "chunk_file", "digest_file", "read_chunk", "write_chunk"]
@@ -56,9 +57,11 @@ def write_chunk(file: Path, rows: Array, start: int, stop: int) -> ChunkRecord:
     tail = checksum.to_bytes(CRC_BYTES, "little")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("wb", buffering=0) as handle:
+        with open(open_new(file), "wb", buffering=0) as handle:
             write_all(handle.fileno(), as_bytes(rows))
             write_all(handle.fileno(), memoryview(tail))
+    except FeatbankError:
+        raise
     except OSError as error:
         message = (
             f"cannot write {file}: {error.strerror}; nothing is lost: "

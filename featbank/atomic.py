@@ -15,6 +15,7 @@ from featbank.errors import FeatbankError, OutputExistsError, StorageError
 
 __all__ = [
     "naming",
+    "open_new",
     "refuse_odd_file",
     "refuse_other_file",
     "replace_file",
@@ -86,6 +87,19 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def open_new(path: Path) -> int:
+    """Open a file that is written from its beginning, a new one in place of an old one.
+
+    Raises
+    ------
+    OutputExistsError
+        `path` is a link, a pipe, a device or a folder: it is not followed, opened or replaced.
+    """
+    refuse_odd_file(path)
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from featbank.errors import (
     InputError,
     MissingFileError,
     NotABankError,
+    StaleError,
 )
-from featbank.journal import read_journal
+from featbank.journal import begun_plan, read_journal
 from featbank.manifest import Manifest
 from featbank.schema import (
     CLASSIFIER_BIAS,
@@ -32,7 +34,6 @@ from featbank.schema import (
     IDS,
     IMAGE_BYTES,
     IMAGE_SHA256,
-    JOURNAL,
     LABELS,
     MANIFEST,
     VIEWS,
@@ -41,6 +42,8 @@ from featbank.shots import Shots
 
 __all__ = ["Bank", "Split"]
 
+Place = tuple[int, int, int, int]
+
 # Of one array or group; zarr writes less than a kilobyte.
 METADATA_BYTES = 1 << 16
 
@@ -48,12 +51,14 @@ METADATA_BYTES = 1 << 16
 class Bank:
     """A complete bank, opened for reading.
 
-    Build one with `Bank.open`. ``bank["train"]`` is a split.
+    Build one with `Bank.open`. ``bank["train"]`` is a split. Where another bank takes the place of
+    this one meanwhile, reading raises StaleError: rows of two banks are never mixed.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, place: Place | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.place = place
 
     @classmethod
     def open(cls, path: str | Path) -> Bank:
@@ -76,9 +81,39 @@ class Bank:
             raise MissingFileError(message)
         if not os.path.lexists(store / MANIFEST):
             raise not_complete(store)
-        bank = cls(store, Manifest.read(store))
-        bank.check_metadata()
+        place = place_of(store)
+        bank = cls(store, Manifest.read(store), place)
+        with bank.reading():
+            bank.check_metadata()
         return bank
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Tell damage that is met while this is entered from a bank that was replaced."""
+        try:
+            yield
+        except Exception as error:
+            self.refuse_replaced(error)
+            raise
+
+    def refuse_replaced(self, error: BaseException | None = None) -> None:
+        """Refuse to go on where another bank, or none, stands where this one was opened.
+
+        Raises
+        ------
+        StaleError
+            It does.
+        """
+        if self.place is None or place_of(self.path) == self.place:
+            return
+        try:
+            same = Manifest.read(self.path).digest == self.digest
+        except DamagedError as now:
+            message = f"{self.path} was taken away while it was read; run again when it is back"
+            raise StaleError(message) from error or now
+        if not same:
+            message = f"{self.path} was replaced while it was read; run again"
+            raise StaleError(message) from error
 
     def check_metadata(self) -> None:
         """Compare what zarr would read of each array with what the manifest recorded."""
@@ -166,7 +201,8 @@ class Bank:
 
     def read_array(self, name: str, dtype: DTypeLike | None = None) -> NDArray[Any]:
         """Read one numeric array whole, every chunk checked against the manifest."""
-        return read_whole(self.path / name, self.manifest.arrays[name], dtype)
+        with self.reading():
+            return read_whole(self.path / name, self.manifest.arrays[name], dtype)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(self[name])}" for name in self.splits)
@@ -189,6 +225,7 @@ class Split:
     @property
     def features(self) -> Any:
         """The features as a zarr array (N, D), for slicing; `read` is the checked, fast way."""
+        self.bank.refuse_replaced()
         return _zarr.open_array(self.bank.path, f"{self.name}/{FEATURES}")
 
     @property
@@ -200,6 +237,7 @@ class Split:
     @property
     def views(self) -> Any | None:
         """All views as a zarr array (K, N, D); `view` is the checked, fast way to one."""
+        self.bank.refuse_replaced()
         return _zarr.open_array(self.bank.path, f"{self.name}/{VIEWS}") if self.n_views else None
 
     def view(self, k: int) -> Split:
@@ -226,8 +264,11 @@ class Split:
     def ids(self) -> NDArray[np.object_]:
         """Name of each row, (N,) of strings: the image list's path where there was one."""
         name = f"{self.name}/{IDS}"
-        check_files(self.bank.path / name, self.bank.manifest.arrays[name])
-        return _zarr.read_strings(self.bank.path, name)
+        with self.bank.reading():
+            check_files(self.bank.path / name, self.bank.manifest.arrays[name])
+            found = _zarr.read_strings(self.bank.path, name)
+        self.bank.refuse_replaced()  # zarr has read the files again after they were checked
+        return found
 
     @cached_property
     def image_sha256(self) -> NDArray[np.uint8] | None:
@@ -251,18 +292,22 @@ class Split:
         ------
         DamagedError
             A chunk is missing, or is not the one that was written; the message names its rows.
+        StaleError
+            The bank was replaced since it was opened.
         """
-        return read_whole(self.array, self.record, dtype)
+        with self.bank.reading():
+            return read_whole(self.array, self.record, dtype)
 
     def to_torch(self, device: str = "cpu", dtype: Any = None) -> Any:
         """Read all features as a tensor (N, D) on a device, through pinned memory for CUDA."""
         import torch
 
-        check_sizes(self.array, self.record)
         pinned = str(device).startswith("cuda")
         stored = getattr(torch, self.record.dtype)
-        host = torch.empty(self.record.shape, dtype=stored, pin_memory=pinned)
-        read_into(self.array, self.record, host.numpy())
+        with self.bank.reading():
+            check_sizes(self.array, self.record)
+            host = torch.empty(self.record.shape, dtype=stored, pin_memory=pinned)
+            read_into(self.array, self.record, host.numpy())
         return host.to(device=device, dtype=dtype or stored, non_blocking=False)
 
     def take(self, indices: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
@@ -274,13 +319,19 @@ class Split:
             )
             raise InputError(message)
         out = np.empty((len(rows), *self.record.shape[1:]), dtype=self.record.dtype)
-        gather(self.array, self.record, rows, out)
+        with self.bank.reading():
+            gather(self.array, self.record, rows, out)
         return out if dtype is None else cast(out, dtype)
 
     def blocks(self, dtype: DTypeLike | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
         """Yield (first row, features (n, D)) chunk by chunk, the next read meanwhile."""
-        for start, rows in iterate(self.array, self.record):
-            yield start, rows if dtype is None else cast(rows, dtype)
+        blocks = iterate(self.array, self.record)
+        while True:
+            with self.bank.reading():
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block[0], block[1] if dtype is None else cast(block[1], dtype)
 
     @property
     def array(self) -> Path:
@@ -291,9 +342,18 @@ class Split:
         return f"<Split {self.name!r} of {self.bank.path}: {self.record.shape}>"
 
 
+def place_of(store: Path) -> Place | None:
+    """Return what tells one manifest file from a later one of the same name."""
+    try:
+        found = os.lstat(store / MANIFEST)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def not_complete(store: Path) -> IncompleteBankError | NotABankError:
     """Tell a bank that was never finished from something else."""
-    if (store / JOURNAL).is_file():
+    if begun_plan(store) is not None:
         plan, claims = read_journal(store)
         done = sum(name.endswith(f"/{FEATURES}") for name, _ in claims)
         message = (

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from featbank._plain import plain_size
 from featbank.atomic import replace_file
 from featbank.errors import DamagedError, InputError, MissingFileError
 from featbank.manifest import canonical
@@ -26,7 +27,9 @@ __all__ = [
     "Checkpoint",
     "find_checkpoint",
     "is_checkpoint",
+    "n_bytes",
     "read_checkpoint",
+    "record_of",
     "write_checkpoint",
 ]
 
@@ -95,6 +98,25 @@ def is_checkpoint(path: Path) -> bool:
             return _HEADER in (file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError):
         return False
+
+
+def record_of(folder: Path, name: str) -> dict[str, Any] | None:
+    """Return the record in the header of a folder's checkpoint; None where that is none of ours.
+
+    Nothing else of the file is read: this tells what a file is, and not whether it is sound.
+    """
+    try:
+        plain_size(folder, folder / name)
+        with safe_open(folder / name, framework="pt") as file:
+            record = json.loads((file.metadata() or {})[_HEADER])["record"]
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def n_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the bytes of some tensors."""
+    return sum(each.numel() * each.element_size() for each in tensors.values())
 
 
 def _checked_record(

@@ -12,17 +12,18 @@ __all__ = ["events", "scalars"]
 
 
 @contextmanager
-def events(run: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def events(run: Path, suffix: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Give a function that writes an epoch's entry of the history as events into the run's folder.
 
-    Without tensorboard it does nothing; ``metrics.csv`` holds the same numbers.
+    Without tensorboard it does nothing; ``metrics.csv`` holds the same numbers. The file's name,
+    which TensorBoard chooses, ends with `suffix`, by which the training knows it for its own.
     """
     if find_spec("tensorboard") is None:
         yield lambda _entry: None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(run))
+    writer: Any = SummaryWriter(str(run), filename_suffix=suffix)
 
     def write(entry: Mapping[str, Any]) -> None:
         for name, value in scalars(entry).items():

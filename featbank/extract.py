@@ -56,6 +56,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     seed: int = 0,
     overwrite: bool = False,
     strict: bool = False,
+    replace_in_place: bool = False,
     reporter: Reporter = SILENT,
 ) -> dict[str, Any]:
     """Write the features of every split into a bank, and the classifier that was trained on them.
@@ -98,7 +99,10 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     seed
         Of both; nothing else is drawn.
     overwrite
-        Replace a bank.
+        Replace a bank when the new one is whole; until then the old one stays as it is, and an
+        interrupted attempt goes on beside it.
+    replace_in_place
+        With `overwrite`, remove the old bank first, for disks that cannot hold both.
     strict
         Refuse, rather than note, the same image in two splits or with two labels. What only the
         images' digests tell is known when all are read, and leaves the bank unfinished.
@@ -153,7 +157,8 @@ def extract(  # noqa: PLR0913 - one for every option of the command
         if bn_refresh != "none":
             job.refresh_batchnorm(images.splits["train"], kept["train"], reporter)
         plan = _plan(images, job, kept, dtype, refreshed=bn_refresh != "none")
-        begin = partial(_begin, out, plan, overwrite, images, kept, check_images)
+        replacing = {"overwrite": overwrite, "replace_in_place": replace_in_place}
+        begin = partial(_begin, out, plan, replacing, images, kept, check_images)
         up_to_date, leaks = _write(job, begin, images, kept, reporter, strict=strict)
     return {
         "bank": str(out),
@@ -171,7 +176,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
 def _begin(
     out: str | Path,
     plan: BankPlan,
-    overwrite: bool,
+    replacing: Mapping[str, bool],
     images: ImageData,
     kept: Mapping[str, Rows],
     check_images: bool,
@@ -182,18 +187,17 @@ def _begin(
     The first process of a job does it, for all of them; the others join in when it has.
     """
     if not ranks.first:
-        todo = [(name, start, stop) for name, start, stop in ranks.share(None)]
-        return BankWriter.join(out, plan, ranks.rank, todo), todo
-    writer = BankWriter.begin(out, plan, overwrite=overwrite, update=True)
-    try:
+        begun = ranks.share(None)
+        todo = [(name, start, stop) for name, start, stop in begun["todo"]]
+        return BankWriter.join(out, plan, ranks.rank, todo, beside=begun["beside"]), todo
+    writer = BankWriter.begin(out, plan, update=True, **replacing)
+    with writer.place.released_on_error():
         for name, split in images.splits.items():
             refresh(writer, name, split, kept[name], digests=check_images)
         if ranks.size > 1:
             writer.lock.share()
-        return writer, ranks.share([*writer.missing()])
-    except BaseException:
-        writer.lock.release()
-        raise
+        begun = ranks.share({"beside": writer.place.is_beside, "todo": [*writer.missing()]})
+        return writer, begun["todo"]
 
 
 def _write(
@@ -212,6 +216,11 @@ def _write(
     leaks: list[Leak] = []
     writer, todo = begin(job.ranks)
     with writer:
+        if writer.place.is_beside:
+            reporter.say(
+                f"{writer.place.out} stays until the new bank is whole, which is built in "
+                f"{writer.store}"
+            )
         for name, split in images.splits.items():
             spans = job.ranks.mine([span for span in todo if span[0] == name])
             job.fill(writer, name, split, kept[name], spans, reporter)

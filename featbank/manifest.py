@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from featbank._layout import check_layout, digest, parse, text, whole
 from featbank._plain import read_plain
 from featbank.atomic import replace_file, sync
 from featbank.errors import DamagedError, NotABankError
-from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, RANK_JOURNALS, SPLIT_NAME
+from featbank.journal import rank_journals
+from featbank.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
 from featbank.shots import Shots
 
 # Some hundred bytes for each chunk of a bank and each image that was left out.
@@ -149,6 +150,13 @@ class Manifest:
         first = tuple(name for name in ("train", "val", "test") if name in names)
         return (*first, *sorted(names - set(first)))
 
+    def files(self) -> Iterator[Path]:
+        """Yield every file of the bank but the manifest, relative to the store."""
+        for name in (*self.groups, *self.arrays):
+            yield Path(name, "zarr.json")
+        for name, record in self.arrays.items():
+            yield from (record.file(Path(name), index) for index in range(len(record.chunks)))
+
     @classmethod
     def read(cls, store: Path) -> Manifest:
         """Read and check the manifest of the bank at `store`."""
@@ -177,6 +185,21 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             message = f"{path} does not describe a bank: {error!r:.200}"
             raise DamagedError(message) from error
+
+    @classmethod
+    def recognise(cls, store: Path) -> Manifest | None:
+        """Return the manifest in a folder, also where its digest does not fit.
+
+        It tells which files there are featbank's. None: what is there describes no bank.
+        """
+        try:
+            raw = read_plain(store, store / MANIFEST, MANIFEST_BYTES)
+            body = parse(raw)["attributes"][ATTRIBUTE]["body"]
+            return cls.from_body(body) if body["format"] == FORMAT else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+            return None
+        except RecursionError:
+            return None
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Manifest:
@@ -217,10 +240,11 @@ def root_text(body: Mapping[str, Any], digest: str) -> bytes:
 
 def commit(store: Path, manifest: Manifest) -> None:
     """Make the bank complete: all its bytes to disk first, then the manifest, in one rename."""
-    for path in sorted(store.rglob("*")):
-        sync(path)
-    sync(store)
+    files = [*manifest.files()]
+    folders = {parent for file in files for parent in file.parents}
+    for path in (*files, *sorted(folders, reverse=True)):
+        sync(store / path)
     text = root_text(manifest.body(), manifest.digest)
     replace_file(store / MANIFEST, lambda part: part.write_bytes(text))
-    for journal in (store / JOURNAL, *store.glob(RANK_JOURNALS)):
+    for journal in (*rank_journals(store), store / JOURNAL):
         journal.unlink(missing_ok=True)

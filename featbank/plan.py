@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from featbank.bank import Bank
 from featbank.errors import InputError
 from featbank.rows import SplitRows, check_rows, rows_digest
 from featbank.schema import (
+    CRC_BYTES,
     FEATURE_DTYPES,
     FEATURES,
     FORMAT,
@@ -119,12 +122,20 @@ class BankPlan:
         return min(full, len(self.rows[split]))
 
     def n_bytes(self) -> int:
-        """Return the bytes that the features take on disk."""
-        padded = (
-            -(-len(rows) // self.step(name)) * self.step(name) * (1 + self.n_views(name))
-            for name, rows in self.rows.items()
-        )
-        return sum(padded) * self.dim * np.dtype(self.dtype).itemsize
+        """Return the bytes that the bank takes on disk, each file in whole blocks."""
+        return sum(map(on_disk, self.file_sizes()))
+
+    def file_sizes(self) -> Iterator[int]:
+        """Yield the bytes of the files; labels and ids, which take few chunks, as one file each."""
+        for name, rows in self.rows.items():
+            n_chunks = -(-len(rows) // self.step(name))
+            for shape, dtype in self.columns(name).values():
+                chunk = self.step(name) * math.prod(shape) * np.dtype(dtype).itemsize + CRC_BYTES
+                yield from repeat(chunk, n_chunks)
+            yield rows.labels.nbytes + CRC_BYTES
+            yield sum(len(each.encode(errors="surrogatepass")) + 4 for each in rows.ids)
+        if self.classifier is not None:
+            yield 4 * len(self.class_names) * (self.dim + 1)
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for an unfinished bank to be continued."""
@@ -140,6 +151,11 @@ class BankPlan:
             "class_names": list(self.class_names),
             "provenance": dict(self.provenance),
         }
+
+
+def on_disk(n_bytes: int, block: int = 1 << 12) -> int:
+    """Return the bytes of the blocks that a file takes."""
+    return -(-n_bytes // block) * block
 
 
 def identity_of(bank: Bank) -> dict[str, Any]:

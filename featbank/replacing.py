@@ -46,6 +46,7 @@ __all__ = [
     "is_marked",
     "not_ours",
     "recover",
+    "refuse_alone",
     "refuse_odd_folder",
     "remove_own",
     "require_room",
@@ -260,6 +261,13 @@ def refuse_unmovable(out: Path) -> None:
             "folder in it for --out, or add --replace-in-place"
         )
         raise OutputExistsError(message)
+
+
+def refuse_alone(*, overwrite: bool, replace_in_place: bool) -> None:
+    """Refuse to be told how to replace something that is not to be replaced."""
+    if replace_in_place and not overwrite:
+        message = "--replace-in-place says how to overwrite: add --overwrite"
+        raise InputError(message)
 
 
 def require_room(out: Path, n_bytes: int, remedy: str = IN_PLACE) -> None:

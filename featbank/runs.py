@@ -1,36 +1,51 @@
-"""The folder of a training: two checkpoints, the settings, the numbers of every epoch."""
+"""The files of a training: two checkpoints, the settings, the numbers of every epoch.
+
+Which folder they are in, and when, is `featbank._run_folder`'s.
+"""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from featbank._plain import read_plain
 from featbank.atomic import replace_text
-from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
-from featbank.errors import OutputExistsError, StaleError
+from featbank.checkpoint import BEST, LAST, Checkpoint, record_of, write_checkpoint
 from featbank.identity import flattened
+from featbank.manifest import canonical
 
 __all__ = [
     "CHANGEABLE",
     "CONFIG",
     "EVENTS",
+    "FILES",
     "METRICS",
     "RUN",
-    "clear_parts",
-    "clear_run",
-    "open_run",
+    "difference",
+    "event_suffix",
+    "own_run",
+    "partial_of",
     "save_epoch",
     "save_settings",
 ]
 
 RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
+FILES = (LAST, BEST, METRICS, CONFIG, RUN)
 EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
+RUN_BYTES = 64 << 20
+# What makes a training: these entries of its record.
+IDENTITY = (
+    "config", "input", "data", "data_spec", "class_names", "class_counts", "shots", "init",
+)  # fmt: skip
 
 # Settings that may change between an interruption and --resume: they alter no result. (Data that
 # moved is the same data: its lists and classes are compared by what they hold, and what --init
@@ -43,72 +58,72 @@ CHANGEABLE = (
 )
 
 
-def open_run(
-    run: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool
-) -> Checkpoint | None:
-    """Return the checkpoint to go on from, or None for a new training. Changes nothing.
+def own_run(run: Path) -> list[Path] | None:
+    """Return featbank's own files in a training's folder, its record last; None where it is none.
 
-    With `resume` and nothing to resume, a new training starts, so that one command line serves
-    the first start and every restart.
-
-    Raises
-    ------
-    OutputExistsError
-        The folder holds something, and neither `resume` nor `overwrite` was asked for.
-    StaleError
-        The run there was started with other settings or data; the message names the first.
+    The record is ``run.json``, or where that is gone the header of a checkpoint. Event files are
+    known by the training's digest at the end of their name (`event_suffix`).
     """
-    if run.exists() and not run.is_dir():
-        message = f"{run} exists and is not a folder; choose another path for --out"
-        raise OutputExistsError(message)
-    if resume and (run / LAST).is_file():
-        checkpoint = read_checkpoint(run / LAST)
-        _require_same(run, checkpoint.record, identity)
-        return checkpoint
-    if run.is_dir() and any(run.iterdir()) and not overwrite and not _unfinished_start(run, resume):
-        message = f"{run} exists; choose another path for --out, or add --overwrite or --resume"
-        raise OutputExistsError(message)
-    return None
+    settings = read_settings(run)
+    record = settings or record_of(run, LAST) or record_of(run, BEST)
+    if record is None:
+        return None
+    there = sorted(os.listdir(run))
+    names = [name for name in there if name.startswith(EVENTS) and is_event_of(record, name)]
+    names += [name for name in there if partial_of(name) is not None]
+    if settings is not None:
+        names += [name for name in FILES if name in there]
+    else:
+        names += [name for name in (BEST, LAST) if record_of(run, name) is not None]
+    return [Path(name) for name in names]
 
 
-def _unfinished_start(run: Path, resume: bool) -> bool:
-    """Whether a run ended before its first checkpoint, and is to be started again."""
-    begun = tuple(f".{name}." for name in (RUN, CONFIG))  # files that were being written
-    names = [path.name for path in run.iterdir()]
-    ours = all(name in (CONFIG, METRICS) or name.startswith((EVENTS, *begun)) for name in names)
-    return resume and (RUN in names or ours)
+def read_settings(run: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` says; None where it is not a training's."""
+    try:
+        record = json.loads(read_plain(run, run / RUN, RUN_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    parts = {"config": dict, "data_spec": dict, "class_names": list, "class_counts": list}
+    ours = isinstance(record, dict) and all(
+        isinstance(record.get(name), kind) for name, kind in parts.items()
+    )
+    return record if ours else None
 
 
-def _require_same(run: Path, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def partial_of(name: str) -> str | None:
+    """Return the file that a killed training was writing under a name; None for other names."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{16}\.partial", name)
+    return found[1] if found and found[1] in FILES else None
+
+
+def event_suffix(record: Mapping[str, Any]) -> str:
+    """Return what the names of a training's event files end with: a digest of what it is."""
+    found = flattened({name: record[name] for name in IDENTITY if name in record})
+    kept = {name: value for name, value in found.items() if name not in CHANGEABLE}
+    return f".featbank-{hashlib.sha256(canonical(kept)).hexdigest()[:16]}"
+
+
+def is_event_of(record: Mapping[str, Any], name: str) -> bool:
+    """Tell whether an event file is a training's; its record may say anything."""
+    try:
+        return name.endswith(event_suffix(record))
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def difference(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
+    """Say in what a training differs from another one; None where in nothing that matters."""
     before, now = flattened(record), flattened(identity)
     for name in now:
         if name not in CHANGEABLE and before.get(name) != now[name]:
-            message = (
-                f"cannot resume {run}: {name} was {_short(before.get(name))} and is now "
-                f"{_short(now[name])}; resume with the old one, or train into another --out"
-            )
-            raise StaleError(message)
+            return f"{name} was {_short(before.get(name))} and is now {_short(now[name])}"
+    return None
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def clear_run(run: Path) -> None:
-    """Make the folder, and remove from it what an earlier training wrote; nothing else."""
-    run.mkdir(parents=True, exist_ok=True)
-    for name in (LAST, BEST, METRICS, RUN, CONFIG):
-        (run / name).unlink(missing_ok=True)
-    for file in run.glob(f"{EVENTS}*"):
-        file.unlink()
-
-
-def clear_parts(run: Path) -> None:
-    """Remove files that a killed training was writing."""
-    for name in (LAST, BEST, METRICS, RUN, CONFIG):
-        for part in run.glob(f".{name}.*.partial"):
-            part.unlink(missing_ok=True)
 
 
 def save_settings(run: Path, settings: Mapping[str, Any]) -> None:

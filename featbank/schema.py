@@ -19,7 +19,7 @@ __all__ = [
     "JOURNAL",
     "LABELS",
     "MANIFEST",
-    "RANK_JOURNALS",
+    "RANK_JOURNAL",
     "SPLIT_NAME",
     "VIEWS",
     "chunk_rows",
@@ -32,7 +32,7 @@ FORMAT = 1
 # in it, and until the manifest is there no zarr client takes the folder for a store at all.
 MANIFEST, ATTRIBUTE, JOURNAL = "zarr.json", "featbank", "journal.jsonl"
 # Of the other processes of a job of several: they append, and appending is safe for one writer.
-RANK_JOURNALS = "journal-*.jsonl"
+RANK_JOURNAL = "journal-{}.jsonl"
 
 FEATURES, LABELS, IDS = "features", "labels", "ids"
 # (K, N, D): features of K augmented views of each image. A chunk holds rows of one view.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,9 +26,20 @@ from featbank.partial import set_training
 from featbank.progress import Reporter
 from featbank.rng import derive_seed, isolated_torch, reseed_torch
 
-__all__ = ["Metrics", "Session"]
+__all__ = ["Metrics", "Save", "Session"]
 
 _Ints = NDArray[np.int64]
+
+
+class Save(Protocol):
+    """Saves a training within an epoch."""
+
+    def __call__(self, state: Checkpoint, /) -> None:
+        """Save the state."""
+
+    def kept(self) -> str:
+        """Say what is saved of the training, as the end of a message; nothing where nothing is."""
+
 
 Metrics = Callable[[_Ints, _Ints, _Ints], Mapping[str, float | None]]
 """Labels (N,), predictions (N,), train counts (C,) to ``all``, ``many``, ``medium``, ``few``, …"""
@@ -56,7 +67,7 @@ class Session:
         optimizer: torch.optim.Optimizer,
         objective: Objective,
         record: dict[str, Any],
-        save: Callable[[Checkpoint], None],
+        save: Save,
         team: Team,
     ) -> None:
         self.data, self.config, self.device = data, config, device
@@ -248,8 +259,8 @@ class Session:
         if not torch.isfinite(whole + weights):
             message = (
                 f"training diverged in epoch {epoch + 1}, by step {step + 1}: the loss or a weight "
-                f"is not finite; lower --lr (now {self.config.lr:g}) or add warm-up epochs; "
-                "the checkpoints of earlier epochs are kept"
+                f"is not finite; lower --lr (now {self.config.lr:g}) or add warm-up epochs"
+                f"{self.save.kept()}"
             )
             raise InputError(message)
         return float(whole)

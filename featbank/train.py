@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from featbank._run_folder import RunFolder
 from featbank.architecture import initial_network
 from featbank.backbones import TINY_CNN, input_spec
-from featbank.checkpoint import BEST, LAST, Checkpoint, read_checkpoint, write_checkpoint
+from featbank.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    n_bytes,
+    read_checkpoint,
+    write_checkpoint,
+)
 from featbank.config import TrainConfig
 from featbank.data.files import look_over
 from featbank.data.transforms import InputSpec
@@ -27,8 +35,8 @@ from featbank.partial import read_init
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, recipe_record, tensors_digest, versions
 from featbank.ranks import Ranks
-from featbank.runs import clear_parts, clear_run, open_run, save_epoch, save_settings
-from featbank.session import Metrics, Session
+from featbank.runs import event_suffix, save_epoch, save_settings
+from featbank.session import Metrics, Save, Session
 
 __all__ = ["Metrics", "train"]
 
@@ -45,6 +53,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     strict: bool = False,
+    replace_in_place: bool = False,
 ) -> dict[str, Any]:
     """Train, writing into the folder `out` after every epoch and, if it is long, within it.
 
@@ -70,7 +79,10 @@ def train(
     resume
         Go on from ``last.safetensors``; on a CPU the result has the bits of an uninterrupted run.
     overwrite
-        Replace a training that `out` holds.
+        Replace a training that `out` holds. It stays as it is until the last epoch of the new one
+        is saved, which is written beside it till then; with `resume` that goes on from there.
+    replace_in_place
+        With `overwrite`, remove the old training first, for disks that cannot hold both.
     strict
         Refuse, rather than note, the same image in two splits or with two labels.
 
@@ -91,13 +103,12 @@ def train(
         `out` holds something; or what is to be resumed was another training.
     """
     notes = look_over(data, "mend it, or take it out of the data", strict=strict)
-    with Ranks.join() as ranks:
+    asked = {"resume": resume, "overwrite": overwrite, "replace_in_place": replace_in_place}
+    with Ranks.join() as ranks, RunFolder(Path(out)) as folder:
         said = reporter if ranks.first else SILENT
         for note in notes if ranks.first else ():
             reporter.warn(note)
-        summary = _train(
-            data, data_spec, config, Path(out), device, metrics, said, ranks, resume, overwrite
-        )
+        summary = _train(data, data_spec, config, folder, device, metrics, said, ranks, asked)
         return {**summary, "notes": notes}
 
 
@@ -105,13 +116,12 @@ def _train(
     data: ImageData,
     data_spec: Mapping[str, Any],
     config: TrainConfig,
-    run: Path,
+    folder: RunFolder,
     device: str | torch.device,
     metrics: Metrics,
     reporter: Reporter,
     ranks: Ranks,
-    resume: bool,
-    overwrite: bool,
+    asked: Mapping[str, bool],
 ) -> dict[str, Any]:
     """Train, alone or as one process of a job."""
     began, where = time.monotonic(), resolve_device(device, ranks.local)
@@ -120,22 +130,29 @@ def _train(
     )
     init = None if config.init is None else read_init(config.init)
     identity = _identity(data, data_spec, config, spec, init)
-    previous = _previous(run, identity, ranks, resume=resume, overwrite=overwrite)
+    previous = _previous(folder, identity, ranks, asked)
     model, layer = initial_network(
         config, len(data.class_names), spec.size, previous, init, reporter
     )
     record = {**identity, **_begun(layer, previous)}
 
-    save, team = _saver(run, ranks, reporter), Team(ranks, where)
+    save, team = _Saver(folder, ranks, reporter), Team(ranks, where)
     session = _session(data, config, spec, where, model, record, previous, save, team)
+    run = folder.work
     if previous is not None:
         reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
     size = session.epoch_size()
     if ranks.first:
+        folder.make_ready(_most_bytes(model, config, data))
         made_by = {"device": device_name(where), "processes": ranks.size, "versions": versions()}
-        _begin(run, {**identity, "epoch": size, **made_by, "git": git()}, fresh=previous is None)
+        save_settings(run, {**identity, "epoch": size, **made_by, "git": git()})
     reporter.say(session.about(size))
-    record_event = events(run) if ranks.first else nullcontext(lambda _entry: None)
+    if folder.beside:
+        reporter.say(
+            f"{folder.out} stays until this training is whole, which is in {run} till then"
+        )
+    suffix = event_suffix(identity)
+    record_event = events(run, suffix) if ranks.first else nullcontext(lambda _entry: None)
     alone = one_thread(config.backbone == TINY_CNN)
     with alone, closing(session), session.interruption, record_event as event:
         for epoch in range(session.record["epoch"], config.epochs):
@@ -145,39 +162,52 @@ def _train(
             event(session.record["history"][-1])
     ranks.gather(None)  # nobody leaves before all are done
     team.leave()
-    return _summary(run, session.record, time.monotonic() - began)
+    if ranks.first:
+        folder.finish()
+    return _summary(folder.out, session.record, time.monotonic() - began)
 
 
 def _previous(
-    run: Path, identity: Mapping[str, Any], ranks: Ranks, *, resume: bool, overwrite: bool
+    folder: RunFolder, identity: Mapping[str, Any], ranks: Ranks, asked: Mapping[str, bool]
 ) -> Checkpoint | None:
     """Return what to go on from; the first process decides, the others read what it read."""
     previous = None
     if ranks.first:
-        previous = open_run(run, identity, resume=resume, overwrite=overwrite)
-    if ranks.share(previous is not None) and not ranks.first:
-        previous = read_checkpoint(run / LAST)
+        previous = folder.begin(identity, **asked)
+    begun, beside = ranks.share([previous is not None, folder.beside])
+    if not ranks.first:
+        folder.join(beside=beside)
+        previous = read_checkpoint(folder.work / LAST) if begun else None
     return previous
 
 
-def _begin(run: Path, settings: Mapping[str, Any], *, fresh: bool) -> None:
-    """Make the run's folder ready, and write what the training is."""
-    if fresh:
-        clear_run(run)
-    clear_parts(run)
-    save_settings(run, settings)
+def _most_bytes(model: nn.Module, config: TrainConfig, data: ImageData) -> int:
+    """Return what a training takes at most: its checkpoints, and one that is being written."""
+    weights = n_bytes(model.state_dict())
+    moments = n_bytes({name: each for name, each in model.named_parameters() if each.requires_grad})
+    state = weights + moments * (2 if config.optimizer == "adamw" else 1)
+    return 2 * state + (weights if "val" in data.splits else 0)
 
 
-def _saver(run: Path, ranks: Ranks, reporter: Reporter) -> Callable[[Checkpoint], None]:
-    """Return what saves a training within an epoch: of a job, the first process does."""
+class _Saver:
+    """Saves a training within an epoch: of a job, the first process does."""
 
-    def save(state: Checkpoint) -> None:
-        if ranks.first:
-            write_checkpoint(run / LAST, state)
+    def __init__(self, folder: RunFolder, ranks: Ranks, reporter: Reporter) -> None:
+        self.folder, self.ranks, self.reporter = folder, ranks, reporter
+
+    def __call__(self, state: Checkpoint, /) -> None:
+        """Save the state, and say where."""
+        last = self.folder.work / LAST
+        if self.ranks.first:
+            write_checkpoint(last, state)
             place = _place(state.record)
-            reporter.say(f"saved {run / LAST} after {place}; --resume goes on from it")
+            self.reporter.say(f"saved {last} after {place}; --resume goes on from it")
 
-    return save
+    def kept(self) -> str:
+        """Say what is saved of the training, and of the one that it was to replace."""
+        last = self.folder.work / LAST
+        saved = f"; {last} keeps the state that was saved before" if last.is_file() else ""
+        return f"{saved}; {self.folder.out} is as it was" if self.folder.beside else saved
 
 
 def _place(record: Mapping[str, Any]) -> str:
@@ -248,7 +278,7 @@ def _session(
     model: nn.Module,
     record: dict[str, Any],
     previous: Checkpoint | None,
-    save: Callable[[Checkpoint], None],
+    save: Save,
     team: Team,
 ) -> Session:
     """Put the network on its device; give it its optimiser, as it was left, and its objective."""

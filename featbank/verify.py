@@ -61,6 +61,11 @@ def verify(bank: Bank, advance: Callable[[int], None] = lambda _chunks: None) ->
 
     Checks the SHA-256 of every chunk, that features are finite, that labels count up to the class
     counts, and that nothing lies in the store that the manifest does not know.
+
+    Raises
+    ------
+    StaleError
+        The bank was replaced meanwhile.
     """
 
     def check(item: tuple[Damage, ChunkRecord]) -> Damage | None:
@@ -72,6 +77,8 @@ def verify(bank: Bank, advance: Callable[[int], None] = lambda _chunks: None) ->
     places = list(chunks(bank))
     with ThreadPoolExecutor(CHECKERS) as pool:
         damage = tuple(place for place in pool.map(check, places) if place is not None)
+    if damage:
+        bank.refuse_replaced()
     n_bytes = sum(place.file.stat().st_size for place, _ in places if place.file.is_file())
     findings = () if damage else tuple(content_findings(bank))
     return Report(len(places), n_bytes, damage, findings, tuple(foreign_files(bank)))
@@ -105,10 +112,7 @@ def first_not_finite(split: Split) -> int | None:
 
 def foreign_files(bank: Bank) -> Iterator[str]:
     """Name files that are no part of the bank; they are never read."""
-    known = {bank.path / MANIFEST}
-    known |= {bank.path / name / "zarr.json" for name in bank.manifest.arrays}
-    known |= {bank.path / name / "zarr.json" for name in bank.manifest.groups}
-    known |= {place.file for place, _ in chunks(bank)}
+    known = {bank.path / name for name in (*bank.manifest.files(), Path(MANIFEST))}
     for file in sorted(bank.path.rglob("*")):
         if file.is_symlink() or (file.is_file() and file not in known):
             yield f"{file} is no part of the bank; it is ignored"

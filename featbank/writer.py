@@ -1,7 +1,11 @@
-"""Writing a bank: known rows, chunks in any order, the manifest last; a killed job goes on."""
+"""Writing a bank: known rows, chunks in any order, the manifest last; a killed job goes on.
+
+Where the files go, and how they come to their place, is `featbank._place`'s.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import astuple
@@ -23,16 +27,18 @@ from featbank._claims import (
     spans,
     whole_rows,
 )
-from featbank._folder import check_room, clear, clear_small, refuse_foreign
+from featbank._folder import clear_small
 from featbank._lock import FolderLock
+from featbank._place import Place
 from featbank._rounding import Columns
 from featbank._small import sha256_of, write_array, write_ids
 from featbank._values import check_rounding, check_values, copy_rows
 from featbank.atomic import storage_errors
-from featbank.errors import InputError, OutputExistsError, StorageError
-from featbank.journal import Claims, Journal, claim, rank_journals, read_journal
+from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
+from featbank.journal import Claims, Journal, begun_plan, claim, rank_journals, read_journal
 from featbank.manifest import ArrayRecord, Manifest, commit
 from featbank.plan import BankPlan
+from featbank.replacing import not_ours
 from featbank.schema import (
     CLASSIFIER_BIAS,
     CLASSIFIER_WEIGHT,
@@ -76,25 +82,45 @@ class BankWriter:
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
 
-    def __init__(self, store: Path, plan: BankPlan, lock: FolderLock, rank: int = 0) -> None:
-        self.store, self.plan, self.lock = store, plan, lock
-        self.journal = Journal(store, rank)
+    def __init__(self, place: Place, plan: BankPlan, rank: int = 0) -> None:
+        self.place, self.plan = place, plan
+        self.journal = Journal(place.store, rank)
         self.up_to_date = False
         self.done: dict[tuple[str, int], Records] = {}
         self.pending: list[tuple[str, int, Future[Records]]] = []
         self.pool = ThreadPoolExecutor(IN_FLIGHT - 1)
         self.rounded: dict[str, Columns] = {}
 
+    @property
+    def store(self) -> Path:
+        """The folder that is written to."""
+        return self.place.store
+
+    @property
+    def lock(self) -> FolderLock:
+        """The lock on it."""
+        return self.place.lock
+
     @classmethod
     def begin(
-        cls, path: str | Path, plan: BankPlan, *, overwrite: bool = False, update: bool = False
+        cls,
+        path: str | Path,
+        plan: BankPlan,
+        *,
+        overwrite: bool = False,
+        replace_in_place: bool = False,
+        update: bool = False,
     ) -> BankWriter:
         """Begin a bank at `path`, or continue the unfinished one that is there.
 
         Parameters
         ----------
         overwrite : bool
-            Make a complete or unfinished bank anew. What is no bank is never replaced.
+            Make a complete or unfinished bank anew. It stays until `commit`: the new one is built
+            beside it, where an interrupted attempt is continued. What is no bank is never
+            replaced, and what lies in the bank's folder beside featbank's files stays there.
+        replace_in_place : bool
+            With `overwrite`, remove the old bank first, for disks that cannot hold both.
         update : bool
             Take a complete bank of the same plan as it is, every byte checked: nothing is missing
             then but the rows that are damaged.
@@ -110,24 +136,22 @@ class BankWriter:
         LockedError
             Another process is writing there.
         """
-        store = Path(path)
-        refuse_foreign(store)
-        try:
-            store.mkdir(parents=True, exist_ok=True)
-            lock = FolderLock(store)
-        except OSError as error:
-            message = f"cannot write {store}: {error.strerror}"
-            raise StorageError(message) from error
-        try:
-            writer = cls(store, plan, lock)
-            writer.settle(overwrite=overwrite, update=update)
-        except BaseException:
-            lock.release()
-            raise
+        place = Place.open(Path(path), plan, overwrite=overwrite, in_place=replace_in_place)
+        with place.released_on_error():
+            writer = cls(place, plan)
+            writer.settle(update=update)
         return writer
 
     @classmethod
-    def join(cls, path: str | Path, plan: BankPlan, rank: int, todo: Sequence[Span]) -> BankWriter:
+    def join(
+        cls,
+        path: str | Path,
+        plan: BankPlan,
+        rank: int,
+        todo: Sequence[Span],
+        *,
+        beside: bool = False,
+    ) -> BankWriter:
         """Help, as another process of the job, with a bank that its first process has begun.
 
         Parameters
@@ -136,6 +160,8 @@ class BankWriter:
             This process's number, from 1.
         todo : sequence of (split, start, stop)
             What was missing when the job began; the first process tells.
+        beside : bool
+            Whether the first process builds the bank beside the one that it replaces.
 
         Raises
         ------
@@ -143,18 +169,10 @@ class BankWriter:
             The bank there is to be made from something else than `plan`: this process was
             started with other settings, or sees other images.
         """
-        store = Path(path)
-        try:
-            lock = FolderLock(store, shared=True)
-        except OSError as error:
-            message = f"cannot write {store}, which the job's first process began: {error.strerror}"
-            raise StorageError(message) from error
-        writer = cls(store, plan, lock, rank)
-        try:
-            require_same(store, read_journal(store)[0], plan)
-        except BaseException:
-            lock.release()
-            raise
+        place = Place.join(Path(path), beside=beside)
+        with place.released_on_error():
+            writer = cls(place, plan, rank)
+            require_same(place.store, read_journal(place.store)[0], plan)
         missing = {(split, start) for split, start, _ in todo}
         writer.done = {
             (split, start // plan.step(split)): {}
@@ -164,31 +182,53 @@ class BankWriter:
         return writer
 
     @storage_errors()
-    def settle(self, *, overwrite: bool, update: bool) -> None:
-        """Clear the folder, or take over what its records claim and its files confirm."""
-        if overwrite:
-            clear(self.store)
-        if (self.store / MANIFEST).is_file():
+    def settle(self, *, update: bool) -> None:
+        """Take over what the records in the folder claim and its files confirm, or begin."""
+        if self.place.is_beside:
+            self.settle_beside()
+        elif Manifest.recognise(self.store) is not None:
             if not update:
                 message = f"{self.store} exists; choose another path for --out, or add --overwrite"
                 raise OutputExistsError(message)
             self.adopt()
-        elif (self.store / JOURNAL).is_file():
+        elif begun_plan(self.store) is not None:
             self.resume()
         else:
-            check_room(self.store, self.plan.n_bytes())
+            self.place.require_room(self.plan)
             self.journal.begin(self.plan.identity(), {})
+
+    def settle_beside(self) -> None:
+        """Go on with the replacement that an interrupted attempt left, or begin it.
+
+        Where that was to become another bank, or is damaged, it is made anew: nobody misses it.
+        """
+        try:
+            if Manifest.recognise(self.store) is not None:
+                self.done = whole_rows(self.plan, of_complete(self.store, self.plan)[0])
+            elif begun_plan(self.store) is not None:
+                self.done = whole_rows(self.plan, of_unfinished(self.store, self.plan))
+        except (StaleError, DamagedError, InputError):
+            self.done = {}
+        if not self.done:
+            self.place.clear()
+        self.place.require_room(self.plan)
+        self.journal.begin(self.plan.identity(), self.claims())
+        (self.store / MANIFEST).unlink(missing_ok=True)
 
     def adopt(self) -> None:
         """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
         claims, self.up_to_date = of_complete(self.store, self.plan)
         self.done = whole_rows(self.plan, claims)
         if not self.up_to_date:
+            if os.path.lexists(self.store / JOURNAL) and begun_plan(self.store) is None:
+                raise not_ours(self.store / JOURNAL)
             self.journal.begin(self.plan.identity(), self.claims())
             (self.store / MANIFEST).unlink()
 
     def resume(self) -> None:
         """Keep the chunks whose files match what the journals claim; leave one journal."""
+        if os.path.lexists(self.store / MANIFEST):
+            raise not_ours(self.store / MANIFEST)
         self.done = whole_rows(self.plan, of_unfinished(self.store, self.plan))
         if rank_journals(self.store):
             self.journal.begin(self.plan.identity(), self.claims())
@@ -348,6 +388,7 @@ class BankWriter:
         for name in groups:
             _zarr.create_group(self.store, name)
         commit(self.store, self.manifest(arrays, groups))
+        self.place.finish()
 
     def manifest(self, arrays: Mapping[str, ArrayRecord], groups: Sequence[str]) -> Manifest:
         """Return the manifest of what was written."""
@@ -396,7 +437,13 @@ class BankWriter:
             self.pool.shutdown(wait=True, cancel_futures=True)
             self.keep_finished()
         finally:
-            self.lock.release()
+            self.place.release()
+
+    def abandon(self) -> None:
+        """Take back what was begun: no second try could make a bank of it."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pending.clear()
+        self.place.remove()
 
     def keep_finished(self) -> None:
         """Journal what was written although the job ends here, so that it is not done again."""

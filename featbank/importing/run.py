@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +35,7 @@ def import_features(
     allow_rounding: bool = False,
     strict: bool = False,
     overwrite: bool = False,
+    replace_in_place: bool = False,
     reporter: Reporter = SILENT,
 ) -> Path:
     """Make a bank of features that exist in files.
@@ -59,14 +59,18 @@ def import_features(
     strict : bool
         Refuse rows that stand in two splits, or in one under two labels, by their ids. They are
         counted in a warning otherwise.
+    overwrite : bool
+        Replace the bank at `out` when the new one is whole; until then it stays as it is.
+    replace_in_place : bool
+        With `overwrite`, remove the old bank first, for disks that cannot hold both.
     reporter : Reporter
         Is told what is done, and warned of what is left out of the files or looks wrong.
 
     Raises
     ------
     InputError
-        Names, shapes, labels or values that make no bank; the message says which. No bank is
-        left then.
+        Names, shapes, labels or values that make no bank; the message says which. What was begun
+        is taken away then, and a bank that was to be replaced is still there.
     """
     paths = [Path(each) for each in ([sources] if isinstance(sources, (str, Path)) else sources)]
     budget = Budget(sum(file_size(path) for path in paths))
@@ -92,16 +96,16 @@ def import_features(
         },
     )
     casts = {split: Cast(split, plan.dtype, allowed=allow_rounding) for split in arrays.rows}
-    writer = BankWriter.begin(out, plan, overwrite=overwrite)
-    try:
-        with writer:
+    begin = BankWriter.begin
+    with begin(out, plan, overwrite=overwrite, replace_in_place=replace_in_place) as writer:
+        try:
             fill(writer, arrays.features, casts, reporter)
             for cast in casts.values():
                 cast.finish(reporter)
             writer.commit()
-    except InputError:
-        shutil.rmtree(out)  # a value that no second try can store: half a bank helps nobody
-        raise
+        except InputError:
+            writer.abandon()  # a value that no second try can store: half a bank helps nobody
+            raise
     return Path(out)
 
 

@@ -362,6 +362,23 @@ JOURNALS: dict[str, bytes] = {
 def test_a_forged_journal_is_refused(tmp_path: Path, case: str) -> None:
     write(tmp_path / "bank", 2)
     (tmp_path / "bank" / JOURNAL).write_bytes(JOURNALS[case])
+    before = contents(tmp_path / "bank")
+    with pytest.raises(FeatbankError, match=r"is not a bank, or too damaged .*; move it away"):
+        BankWriter.begin(tmp_path / "bank", plan())
+    with pytest.raises(FeatbankError, match=r"is not a bank, or too damaged .*; move it away"):
+        BankWriter.begin(tmp_path / "bank", plan(), overwrite=True)
+    with pytest.raises(NotABankError, match="is not a bank"):
+        Bank.open(tmp_path / "bank")
+    assert contents(tmp_path / "bank") == before
+
+
+@pytest.mark.parametrize("claim", [[1], "train", ["train/features", 9**99, 0, 8, 1, "0"], None])
+def test_a_journal_with_a_plan_and_a_forged_claim_may_be_begun_again(
+    tmp_path: Path, claim: Any
+) -> None:
+    write(tmp_path / "bank", 2)
+    with (tmp_path / "bank" / JOURNAL).open("ab") as handle:
+        handle.write(frame({"chunk": claim}))
     with pytest.raises(NotABankError, match=r"journal.jsonl is torn: begin again with --overwrite"):
         write(tmp_path / "bank")
     with BankWriter.begin(tmp_path / "bank", plan(), overwrite=True) as writer:

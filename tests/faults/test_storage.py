@@ -105,7 +105,7 @@ def test_a_writer_killed_while_it_wrote_its_plan_is_not_in_the_way(
     sound: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bank").mkdir()
-    (tmp_path / "bank" / f".{JOURNAL}.partial").write_bytes(b"torn")
+    (tmp_path / "bank" / f".{JOURNAL}.0123456789abcdef.partial").write_bytes(b"torn")
     write(tmp_path / "bank")
     assert contents(tmp_path / "bank") == contents(sound)
 
@@ -113,10 +113,14 @@ def test_a_writer_killed_while_it_wrote_its_plan_is_not_in_the_way(
 def test_what_a_killed_commit_left_is_taken_away(sound: Path, tmp_path: Path) -> None:
     """Ours and zarr's own files in the making."""
     write(tmp_path / "bank", 2)
-    for name in (".zarr.json.77.partial", "train/zarr.1.partial", "train/features/zarr.2.partial"):
-        (tmp_path / "bank" / name).write_text("torn")
+    zarrs = f"{'ab' * 16}.partial"
+    ours = (".zarr.json.0123456789abcdef.partial", f"train/zarr.{zarrs}", f"val/ids/c/0.{zarrs}")
+    others = dict.fromkeys((".zarr.json.77.partial", "train/zarr.1.partial", "a.partial"), b"mine")
+    for name in (*ours, *others):
+        (tmp_path / "bank" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bank" / name).write_text("mine")
     write(tmp_path / "bank")
-    assert contents(tmp_path / "bank") == contents(sound)
+    assert contents(tmp_path / "bank") == contents(sound) | others
 
 
 @pytest.fixture

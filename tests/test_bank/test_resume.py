@@ -92,25 +92,6 @@ def test_claims_after_a_torn_line_are_kept(tmp_path: Path) -> None:
     assert len(read_journal(tmp_path / "bank")[1]) == 6
 
 
-def test_clearing_that_was_killed_can_be_begun_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_bank(tmp_path / "bank")
-    monkeypatch.setattr("featbank._folder.shutil.rmtree", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        BankWriter.begin(tmp_path / "bank", plan(), overwrite=True)
-    monkeypatch.undo()
-    monkeypatch.setattr(schema, "CHUNK_BYTES", 8 * DIM * 4)
-    with BankWriter.begin(tmp_path / "bank", plan(), overwrite=True) as writer:
-        fill(writer)
-        writer.commit()
-    Bank.open(tmp_path / "bank")
-
-
-def interrupt(_path: Path) -> None:
-    raise KeyboardInterrupt
-
-
 def test_an_unfinished_bank_of_something_else_is_refused_by_field(tmp_path: Path) -> None:
     write_some(tmp_path / "bank", 3)
     with pytest.raises(StaleError, match="made from something else, by dtype;"):

@@ -176,7 +176,8 @@ def test_a_signal_in_any_phase_saves_and_leaves_and_resuming_gives_the_same_bits
 @pytest.mark.parametrize(
     ("phase", "at"),
     [
-        *(("train.open_run", 0), ("train.initial_network", 0), ("train.clear_run", 0)),
+        *(("train.RunFolder", 0), ("train.initial_network", 0)),
+        *(("_run_folder.remove_leftovers", 0), ("_run_folder.remove_leftovers", 3)),
         *(("runs.replace_text", 0), ("runs.replace_text", 1), ("train.events", 0)),
         *(("runs.write_checkpoint", 1), ("train._summary", 0)),
     ],
@@ -207,7 +208,7 @@ def test_a_start_that_was_killed_while_it_wrote_its_first_file_is_begun_again(
     whole: Path, tmp_path: Path, digits: Any
 ) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/.run.json.17.partial").write_text("{")
+    (tmp_path / "run/.run.json.0123456789abcdef.partial").write_text("{")
     run(digits, CONFIG, tmp_path / "run", resume=True)
     require_same(whole, tmp_path / "run")
     (tmp_path / "run" / LAST).unlink()

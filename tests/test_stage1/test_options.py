@@ -148,8 +148,8 @@ def test_run_json_names_the_commit_and_whether_files_differ(tmp_path: Path) -> N
 class Writer:
     """Stands for TensorBoard's writer."""
 
-    def __init__(self, folder: str) -> None:
-        self.file = Path(folder) / "events.out.tfevents.1"
+    def __init__(self, folder: str, filename_suffix: str) -> None:
+        self.file = Path(folder) / f"events.out.tfevents.1{filename_suffix}"
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         with self.file.open("a") as file:
@@ -173,7 +173,8 @@ def test_tensorboard_gets_the_numbers_of_every_epoch_where_it_is_installed(
             *("--out", tmp_path / "run"),
         )
     record = read_checkpoint(tmp_path / "run" / LAST).record
-    lines = (tmp_path / "run/events.out.tfevents.1").read_text().splitlines()
+    (file,) = (tmp_path / "run").glob("events.out.tfevents.1.featbank-*")
+    lines = file.read_text().splitlines()
     want = [
         f"{entry['epoch']} {name} {value}"
         for entry in record["history"]

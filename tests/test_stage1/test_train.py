@@ -233,9 +233,9 @@ def test_an_output_that_exists_is_refused_and_overwriting_keeps_foreign_files(
 ) -> None:
     config = replace(TINY, epochs=1, warmup_epochs=0)
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(OutputExistsError, match="add --overwrite or --resume"):
+    with pytest.raises(OutputExistsError, match="holds no training; .* beside the files"):
         run(digits, config, tmp_path)
-    with pytest.raises(OutputExistsError, match="is not a folder"):
+    with pytest.raises(OutputExistsError, match="is no folder"):
         run(digits, config, tmp_path / "notes.txt", overwrite=True)
 
     run(digits, config, tmp_path, overwrite=True)
