@@ -134,7 +134,9 @@ def is_open(name: str, point: Point, head: Any) -> bool:
 def defaults_of(spec: Spec, head: Any, chosen: dict[str, Any] | None) -> dict[str, float]:
     """Return the parameters of a fitted head that were left open and not chosen, by name."""
     points = specs.expand(spec.name, spec.params)
-    if chosen is not None or len(points) > 1 or not is_open(spec.name, points[0], head):
+    # A selection without a split only tells of a stage-1 classifier that was fitted here.
+    was_chosen = chosen is not None and "split" in chosen
+    if was_chosen or len(points) > 1 or not is_open(spec.name, points[0], head):
         return {}
     key = "weight_decay" if specs.has_path(head) else "tau"
     return {key: float(specs.describe(head)[key])}
