@@ -146,10 +146,9 @@ def refuse_links(store: Path) -> None:
 
 
 def clear(store: Path, names: Sequence[Path]) -> None:
-    """Remove featbank's own files, `names`, from a bank's folder.
+    """Remove featbank's own files, `names`, from a bank's folder, but for its record.
 
-    A complete bank first becomes an unfinished one, so that at no moment a part of it looks whole;
-    the journal goes last, so that what a kill leaves is still known, and may be cleared again.
+    A complete bank first becomes an unfinished one, so that at no moment a part of it looks whole.
     """
     manifest = Manifest.recognise(store)
     if os.path.lexists(store / JOURNAL) and Path(JOURNAL) not in names:
@@ -159,7 +158,7 @@ def clear(store: Path, names: Sequence[Path]) -> None:
             Journal(store).begin(identity_of(Bank(store, manifest)), {})
             (store / MANIFEST).unlink()
     records = (Path(MANIFEST), Path(JOURNAL))
-    remove_own(store, [*(name for name in names if name not in records), *records])
+    remove_own(store, [name for name in names if name not in records])
     for top in {name.parts[0] for name in names if len(name.parts) > 1}:
         if (store / top).is_dir():
             remove_empty_folders(store / top)

@@ -16,7 +16,9 @@ from featbank._folder import (
     refuse_taken_names,
 )
 from featbank._lock import FolderLock
+from featbank.atomic import storage_errors
 from featbank.errors import LockedError, StorageError
+from featbank.journal import Journal
 from featbank.plan import BankPlan
 from featbank.replacing import (
     Replacement,
@@ -25,9 +27,11 @@ from featbank.replacing import (
     recover,
     refuse_alone,
     remove_empty_folders,
+    remove_own,
     require_room,
     work_path,
 )
+from featbank.schema import MANIFEST
 
 __all__ = ["Place"]
 
@@ -119,8 +123,13 @@ class Place:
         """Whether the bank is built beside the one that it replaces."""
         return self.store != self.out
 
+    @storage_errors()
     def empty(self, plan: BankPlan) -> None:
-        """Remove the bank that is there: featbank's files and no others."""
+        """Remove the bank that is there, featbank's files and no others, and begin that of a plan.
+
+        At every moment a record tells that the folder is a bank's, so that a kill can be gone on
+        from.
+        """
         if is_marked(work_path(self.out)):
             with FolderLock(work_path(self.out)):
                 discard(work_path(self.out), self.out, own_bank)
@@ -128,6 +137,8 @@ class Place:
         refuse_taken_names(self.out, names, plan)
         check_room(self.out, plan.n_bytes(), n_bytes_of(self.out, names))
         clear(self.out, names)
+        Journal(self.out).begin(plan.identity(), {})
+        (self.out / MANIFEST).unlink(missing_ok=True)
 
     def require_room(self, plan: BankPlan) -> None:
         """Refuse to begin, or to go on, where the disk cannot hold what is missing."""
@@ -155,7 +166,9 @@ class Place:
         if self.replacement is not None:
             self.replacement.keep = False
             return
-        clear(self.store, own_bank(self.store) or ())
+        names = own_bank(self.store) or ()
+        clear(self.store, names)
+        remove_own(self.store, names)
         if self.made:
             remove_empty_folders(self.store)
 

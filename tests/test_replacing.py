@@ -189,6 +189,76 @@ def test_what_was_begun_is_kept_where_it_can_be_continued(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("ending", ["new", "old"])
+def test_a_users_copy_of_a_folder_is_not_taken_for_a_leftover(tmp_path: Path, ending: str) -> None:
+    """It has a record of ours, and just the name that is used beside `out`."""
+    out, copy = tmp_path / "out", tmp_path / f".out.{ending}"
+    fill(out, a="old")
+    fill(copy, a="my backup")
+    before = tree(copy)
+    if ending == "new":
+        with pytest.raises(OutputExistsError, match="rename it"):
+            replace(out, a="new")
+        assert tree(out) == {"a": "old", "record": "a"}
+    else:
+        replace(out, a="new")
+        assert tree(out) == {"a": "new", "record": "a"}
+    assert tree(copy) == before
+
+
+def test_a_users_copy_stays_where_names_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: Path) -> None:
+        raise OSError(errno.EINVAL, "no such thing here")
+
+    monkeypatch.setattr(replacing, "_exchange_names", cannot)
+    fill(tmp_path / "out", a="old")
+    fill(tmp_path / ".out.old", a="my backup")
+    with pytest.raises(OutputExistsError, match="rename it"):
+        replace(tmp_path / "out", a="new")
+    assert tree(tmp_path / "out") == {"a": "old", "record": "a"}
+    assert tree(tmp_path / ".out.old") == {"a": "my backup", "record": "a"}
+    (tmp_path / ".out.old").rename(tmp_path / "copy")
+    replace(tmp_path / "out", a="new")
+    assert sorted(os.listdir(tmp_path)) == ["copy", "out"]
+
+
+def test_a_note_that_was_changed_since_an_interrupted_swap_is_the_one_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Path) -> None:
+        raise KeyboardInterrupt
+
+    def finish() -> None:
+        with Replacement(out, own, keep=True) as new:
+            fill(new.work, a="new")
+            new.finish()
+
+    out = tmp_path / "out"
+    fill(out, a="old")
+    (out / "note").write_text("first")
+    with monkeypatch.context() as patch:
+        patch.setattr(replacing, "exchange", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            finish()
+    (out / "note").unlink()
+    (out / "note").write_text("second")
+    finish()
+    assert tree(out) == {"a": "new", "note": "second", "record": "a"}
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_another_process_is_exchanging_is_left_to_it(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fill(out, a="new")
+    replacing.write_mark(out, out)  # as between its two last steps
+    with FolderLock(out), pytest.raises(LockedError, match="being written"):
+        replacing.recover(out)
+    replacing.recover(out)
+    assert tree(out) == {"a": "new", "record": "a"}
+
+
 STEPS = ("link", "unlink", "rmdir", "rename", "mkdir", "_exchange_names", "fsync")
 
 

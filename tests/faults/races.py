@@ -1,4 +1,7 @@
-"""Two writers of one bank, at once: ``python -m tests.faults.races FOLDER RACES`` prints JSON."""
+"""Two writers of one bank, at once: ``python -m tests.faults.races FOLDER RACES HOW`` prints JSON.
+
+HOW is ``fresh``, or ``overwrite``: both replace an unfinished bank, which has a note in its folder.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from tests.faults import world
 LOCKED, EXISTS = 7, 8
 
 
-def contend(path: Path, gate: int) -> int:
+def contend(path: Path, gate: int, overwrite: bool) -> int:
     """Wait for the gate, then write the bank; return how that went."""
     os.read(gate, 1)
     try:
-        world.write(path)
+        world.write(path, overwrite=overwrite)
     except LockedError:
         return LOCKED
     except OutputExistsError:
@@ -28,7 +31,7 @@ def contend(path: Path, gate: int) -> int:
     return 0
 
 
-def race(path: Path, writers: int = 2) -> list[int]:
+def race(path: Path, overwrite: bool, writers: int = 2) -> list[int]:
     gate, handle = os.pipe()
     children = []
     for _ in range(writers):
@@ -37,7 +40,7 @@ def race(path: Path, writers: int = 2) -> list[int]:
             os.close(handle)
             code = 99
             try:
-                code = contend(path, gate)
+                code = contend(path, gate, overwrite)
             finally:
                 os._exit(code)
         children.append(child)
@@ -48,7 +51,7 @@ def race(path: Path, writers: int = 2) -> list[int]:
     return codes
 
 
-def main(folder: str, races: str) -> None:
+def main(folder: str, races: str, how: str) -> None:
     torch.set_num_threads(1)
     schema.CHUNK_BYTES = world.STEP * world.DIM * 4
     base = Path(folder)
@@ -56,10 +59,16 @@ def main(folder: str, races: str) -> None:
     want = world.contents(base / "whole")
     one_winner = same = locked = 0
     for number in range(int(races)):
-        codes = race(base / f"bank{number}")
+        bank = base / f"race{number}" / "bank"
+        if how == "overwrite":
+            world.write(bank, 1)
+            (bank / "note").write_text("mine")
+        codes = race(bank, how == "overwrite")
         one_winner += codes.count(0) == 1 and set(codes) <= {0, LOCKED, EXISTS}
         locked += codes.count(LOCKED)
-        same += world.contents(base / f"bank{number}") == want
+        found = world.contents(bank)
+        note = found.pop("note", b"") == b"mine" or how == "fresh"
+        same += found == want and note and os.listdir(bank.parent) == ["bank"]
     print(json.dumps({"one_winner": one_winner, "same": same, "locked": locked}))
 
 

@@ -7,13 +7,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
+import numpy as np
 import pytest
 
 from featbank import Bank, StorageError
 from featbank.journal import Journal, frame
 from featbank.schema import JOURNAL, MANIFEST
+from tests.faults import kills
+from tests.faults.kills import KINDS
 from tests.faults.world import contents, numbers, small_chunks, sound, write
 
 __all__ = ["small_chunks", "sound"]
@@ -178,13 +182,55 @@ def test_a_disk_that_cannot_be_written_is_said_at_once_and_can_be_read(
     remount(disk, "rw")
 
 
+@pytest.mark.parametrize("kind", ["import", "train", "export"])
+@pytest.mark.parametrize("sizes", [5, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_disk_that_fills_up_while_something_is_replaced_costs_nothing(
+    kind: str,
+    sizes: int,
+    disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    figure: Figure,
+) -> None:
+    """The disk is measured too large, as when another program fills it meanwhile."""
+    work = KINDS[kind](tmp_path, 0)
+    work.run(tmp_path / work.name, False)
+    want, full = kills.contents(tmp_path / work.name), 0
+    out = disk / work.name
+    remount(disk, "size=8m")
+    work.old(out)
+    before = kills.contents(out)
+    (disk / "beside").write_text("mine")
+    used = disk_usage(disk).used
+    usage = type("Usage", (), {"free": 1 << 40})
+    for room in np.linspace(0, 1.2 * used, sizes):
+        remount(disk, f"size={used + int(room)}")
+        with monkeypatch.context() as patch:
+            patch.setattr("shutil.disk_usage", lambda _path: usage)
+            try:
+                work.run(out, True)
+            except Exception as error:  # noqa: BLE001 - safetensors has errors of its own
+                full += "No space left on device" in str(error)
+        assert kills.contents(out) in (before, want)
+        assert (disk / "beside").read_text() == "mine"
+        remount(disk, "size=8m")
+        work.run(out, True)
+        assert kills.contents(out) == want
+        assert sorted(os.listdir(disk)) == ["beside", work.name]
+        subprocess.run(["rm", "-rf", str(out)], check=True)
+        work.old(out)
+    figure(f"{kind}, overwriting, on small disks: {sizes} sizes, {full} full in mid-work")
+    assert full
+
+
+@pytest.mark.parametrize("how", ["fresh", "overwrite"])
 @pytest.mark.parametrize("races", [8, pytest.param(100, marks=pytest.mark.slow)])
-def test_of_two_writers_one_wins(tmp_path: Path, races: int, figure: Figure) -> None:
-    command = [sys.executable, "-m", "tests.faults.races", str(tmp_path), str(races)]
+def test_of_two_writers_one_wins(tmp_path: Path, races: int, how: str, figure: Figure) -> None:
+    command = [sys.executable, "-m", "tests.faults.races", str(tmp_path), str(races), how]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     figure(
-        f"two writers: {races} races, one winner in {found['one_winner']}, right bank in "
+        f"two writers, {how}: {races} races, one winner in {found['one_winner']}, right bank in "
         f"{found['same']}, loser met the lock in {found['locked']}"
     )
     assert found["one_winner"] == found["same"] == races

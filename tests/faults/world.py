@@ -51,9 +51,9 @@ def plan() -> BankPlan:
     )
 
 
-def write(path: Path, most: int = 10_000) -> None:
+def write(path: Path, most: int = 10_000, **how: bool) -> None:
     """Write or continue the bank; stop before its commit after `most` chunks."""
-    with BankWriter.begin(path, plan()) as writer:
+    with BankWriter.begin(path, plan(), **how) as writer:
         for count, (name, start, stop) in enumerate(list(writer.missing())):
             if count == most:
                 writer.collect(0)
