@@ -145,7 +145,7 @@ def test_processes_that_cannot_start_are_told(monkeypatch: pytest.MonkeyPatch) -
     spawn = multiprocessing.get_context("spawn")
     with monkeypatch.context() as patch, pytest.raises(WorkerError, match="start process 1 of 2"):
         patch.setattr(module.multiprocessing, "get_context", lambda: spawn)
-        list(Workers(lambda job: tensor_of(job), 2).run([1]))  # noqa: PLW0108 - not by a name
+        list(Workers(lambda job: tensor_of(job), 2).run([1]))
     monkeypatch.setattr(
         "multiprocessing.process.BaseProcess.start", lambda _: raise_(BlockingIOError(11, "no"))
     )
