@@ -143,9 +143,11 @@ def test_a_process_that_is_killed_while_it_sends_ends_the_work() -> None:
 @pytest.mark.usefixtures("none_left")
 def test_processes_that_cannot_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     spawn = multiprocessing.get_context("spawn")
-    with monkeypatch.context() as patch, pytest.raises(WorkerError, match="start process 1 of 2"):
+    with monkeypatch.context() as patch:
         patch.setattr(module.multiprocessing, "get_context", lambda: spawn)
-        list(Workers(lambda job: tensor_of(job), 2).run([1]))
+        team = Workers(lambda job: tensor_of(job), 2)
+        with pytest.raises(WorkerError, match="start process 1 of 2"):
+            list(team.run([1]))
     monkeypatch.setattr(
         "multiprocessing.process.BaseProcess.start", lambda _: raise_(BlockingIOError(11, "no"))
     )
