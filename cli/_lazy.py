@@ -12,7 +12,13 @@ from typing import Any, NoReturn
 
 import click
 
-from cli._show import plain
+from cli._streams import (
+    complain,
+    failing_output,
+    show_refusal,
+    warnings_in_lines,
+    whole_streams,
+)
 
 __all__ = ["LazyGroup"]
 
@@ -70,12 +76,30 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line and exit; what is shown is escaped, whoever worded it."""
+        whole_streams()
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.ClickException as error:
+            show_refusal(error)
+            code = error.exit_code
+        except click.Abort:
+            complain("Aborted!")
+            code = 1
+        failed = failing_output()
+        if failed is not None and not isinstance(failed, BrokenPipeError):
+            complain(f"Error: standard output: {failed.strerror}")
+            code = code or 3
+        sys.exit(code)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever goes wrong leaves as one line and its exit code."""
         signal.signal(signal.SIGTERM, terminate)
         ctx.obj = {"debug": False}
         try:
-            return super().invoke(ctx)
+            with warnings_in_lines():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
@@ -107,7 +131,8 @@ def debug_option() -> click.Option:
 
 def exit_code(error: Exception) -> int:
     """Return the exit code that the error's class states; 1 means a bug of ours."""
-    refused = isinstance(error, OSError) or is_out_of_memory(error)
+    # Names that no encoding holds and values nested without end come out of a user's files.
+    refused = isinstance(error, (OSError, UnicodeError, RecursionError)) or is_out_of_memory(error)
     return int(getattr(error, "exit_code", 3 if refused else 1))
 
 
@@ -124,6 +149,8 @@ def describe(error: Exception) -> str:
         return f"too little memory for what was asked; ask for less of it at once. {text}"
     if exit_code(error) == 1:
         return f"internal error, please report it with --debug: {type(error).__name__}: {text}"
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror}"
     return text
 
 
@@ -132,7 +159,7 @@ def leave(code: int, line: str) -> NoReturn:
     rank = os.environ.get("RANK", "0")
     who = "" if rank == "0" else f"process {rank}: "
     if not (who and code in (INTERRUPTED, TERMINATED)):  # a job's first process says that for all
-        click.echo(f"Error: {who}{plain(line)}", err=True)
+        complain(f"Error: {who}{line}")
     raise click.exceptions.Exit(code)
 
 

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from cli._show import plain
+from cli._streams import complain
 
 if TYPE_CHECKING:
     from featbank.progress import Advance, Reporter
@@ -60,7 +59,7 @@ class QuietReporter(MuteReporter):
 
     def warn(self, line: str) -> None:
         """Show a warning."""
-        click.echo(plain(f"warning: {line}"), err=True)
+        complain(f"warning: {line}")
 
 
 class BarReporter(QuietReporter):
@@ -68,7 +67,7 @@ class BarReporter(QuietReporter):
 
     def say(self, line: str) -> None:
         """Show a finished line."""
-        click.echo(plain(line), err=True)
+        complain(line)
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:
@@ -90,18 +89,18 @@ class BarReporter(QuietReporter):
                 return Text(f"{unit}, {task.speed or 0:.0f}/s")
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             Rate(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(label, total=total, note="")
+            task = progress.add_task(plain(label), total=total, note="")
 
             def advance(count: int, note: str = "") -> None:
-                shown = note or progress.tasks[task].fields["note"]
+                shown = plain(note) or progress.tasks[task].fields["note"]
                 progress.update(task, advance=count, note=shown)
 
             yield advance
@@ -112,7 +111,7 @@ class LineReporter(QuietReporter):
 
     def say(self, line: str) -> None:
         """Show a finished line."""
-        click.echo(plain(line), err=True)
+        complain(line)
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[Advance]:

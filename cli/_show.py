@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ __all__ = [
     "GROUPS",
     "percent",
     "plain",
+    "plain_lines",
     "print_notes",
     "print_table",
+    "say",
     "write_json",
 ]
 
@@ -33,13 +36,36 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def plain_lines(text: str) -> str:
+    """Escape control characters but the ends of lines."""
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """Print a text on standard output, escaped."""
+    with printing():
+        click.echo(plain_lines(text) + end, nl=False)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Name standard output in an error that it fails with; a reader that has left is no error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; the first column to the left, numbers to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    click.echo(plain(title))
+    say(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     numeric = (*GROUPS, "micro", "seconds", "tau", "rows", "skipped")
     for name in columns:
@@ -50,13 +76,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         max(len(plain(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
     )
     width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    with printing():
+        Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def print_notes(notes: Sequence[str]) -> None:
     """Print what a reader has to know beside a table, each note from a line of its own."""
     for note in notes:
-        click.echo(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
+        say(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
 
 
 def write_json(target: Path | None, value: Mapping[str, Any], *, overwrite: bool = False) -> bool:
@@ -68,7 +95,7 @@ def write_json(target: Path | None, value: Mapping[str, Any], *, overwrite: bool
         return False
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if str(target) == "-":
-        click.echo(text, nl=False)
+        say(text, end="")
         return True
     from cli._outputs import write_output
 

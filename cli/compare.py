@@ -9,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, print_notes, write_json
+from cli._show import plain, print_notes, say, write_json
 from cli.specs import parse_spec
 
 __all__ = ["DEFAULT_HEADS", "command", "show"]
@@ -110,7 +110,7 @@ def command(
     if not write_json(json_to, result, overwrite=overwrite):
         show(result, metrics, everything=tests)
         page = plain(str(out / "report.html"))
-        click.echo(f"everything is in {plain(str(out))}; to look at it, open {page}")
+        say(f"everything is in {plain(str(out))}; to look at it, open {page}")
 
 
 def refuse_figures(folder: Path) -> None:
@@ -151,9 +151,9 @@ def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False
 
     for metric in metrics:
         for line in matrix_lines(result, metric):
-            click.echo(line)
+            say(line)
     for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
-        click.echo(line)
+        say(line)
     print_notes(result["notes"])
 
 

@@ -13,7 +13,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, print_notes, print_table, write_json
+from cli._show import plain, print_notes, print_table, say, write_json
 from cli.specs import Spec
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def command(
     print_table(title, *results_table(results, parts))
     print_notes(results["notes"])
     show_comparison(compared)
-    click.echo(
+    say(
         f"{plain(str(out))} holds runs, banks, heads and results.json; open "
         f"{plain(str(out / 'comparison' / 'report.html'))} ({time.monotonic() - began:.0f} s)\n"
         f"next: featbank sweep {plain(str(out / 'instance.zarr'))} --head tau"

@@ -8,6 +8,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
+from cli._show import say
 
 __all__ = ["command"]
 
@@ -31,4 +32,4 @@ def command(bank: Path, out: Path, overwrite: bool, replace_in_place: bool, quie
         Bank.open(bank), out, overwrite=overwrite, replace_in_place=replace_in_place,
         reporter=reporter(quiet=quiet),
     )  # fmt: skip
-    click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -9,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import first_of_job, reporter
-from cli._show import write_json
+from cli._show import say, write_json
 from cli.specs import parse_spec
 
 if TYPE_CHECKING:
@@ -139,11 +139,11 @@ def command(
         return
     rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
     if summary["up_to_date"]:
-        click.echo(f"{out} is up to date: every byte checked, nothing to do ({rows})")
+        say(f"{out} is up to date: every byte checked, nothing to do ({rows})")
         return
     skipped = sum(summary["skipped"].values())
     kind = "a classifier" if summary["classifier"] else "no stage-1 classifier"
-    click.echo(f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out")
+    say(f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out")
 
 
 def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:

@@ -8,7 +8,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import print_notes, print_table, write_json
+from cli._show import print_notes, print_table, say, write_json
 from cli.specs import parse_spec
 
 __all__ = ["command"]
@@ -78,4 +78,4 @@ def command(
     if not write_json(json_to, results, overwrite=overwrite):
         print_table(f"{bank}, {', '.join(parts.report)}, in %", *results_table(results, parts))
         print_notes(results["notes"])
-        click.echo(f"heads and results.json are in {out}")
+        say(f"heads and results.json are in {out}")

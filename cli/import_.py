@@ -8,7 +8,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, write_json
+from cli._show import plain, say, write_json
 from cli.info import describe
 from cli.specs import parse_shots
 
@@ -78,7 +78,7 @@ def command(
     )
     bank = Bank.open(out)
     if not write_json(json_to, describe(bank), overwrite=overwrite):
-        click.echo(plain(repr(bank).strip("<>")))
+        say(plain(repr(bank).strip("<>")))
 
 
 def parse_pair(text: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli._show import plain, print_table, write_json
+from cli._show import plain, print_table, say, write_json
 
 if TYPE_CHECKING:
     from featbank import Bank
@@ -40,14 +40,14 @@ def command(bank: Path, overwrite: bool, json_to: Path | None) -> None:
         ],
     )
     shots = facts["shots"]
-    click.echo(
+    say(
         f"classes: {shots['many']} many (> {shots['many_above']} training rows), "
         f"{shots['medium']} medium, {shots['few']} few (< {shots['few_below']})"
     )
-    click.echo(f"stage-1 classifier: {norms_line(facts['weight_norms'])}")
-    click.echo(f"digest: {facts['digest']}")
+    say(f"stage-1 classifier: {norms_line(facts['weight_norms'])}")
+    say(f"digest: {facts['digest']}")
     for line in flatten(facts["provenance"]):
-        click.echo(plain(line))
+        say(plain(line))
 
 
 def describe(bank: Bank) -> dict[str, Any]:

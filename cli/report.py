@@ -8,7 +8,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import write_json
+from cli._show import say, write_json
 
 __all__ = ["command"]
 
@@ -47,4 +47,4 @@ def command(
         page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
     facts = {"schema": 1, "page": str(page), "bytes": page.stat().st_size}
     if not write_json(json_to, facts, overwrite=overwrite):
-        click.echo(f"{page}: {page.stat().st_size / 1e6:.2f} MB")
+        say(f"{page}: {page.stat().st_size / 1e6:.2f} MB")

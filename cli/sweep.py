@@ -9,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import GROUPS, percent, plain, print_notes, print_table, write_json
+from cli._show import GROUPS, percent, plain, print_notes, print_table, say, write_json
 from cli.specs import Spec, parse_range, parse_spec
 
 __all__ = ["command"]
@@ -238,7 +238,7 @@ def show(result: dict[str, Any], chosen_on: str, *, coarse: bool) -> None:
     print_table(f"{result['bank']}: {TITLES[result['head']]}, accuracy in %", columns, rows)
     select, report = result["select"], result["report"]
     low, high = select["maximum"]["interval"]
-    click.echo(
+    say(
         f"tau = {best:g}, chosen on {chosen_on} by `all` ({select['rule']}): "
         f"{percent(select['value'])} there, "
         f"{percent(report['metrics']['all'])} on {report['split']}\n"

@@ -11,13 +11,21 @@ import click
 
 from cli import options
 from cli._progress import first_of_job, reporter
-from cli._show import percent, write_json
+from cli._show import percent, say, write_json
 from cli.specs import Spec, load_yaml, parse_spec
 
 if TYPE_CHECKING:
     from featbank.config import TrainConfig
 
 __all__ = ["command", "config_for", "shot_metrics"]
+
+
+# What a file may not set, because it may be a stranger's: where is written, what is replaced there,
+# what is shown, and where is computed.
+NOT_IN_CONFIG = frozenset({
+    "config", "debug", "device", "json_to", "out", "overwrite", "quiet", "replace_in_place",
+    "resume", "strict",
+})  # fmt: skip
 
 
 def read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) -> None:
@@ -33,8 +41,11 @@ def read_config(ctx: click.Context, _param: click.Parameter, path: Path | None) 
         message = f"--config {path} must be a mapping of options, as a run's run.yaml"
         raise click.UsageError(message)
     values = {str(key).replace("-", "_"): value for key, value in content.items()}
-    known = {param.name for param in ctx.command.params} - {"config"}
+    known = {param.name for param in ctx.command.params}
     for name in values:
+        if name in NOT_IN_CONFIG | {"json"}:
+            message = f"--config {path}: {name} is not part of a recipe; give it as an option"
+            raise click.UsageError(message)
         if name not in known:
             message = f"--config {path}: train has no option {name!r}"
             raise click.UsageError(message)
@@ -59,8 +70,8 @@ def whole_numbers(
 @click.option(
     "--config", type=click.Path(path_type=Path), metavar="FILE", is_eager=True,
     expose_value=False, callback=read_config,
-    help="YAML file of these options, as every run writes into its run.yaml; options given beside "
-    "it win.",
+    help="YAML file of the data and the recipe, as every run writes into its run.yaml; options "
+    "given beside it win. It cannot say where is written.",
 )  # fmt: skip
 @options.data
 @click.option(
@@ -207,7 +218,7 @@ def command(
     )
     value = {"schema": 1, **summary}
     if first_of_job() and not write_json(json_to, value, overwrite=overwrite):
-        click.echo(line(summary))
+        say(line(summary))
 
 
 def started_from(init: str | None) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, write_json
+from cli._show import plain, say, write_json
 
 __all__ = ["command"]
 
@@ -42,7 +42,7 @@ def command(bank: Path, overwrite: bool, json_to: Path | None, quiet: bool) -> N
     )
     if not taken:
         for finding in (*findings, *report.notes):
-            click.echo(plain(finding))
+            say(plain(finding))
     if not report.sound:
         message = (
             f"{bank} is damaged in {len(findings)} places; "
@@ -50,4 +50,4 @@ def command(bank: Path, overwrite: bool, json_to: Path | None, quiet: bool) -> N
         )
         raise DamagedError(message)
     if not taken:
-        click.echo(f"{bank}: sound; {report.n_chunks} chunks, {report.n_bytes / 1e6:.1f} MB")
+        say(f"{bank}: sound; {report.n_chunks} chunks, {report.n_bytes / 1e6:.1f} MB")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +63,19 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     record = {**checkpoint.record, "format": FORMAT}
     # One entry, because safetensors writes several in an order that changes from run to run.
     header = canonical({"digest": _digest(record, tensors), "record": record}).decode()
-    replace_file(path, lambda part: save_file(tensors, part, metadata={_HEADER: header}))
+    replace_file(path, lambda part: _write(part, tensors, header))
+
+
+def _write(part: Path, tensors: Mapping[str, Tensor], header: str) -> None:
+    """Write a safetensors file; a failing disk raises OSError, as any other writer does."""
+    try:
+        save_file(dict(tensors), part, metadata={_HEADER: header})
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(part)) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -75,17 +77,35 @@ def versions() -> dict[str, str]:
 
 
 def git(folder: str | Path = ".") -> dict[str, Any] | None:
-    """Return commit and whether files differ from it, of the git repository around a folder."""
-    commit = _git(folder, "rev-parse", "HEAD")
+    """Return commit and whether files differ from it, of the git repository around a folder.
+
+    A repository may be a stranger's, and its configuration can name programs, which are not run:
+    no hooks, no file-system monitor, no filters. Where it names filters, files cannot be compared
+    without them, and ``dirty`` is None.
+    """
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "-uno"))}
+    filters = _git(folder, "config", "--show-scope", "--includes", "--get-regexp", r"^filter\.")
+    if filters and re.search("^(local|worktree)\\s", filters, re.MULTILINE):
+        return {"commit": commit, "dirty": None}
+    compare = ("--name-only", "--ignore-submodules=all", "--no-ext-diff", "--no-textconv")
+    changed = _git(folder, "diff-files", *compare)
+    staged = _git(folder, "diff-index", "--cached", *compare, "HEAD")
+    return {"commit": commit, "dirty": bool(changed or staged)}
 
 
 def _git(folder: str | Path, *words: str) -> str | None:
-    command = ["git", "-C", str(folder), *words]
+    """Return what a git command prints, without what the repository's configuration would run."""
+    harmless = ("core.fsmonitor=false", f"core.hooksPath={os.devnull}", "core.pager=cat")
+    settings = [word for each in harmless for word in ("-c", each)]
+    command = ["git", "--no-pager", *settings, "-C", str(folder), *words]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True, env=environment,
+            stdin=subprocess.DEVNULL, errors="replace",
+        )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
