@@ -86,7 +86,7 @@ def _old_path(out: Path) -> Path:
 
 def _named(out: Path, ending: str) -> Path:
     whole = Path(os.path.abspath(out))
-    return whole.with_name(f".{whole.name}.{ending}")
+    return whole.parent / f".{whole.name}.{ending}"
 
 
 class Replacement:
@@ -338,8 +338,8 @@ def is_marked(work: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Tell whether a path is a folder, and no link to one."""
-    return path.is_dir() and not path.is_symlink()
+    """Tell whether a path, which may be too long to be one, is a folder and no link to one."""
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def discard(work: Path, out: Path, own: Own) -> None:

@@ -95,7 +95,7 @@ def write_network(run: Path, spec: dict[str, Any], data: ImageData) -> None:
 
 def prepare_import(folder: Path, workers: int) -> Work:
     """A file of features, and its import into small chunks."""
-    schema.CHUNK_BYTES = 4 * DIM * 4
+    schema.CHUNK_BYTES = 12 * DIM * 4
     source = write_npz(folder / "features.npz")
     older = write_npz(folder / "older.npz", weight=np.ones((5, DIM), np.float32), bias=np.ones(5))
     return Work(

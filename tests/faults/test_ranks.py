@@ -60,3 +60,16 @@ def test_torchrun_extracts_the_bank_of_one_process(tmp_path: Path) -> None:
     assert done.stdout.count("features a row") == 1
     assert done.stderr.count("left out: cannot read image") == 1
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+    command[command.index(str(tmp_path / "two"))] = str(tmp_path / "one")
+    (tmp_path / "one" / "note").write_text("mine")
+    extract(
+        tmp_path / "run", tmp_path / "three", device="cpu", on_bad_image="skip", seed=1, views=1
+    )
+    over = ["--overwrite", "--seed", "1", "--views", "1"]
+    done = subprocess.run([*TORCHRUN, *command, *over], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "one stays until the new bank is whole, which is built in" in done.stderr
+    assert contents(tmp_path / "one") == contents(tmp_path / "three") | {"note": b"mine"}
+    assert not list(tmp_path.glob(".*"))

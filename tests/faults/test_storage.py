@@ -183,7 +183,7 @@ def test_a_disk_that_cannot_be_written_is_said_at_once_and_can_be_read(
 
 
 @pytest.mark.parametrize("kind", ["import", "train", "export"])
-@pytest.mark.parametrize("sizes", [5, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sizes", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_disk_that_fills_up_while_something_is_replaced_costs_nothing(
     kind: str,
     sizes: int,

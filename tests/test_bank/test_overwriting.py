@@ -348,7 +348,7 @@ def test_in_place_a_cut_leaves_no_half_bank_that_opens_and_the_next_run_ends(
 
     write(bank)
     count = steps_of(run, tmp_path / "steps")
-    for step in range(0, count, 29):
+    for step in range(0, count, 61):
         shutil.rmtree(bank)
         write(bank)
         (bank / "note").write_text("mine")
@@ -452,3 +452,20 @@ def test_damage_is_still_called_damage(old: Path) -> None:
     (old / "train/features/c/1/0").unlink()
     with pytest.raises(DamagedError, match="c/1/0 is missing"):
         bank["train"].read()
+
+
+def test_a_name_too_long_to_have_one_beside_it_can_be_written_and_replaced_in_place(
+    tmp_path: Path, want: dict[str, bytes]
+) -> None:
+    bank = tmp_path / ("b" * 253)
+    write(bank)
+    with pytest.raises(StorageError, match="File name too long; choose another path"):
+        BankWriter.begin(bank, other(), overwrite=True)
+    assert Bank.open(bank).provenance == plan().provenance
+    write_other(bank, replace_in_place=True)
+    assert contents(bank) == want
+
+
+def test_the_root_of_all_is_no_bank() -> None:
+    with pytest.raises(OutputExistsError, match="/ exists and is not a bank"):
+        BankWriter.begin("/", plan(), overwrite=True)
