@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -78,9 +79,12 @@ class LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line and exit; what is shown is escaped, whoever worded it."""
+        run: Callable[..., Any] = super().main
+        if not kwargs.pop("standalone_mode", True):
+            return run(*args, standalone_mode=False, **kwargs)
         whole_streams()
         try:
-            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+            code = run(*args, standalone_mode=False, **kwargs)
         except click.ClickException as error:
             show_refusal(error)
             code = error.exit_code
@@ -91,7 +95,7 @@ class LazyGroup(click.Group):
         if failed is not None and not isinstance(failed, BrokenPipeError):
             complain(f"Error: standard output: {failed.strerror}")
             code = code or 3
-        sys.exit(code)
+        sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; whatever goes wrong leaves as one line and its exit code."""
