@@ -162,14 +162,14 @@ def refuse_other_file(
     refuse_odd_file(path)
     if not path.exists():
         return
-    if not overwrite:
-        message = f"{path} exists; choose another path for {option}, or add --overwrite"
-        raise OutputExistsError(message)
     if not ours(path):
         message = (
-            f"{path} was not written by featbank and is not replaced; choose another path for "
-            f"{option}"
+            f"{path} exists and was not written by featbank, so it is not replaced; choose another "
+            f"path for {option}"
         )
+        raise OutputExistsError(message)
+    if not overwrite:
+        message = f"{path} exists; choose another path for {option}, or add --overwrite"
         raise OutputExistsError(message)
 
 

@@ -75,7 +75,7 @@ def _write(part: Path, tensors: Mapping[str, Tensor], header: str) -> None:
         if found is None:
             raise
         number = int(found[1])
-        raise OSError(number, os.strerror(number), str(part)) from error
+        raise OSError(number, os.strerror(number)) from error
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

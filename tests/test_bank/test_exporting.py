@@ -60,7 +60,9 @@ def test_another_programs_file_is_never_replaced(tmp_path: Path, name: str, in_p
     bank = write_bank(tmp_path / "bank")
     out, raw = tmp_path / "out.npz", archive()[name]
     out.write_bytes(raw)
-    with pytest.raises(OutputExistsError, match="was not written by featbank and is not replaced"):
+    with pytest.raises(
+        OutputExistsError, match="was not written by featbank, so it is not replaced"
+    ):
         export_npz(bank, out, overwrite=True, replace_in_place=in_place)
     assert out.read_bytes() == raw
 

@@ -59,4 +59,4 @@ def test_export_replaces_its_own_files_only(tmp_path: Path) -> None:
     write_npz(out)
     done = featbank("export", bank, "--out", out, "--overwrite")
     assert done.exit_code == 3
-    assert "was not written by featbank and is not replaced" in done.output
+    assert "was not written by featbank, so it is not replaced" in done.output
