@@ -175,7 +175,7 @@ class Bench:
         ])  # fmt: skip
         place = Path("banks", self.entry.slug)
         for folder, before in self.found(place, BANK, "it is made again"):
-            if before["key"] == key:
+            if before.get("key") == key:
                 if folder != self.out / place:  # what another attempt has begun is not in its way
                     shutil.rmtree(self.out / place, ignore_errors=True)
                 return folder, before

@@ -80,7 +80,11 @@ def compare(
             keys, [bench.about["key"] for bench in benches], recorded(settings), groups
         ])  # fmt: skip
         before = None if old is None else read_record(old / COMPARISON)
-        if before and before["made_from"] == made_from and not any(bench.made for bench in benches):
+        if (
+            before
+            and before.get("made_from") == made_from
+            and not any(bench.made for bench in benches)
+        ):
             keep_page(out)
             return before
         adopt(old, new.work)

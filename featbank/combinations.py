@@ -11,15 +11,16 @@ from featbank.criterion import deferred_start, parse_defer, parse_loss
 from featbank.errors import InputError
 from featbank.mixup import parse_mixup
 from featbank.names import require_known
-from featbank.partial import PARTS
 from featbank.sampling import check_strategy
 
 if TYPE_CHECKING:
     from featbank.config import TrainConfig
 
-__all__ = ["METHODS", "check_recipe"]
+__all__ = ["METHODS", "PARTS", "check_recipe"]
 
 METHODS = ("plain", "bbn")
+# What of a network --retrain lets learn.
+PARTS = ("none", "classifier", "last-block", "all")
 # Losses that take the classes' frequencies into account themselves.
 _BALANCED = ("cb-ce", "cb-focal", "balanced-softmax", "logit-adjusted")
 _NATURAL = ("instance", "q=1")

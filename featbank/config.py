@@ -89,8 +89,8 @@ class TrainConfig:
         ``plain``, or ``bbn`` with two branches: `featbank.bbn`.
     init, retrain, backbone_lr_scale, shift_bn
         Start from another training's backbone with a fresh classifier, and train one of
-        `featbank.partial.PARTS`; the rate of all but the classifier is multiplied; frozen batch
-        normalisation adapts.
+        `featbank.combinations.PARTS`; the rate of all but the classifier is multiplied; frozen
+        batch normalisation adapts.
     seed
         Of initialisation, order, augmentation and dropout.
     workers

@@ -11,10 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from featbank.blocks import names_from_last_block
 from featbank.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from featbank.errors import InputError
+from featbank.training_record import require_record
 
-__all__ = ["PARTS", "freeze", "load_backbone", "read_init", "set_training"]
-
-PARTS = ("none", "classifier", "last-block", "all")
+__all__ = ["freeze", "load_backbone", "read_init", "set_training"]
 
 
 def freeze(model: nn.Module, layer: str, part: str) -> None:
@@ -61,7 +60,9 @@ def read_init(run: str | Path) -> Checkpoint:
     InputError
         It is of a network with two branches.
     """
-    found = read_checkpoint(find_checkpoint(run))
+    path = find_checkpoint(run)
+    found = read_checkpoint(path)
+    require_record(found, str(path))
     if found.record["config"].get("method", "plain") != "plain":
         message = f"--init {run} is a network with two branches (--method bbn); give a plain one"
         raise InputError(message)

@@ -24,6 +24,8 @@ __all__ = ["SUFFIXES", "open_imagefolder"]
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 )
+# What people call the folder of images to choose on.
+VAL_NAMES = ("val", "validation", "valid", "dev")
 # Folders that systems and tools put beside what a person has; those that begin with a dot too.
 _OF_SYSTEMS = frozenset(
     ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -33,7 +35,8 @@ _OF_SYSTEMS = frozenset(
 def open_imagefolder(params: Params) -> ImageData:
     """Return the images in ``root/train``, and in ``root/val`` and ``root/test`` where they are.
 
-    `train`, `val` and `test` name the folders when they are called otherwise. A class is a folder
+    `train`, `val` and `test` name the folders when they are called otherwise; ``validation``,
+    ``valid`` or ``dev`` is taken for val where there is no folder of that name. A class is a folder
     in train; classes and images are in the order of their names. Ids are paths from `root`. Links
     are followed, and every folder is read once for each class. What is passed over (files whose
     suffix is no image's, hidden folders, links in circles) is counted in the data's `notes`.
@@ -46,6 +49,8 @@ def open_imagefolder(params: Params) -> ImageData:
     """
     root = Path(str(params["root"]))
     folders = {split: str(params.get(split, split)) for split in SPLITS}
+    if "val" not in params:
+        folders["val"] = _val_folder(root)
     there = {s: name for s, name in folders.items() if s in params or (root / name).is_dir()}
     for split in ("train", *there):
         if not (root / folders[split]).is_dir():
@@ -68,6 +73,21 @@ def open_imagefolder(params: Params) -> ImageData:
         settings={} if grey_bits is None else {"grey_bits": grey_bits},
         passed_over=_notes(root, there, walks),
     )
+
+
+def _val_folder(root: Path) -> str:
+    """Return which folder holds the images to choose on: val, or the one that is called alike.
+
+    Raises
+    ------
+    InputError
+        There are several of other names, and none is called val.
+    """
+    found = [name for name in VAL_NAMES if (root / name).is_dir()]
+    if len(found) > 1 and found[0] != "val":
+        message = f"{root} has {' and '.join(found)}; name the folder to choose on with val=NAME"
+        raise InputError(message)
+    return found[0] if found else "val"
 
 
 @dataclass

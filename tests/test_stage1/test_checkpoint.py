@@ -15,7 +15,7 @@ from featbank.checkpoint import (
     write_checkpoint,
 )
 from featbank.errors import DamagedError, InputError, MissingFileError
-from featbank.frozen import require_record
+from featbank.training_record import require_record
 
 SHARED = torch.arange(6.0)
 CHECKPOINT = Checkpoint(

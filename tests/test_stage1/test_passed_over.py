@@ -445,3 +445,24 @@ def test_an_empty_file_stops_extraction_before_it_begins_or_is_left_out(
     assert not (tmp_path / "bank").exists()
     found = extract(source, tmp_path / "bank", on_bad_image="skip", **how)
     assert found["skipped"] == {"train": 0, "val": 1}
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "valid", "dev"])
+def test_a_folder_that_is_called_like_val_is_val(tmp_path: Path, name: str) -> None:
+    for split in ("train", name):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / split / "a" / "1.png")
+    data = open_data("imagefolder", {"root": str(tmp_path)})
+    assert list(data.splits) == ["train", "val"]
+    assert list(data.splits["val"].ids) == [f"{name}/a/1.png"]
+    assert data.passed_over == []
+
+
+def test_several_folders_to_choose_on_are_asked_about(tmp_path: Path) -> None:
+    for split in ("train", "valid", "dev"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / split / "a" / "1.png")
+    with pytest.raises(InputError, match="valid and dev; name the folder to choose on with val="):
+        open_data("imagefolder", {"root": str(tmp_path)})
+    data = open_data("imagefolder", {"root": str(tmp_path), "val": "dev"})
+    assert list(data.splits["val"].ids) == ["dev/a/1.png"]
