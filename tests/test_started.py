@@ -1,9 +1,12 @@
-"""The tests' own signals: those that tests send act, however the tests were started."""
+"""The tests run however they are started: in the background, or without standard streams."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +66,27 @@ def test_a_handler_of_the_programs_own_stays() -> None:
         assert signal.getsignal(signal.SIGALRM) is handler
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+@pytest.mark.parametrize("target", ["test", "test-all"])
+@pytest.mark.parametrize("closed", ["", "<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_make_starts_the_tests_with_an_output_and_an_error(
+    tmp_path: Path, target: str, closed: str
+) -> None:
+    """The environment of the tests is a stand-in here, whose Python tells that it has both."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    for stamp in ("pyvenv.cfg", ".run-installed", ".dev-installed"):
+        (tmp_path / "venv" / stamp).touch()
+    python = tmp_path / "venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\n(true 3>&1) && (true 3>&2) && echo "$@" > "$TOLD"\n')
+    python.chmod(0o755)
+    script = f'exec make -C "$@" {closed}'
+    folder, variable = Path(__file__).parents[1], f"VENV={tmp_path / 'venv'}"
+    command = ["bash", "-c", script, "-", str(folder), target, variable]
+    environment = {"PATH": os.environ["PATH"], "TOLD": str(tmp_path / "told")}
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "told").read_text().startswith("-m pytest -q")
