@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 # What each signal does in a program that a terminal starts.
 USUAL_HANDLERS = {
@@ -21,6 +22,9 @@ USUAL_HANDLERS = {
 
 def pytest_configure() -> None:
     restore_signals()
+    # Earlier failures would be kept in the current folder, which need not be writable.
+    settings.register_profile("no-files", settings.default, database=None)
+    settings.load_profile("no-files")
 
 
 def restore_signals() -> None:

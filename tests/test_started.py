@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.conftest import USUAL_HANDLERS, restore_signals
 
@@ -90,3 +91,7 @@ def test_make_starts_the_tests_with_an_output_and_an_error(
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "told").read_text().startswith("-m pytest -q")
+
+
+def test_nothing_is_kept_in_the_current_folder() -> None:
+    assert settings.default.database is None
