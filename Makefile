@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 OUT ?= demo-out
+# pytest and make fail where standard output or error is closed. Then what they would print there
+# is thrown away, and nothing is printed by make itself.
+OPEN := (true 3>&2) || exec 2> /dev/null; (true 3>&1) 2> /dev/null || exec > /dev/null;
 
 .PHONY: help demo test test-all check lint types wheel bench clean
 help:
@@ -32,10 +35,10 @@ demo: $(RUN_STAMP)
 	$(BIN)/featbank demo --out $(OUT) --overwrite
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
+	@$(OPEN) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-all: $(DEV_STAMP)
-	$(BIN)/python -m pytest -q
+	@$(OPEN) $(BIN)/python -m pytest -q
 
 check: lint types wheel test
 

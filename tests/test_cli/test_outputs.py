@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+import heads
 from featbank import Bank
+from heads.errors import HeadInputError
 from tests.banks import write_bank, write_npz
 from tests.commands import contents, featbank, refused
 
@@ -95,16 +97,77 @@ def test_what_featbank_did_not_write_is_never_replaced(
     assert (contents(tmp_path), sorted(os.listdir(tmp_path))) == before  # nothing was begun
 
 
-def test_devices_are_not_written_to(bank: Path, tmp_path: Path) -> None:
-    """A device of our own: should this fail as root, the machine keeps its /dev/null."""
-    device = tmp_path / "null"
+@pytest.fixture
+def device(tmp_path: Path) -> Path:
+    """A device of our own: should a test fail as root, the machine keeps its /dev/null."""
+    path = tmp_path / "null"
     try:
-        os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
     except PermissionError:
         pytest.skip("making a device is not permitted here")
-    for more in ((), ("--overwrite",)):
-        line = refused(3, "info", bank, "--json", device, *more)
-        assert "null is a pipe, socket or device" in line
+    return path
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+@pytest.mark.parametrize("name", NAMES)
+def test_devices_are_not_written_to(
+    bank: Path, tmp_path: Path, device: Path, name: str, overwrite: tuple[str, ...]
+) -> None:
+    command = commands(bank, tmp_path)[name]
+    line = refused(3, *command, "--json", device, *overwrite)
+    assert "null is a pipe, socket or device" in line
+    assert os.listdir(tmp_path) == ["null"]
+    assert stat.S_ISCHR(device.lstat().st_mode)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a small network."""
+    from featbank.data import open_data
+    from tests.faults.kills import COUNTS, write_network
+    from tests.test_stage1.images import write_data
+
+    folder = tmp_path_factory.mktemp("network")
+    spec = {"name": "imagelist", "params": write_data(folder / "data", COUNTS)}
+    write_network(folder / "run", spec, open_data(**spec))
+    return folder / "run"
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",), ("--overwrite", "--replace-in-place")])
+@pytest.mark.parametrize("name", ["import", "export", "train", "extract"])
+def test_a_device_is_no_place_for_a_result(
+    bank: Path, network: Path, tmp_path: Path, device: Path, name: str, more: tuple[str, ...]
+) -> None:
+    words = {
+        "import": (bank.parent / "f.npz",),
+        "export": (bank,),
+        "train": ("--data", "digits-lt", "--epochs", "5", "--device", "cpu"),
+        "extract": (network, "--which", "last", "--device", "cpu"),
+    }
+    line = refused(3, name, *words[name], "--out", device, "--quiet", *more)
+    assert str(device) in line
+    assert os.listdir(tmp_path) == ["null"]
+    assert stat.S_ISCHR(device.lstat().st_mode)
+
+
+@pytest.mark.parametrize("overwrite", [(), ("--overwrite",)])
+def test_a_device_is_no_place_for_heads_tables_and_figures(
+    bank: Path, tmp_path: Path, device: Path, overwrite: tuple[str, ...]
+) -> None:
+    compare = ("compare", bank, *NCM, "--quiet", "--out")
+    for command in (
+        ("fit", bank, *NCM, "--quiet", "--out", device),
+        (*compare, device),
+        (*compare, tmp_path / "c", "--markdown", device),
+        (*compare, tmp_path / "c", "--figures", device),
+        ("demo", "--quiet", "--out", device),
+    ):
+        assert str(device) in refused(3, *command, *overwrite)
+    report = refused(3, "report", bank.parent / "c", "--figures", device)
+    assert str(device) in report
+    with pytest.raises(HeadInputError, match="null exists and is no head"):
+        heads.save(heads.load(bank.parent / "h" / "ncm.head"), device)
+    assert os.listdir(tmp_path) == ["null"]
     assert stat.S_ISCHR(device.lstat().st_mode)
 
 
