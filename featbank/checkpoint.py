@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from featbank._plain import plain_size
@@ -63,19 +61,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     record = {**checkpoint.record, "format": FORMAT}
     # One entry, because safetensors writes several in an order that changes from run to run.
     header = canonical({"digest": _digest(record, tensors), "record": record}).decode()
-    replace_file(path, lambda part: _write(part, tensors, header))
-
-
-def _write(part: Path, tensors: Mapping[str, Tensor], header: str) -> None:
-    """Write a safetensors file; a failing disk raises OSError, as any other writer does."""
-    try:
-        save_file(dict(tensors), part, metadata={_HEADER: header})
-    except SafetensorError as error:
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if found is None:
-            raise
-        number = int(found[1])
-        raise OSError(number, os.strerror(number)) from error
+    # As bytes, and not by safetensors' own writer, which leaves a file of its own name when killed.
+    content = save(tensors, metadata={_HEADER: header})
+    replace_file(path, lambda part: part.write_bytes(content))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

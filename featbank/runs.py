@@ -35,6 +35,7 @@ __all__ = [
     "own_run",
     "partial_of",
     "save_epoch",
+    "save_metrics",
     "save_settings",
 ]
 
@@ -156,7 +157,16 @@ def save_epoch(run: Path, checkpoint: Checkpoint, *, is_best: bool) -> None:
     if is_best:
         write_checkpoint(run / BEST, Checkpoint(checkpoint.record, checkpoint.model))
     write_checkpoint(run / LAST, checkpoint)
-    replace_text(run / METRICS, _csv(checkpoint.record["history"]))
+    save_metrics(run, checkpoint.record["history"])
+
+
+def save_metrics(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write the numbers of every epoch so far, if there is one.
+
+    A kill after a checkpoint and before this leaves an epoch out, so resuming writes them too.
+    """
+    if history:
+        replace_text(run / METRICS, _csv(history))
 
 
 def _csv(history: Sequence[Mapping[str, Any]]) -> str:

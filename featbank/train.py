@@ -35,7 +35,7 @@ from featbank.partial import read_init
 from featbank.progress import SILENT, Reporter
 from featbank.provenance import data_record, git, recipe_record, tensors_digest, versions
 from featbank.ranks import Ranks
-from featbank.runs import event_suffix, save_epoch, save_settings
+from featbank.runs import event_suffix, save_epoch, save_metrics, save_settings
 from featbank.session import Metrics, Save, Session
 
 __all__ = ["Metrics", "train"]
@@ -146,6 +146,7 @@ def _train(
         folder.make_ready(_most_bytes(model, config, data))
         made_by = {"device": device_name(where), "processes": ranks.size, "versions": versions()}
         save_settings(run, {**identity, "epoch": size, **made_by, "git": git()})
+        save_metrics(run, session.record["history"])
     reporter.say(session.about(size))
     if folder.beside:
         reporter.say(

@@ -57,14 +57,15 @@ def test_no_partial_file_is_left_and_the_same_state_gives_the_same_bytes(path: P
 
 
 def test_a_failed_write_leaves_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_tensors: object, part: Path, **_: object) -> None:
-        part.write_bytes(b"half")
+    def full(part: Path, content: bytes) -> None:
+        with part.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(28, "No space left on device")
 
     before = path.read_bytes()
-    monkeypatch.setattr("featbank.checkpoint.save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '.*{LAST}'"):
         write_checkpoint(path, CHECKPOINT)
 
     assert path.read_bytes() == before

@@ -258,6 +258,21 @@ def test_resuming_starts_afresh_where_nothing_is_and_ends_at_once_where_all_is(
     assert (tmp_path / "run" / LAST).read_bytes() == before
 
 
+def test_resuming_writes_the_numbers_that_a_kill_left_out(
+    digits: ImageData, tmp_path: Path
+) -> None:
+    """Killed between the last checkpoint and the table of epochs, a training is still whole."""
+    run(digits, TINY, tmp_path / "a")
+    whole = (tmp_path / "a" / METRICS).read_text()
+    shorter = "".join(whole.splitlines(keepends=True)[:-1])
+    for left in (shorter, None):
+        (tmp_path / "a" / METRICS).unlink()
+        if left is not None:
+            (tmp_path / "a" / METRICS).write_text(left)
+        run(digits, TINY, tmp_path / "a", resume=True)
+        assert (tmp_path / "a" / METRICS).read_text() == whole
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
