@@ -14,11 +14,13 @@ from featbank.identity import differences
 from featbank.journal import Claims, read_journal
 from featbank.manifest import ArrayRecord
 from featbank.plan import BankPlan, identity_of
+from featbank.schema import JOURNAL, MANIFEST
 from featbank.verify import matches, verify
 
 __all__ = [
     "Records",
     "claimed_file",
+    "identity_at",
     "of_complete",
     "of_unfinished",
     "require_same",
@@ -63,6 +65,13 @@ def of_unfinished(store: Path, plan: BankPlan) -> Claims:
         for (name, index), record in claims.items()
         if name in planned and matches(claimed_file(store, plan, name, index), record)
     }
+
+
+def identity_at(store: Path) -> Mapping[str, Any]:
+    """Return what the bank at `store` is made from, finished or not."""
+    if (store / MANIFEST).is_file() and not (store / JOURNAL).exists():
+        return identity_of(Bank.open(store))
+    return read_journal(store)[0]
 
 
 def require_same(store: Path, identity: Mapping[str, Any], plan: BankPlan) -> None:

@@ -21,6 +21,7 @@ from featbank._chunks import ChunkRecord, read_chunk, write_chunk
 from featbank._claims import (
     Records,
     claimed_file,
+    identity_at,
     of_complete,
     of_unfinished,
     require_same,
@@ -35,7 +36,7 @@ from featbank._small import sha256_of, write_array, write_ids
 from featbank._values import check_rounding, check_values, copy_rows
 from featbank.atomic import storage_errors
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
-from featbank.journal import Claims, Journal, begun_plan, claim, rank_journals, read_journal
+from featbank.journal import Claims, Journal, begun_plan, claim, rank_journals
 from featbank.manifest import ArrayRecord, Manifest, commit
 from featbank.plan import BankPlan
 from featbank.replacing import not_ours
@@ -172,7 +173,7 @@ class BankWriter:
         place = Place.join(Path(path), beside=beside)
         with place.released_on_error():
             writer = cls(place, plan, rank)
-            require_same(place.store, read_journal(place.store)[0], plan)
+            require_same(place.store, identity_at(place.store), plan)
         missing = {(split, start) for split, start, _ in todo}
         writer.done = {
             (split, start // plan.step(split)): {}

@@ -80,6 +80,21 @@ def test_what_several_left_another_number_of_them_continues(tmp_path: Path) -> N
     assert contents(tmp_path / "many") == contents(tmp_path / "one")
 
 
+def test_a_complete_bank_is_up_to_date_for_every_process(tmp_path: Path) -> None:
+    write(tmp_path / "bank")
+    before = contents(tmp_path / "bank")
+    first = BankWriter.begin(tmp_path / "bank", plan(), update=True)
+    first.lock.share()
+    found = [first, BankWriter.join(tmp_path / "bank", plan(), 1, list(first.missing()))]
+    assert [list(writer.missing()) for writer in found] == [[], []]
+    commit(found)
+    other = replace(plan(), provenance={"checkpoint": "another"})
+    with pytest.raises(StaleError, match="provenance.checkpoint"):
+        BankWriter.join(tmp_path / "bank", other, 1, [])
+    close(found)
+    assert contents(tmp_path / "bank") == before
+
+
 def test_what_a_process_of_the_last_job_claims_counts_and_not_an_older_claim(
     tmp_path: Path,
 ) -> None:
