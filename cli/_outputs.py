@@ -36,6 +36,9 @@ HEAD_FILES = r"results\.json|.*\.head"
 COMPARISON_FILES = r"compare\.json|report\.html|(banks|cells)(/.*)?"
 DEMO_FILES = r"results\.json|(run-.*|.*\.zarr|heads|comparison)(/.*)?"
 
+# What a folder carries while it is built and replaced, see featbank.replacing.
+_MARKS = r"\.featbank-(unfinished|replaced|new)"
+
 OURS: dict[str, Callable[[Path], bool]] = {"--json": is_result, "--markdown": is_markdown}
 
 
@@ -85,7 +88,7 @@ def refuse_same(files: Mapping[str, Path], out: Path | None, taken: str) -> None
         other = seen.get(name)
         if out is not None and name.startswith(f"{real(out)}{os.sep}"):
             inside = os.path.relpath(name, real(out))
-            other = "--out" if re.fullmatch(taken, inside, re.DOTALL) else other
+            other = "--out" if re.fullmatch(f"{taken}|{_MARKS}", inside, re.DOTALL) else other
         if out is not None and real(out).startswith(f"{name}{os.sep}"):
             other = "--out"
         if other is not None:

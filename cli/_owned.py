@@ -194,6 +194,8 @@ def is_result(path: Path) -> bool:
     found = read_json(path)
     if found is None or "sha256" in found or not any(is_kind(found, kind) for kind in _KINDS):
         return False
+    if path.name != RESULTS and own_heads(path.parent) is not None:
+        return True  # a copy: the folder has its own record
     return not any(is_plain(path.parent / name) for name in beside(found))
 
 

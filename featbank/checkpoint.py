@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
 from featbank._plain import plain_size
+from featbank._utf8 import open_tensors
 from featbank.atomic import replace_file
 from featbank.errors import DamagedError, InputError, MissingFileError
 from featbank.manifest import canonical
@@ -80,7 +81,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         message = f"no checkpoint {str(path)!r}; train one with featbank train --out"
         raise MissingFileError(message)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             header = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
@@ -96,7 +97,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def is_checkpoint(path: Path) -> bool:
     """Tell whether a file says that it is a featbank checkpoint."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             return _HEADER in (file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError):
         return False
@@ -109,7 +110,7 @@ def record_of(folder: Path, name: str) -> dict[str, Any] | None:
     """
     try:
         plain_size(folder, folder / name)
-        with safe_open(folder / name, framework="pt") as file:
+        with open_tensors(folder / name) as file:
             record = json.loads((file.metadata() or {})[_HEADER])["record"]
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError):
         return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from featbank._utf8 import utf8_path
 
 __all__ = ["events", "scalars"]
 
@@ -23,17 +25,15 @@ def events(run: Path, suffix: str) -> Iterator[Callable[[Mapping[str, Any]], Non
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(run), filename_suffix=suffix)
+    with utf8_path(run) as place, closing(SummaryWriter(place, filename_suffix=suffix)) as opened:
+        writer: Any = opened
 
-    def write(entry: Mapping[str, Any]) -> None:
-        for name, value in scalars(entry).items():
-            writer.add_scalar(name, value, entry["epoch"])
-        writer.flush()
+        def write(entry: Mapping[str, Any]) -> None:
+            for name, value in scalars(entry).items():
+                writer.add_scalar(name, value, entry["epoch"])
+            writer.flush()
 
-    try:
         yield write
-    finally:
-        writer.close()
 
 
 def scalars(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -504,7 +504,8 @@ def move_in(work: Path, out: Path, names: Sequence[Path]) -> None:
     for name in names:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         give_name(work / name, out / name, out / name)
-    sync_folders(out)
+    for folder in deepest_first({out / parent for name in names for parent in name.parents}):
+        sync(folder)
     remove_own(work, [*names, Path(MARK)])
     remove_empty_folders(work)
 

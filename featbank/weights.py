@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from featbank._plain import open_regular
+from featbank._utf8 import open_tensors
 from featbank.checkpoint import is_checkpoint, read_checkpoint
 from featbank.errors import DamagedError, InputError, MissingFileError
 from featbank.foreign import load_plain, paper_classifier, paper_network, stands_for
@@ -134,7 +135,7 @@ def read_weights(path: str | Path) -> WeightsFile:
 
 def _safetensors(file: Path) -> dict[str, Tensor]:
     try:
-        with safe_open(file, framework="pt") as opened:
+        with open_tensors(file) as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         message = f"{file} is no safetensors file, or is damaged: {_one_line(error)}"

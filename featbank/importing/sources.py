@@ -75,10 +75,12 @@ def read_source(path: Path, budget: Budget | None = None) -> dict[str, Any]:
 
 def read_safetensors(path: Path, _budget: Budget) -> dict[str, Any]:
     """Map the tensors of a ``.safetensors`` file; the library checks its header first."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+
+    from featbank._utf8 import open_tensors
 
     try:
-        with safe_open(path, framework="pt") as file, open_regular(path) as handle:
+        with open_tensors(path) as file, open_regular(path) as handle:
             size = int.from_bytes(handle.read(8), "little")
             header = json.loads(handle.read(size))
             keys = list(file.keys())

@@ -197,11 +197,21 @@ def test_the_record_of_a_folder_is_never_replaced(bank: Path, tmp_path: Path) ->
     assert contents(tmp_path) == before
 
 
+def test_a_copy_beside_the_record_of_a_folder_is_replaced(bank: Path, tmp_path: Path) -> None:
+    out = tmp_path / "h"
+    for _ in range(2):
+        done = featbank(
+            "fit", bank, *NCM, "--out", out, "--json", out / "copy.json", "--overwrite", "--quiet"
+        )
+        assert done.exit_code == 0
+    assert (out / "copy.json").read_bytes() == (out / "results.json").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("name", "file"),
     [
         ("fit", "h"), ("fit", "h/results.json"), ("fit", "h/../h/results.json"),
-        ("fit", "h/x.head"),
+        ("fit", "h/x.head"), ("fit", "h/.featbank-unfinished"), ("fit", "h/.featbank-replaced"),
         ("compare", "c/compare.json"), ("compare", "c/cells/x"), ("compare", "c/report.html"),
         ("compare", "c/banks"), ("import", "b.zarr/zarr.json"), ("import", "b.zarr/train/x.json"),
         ("import", "."),

@@ -12,7 +12,16 @@ from featbank import Bank
 
 NAMES = (
     *("run#3", "lr?0.1", "at-10:30", "a::b", "100%41", "two words ", "-x", "file:", "s3:"),
-    *("zip::memory:", "~root", "$HOME", "ü-Δ-猫", "[0-9]*", "'one\" two", "in#side/x?y::w#0"),
+    *(
+        "caf\udce9",
+        "zip::memory:",
+        "~root",
+        "$HOME",
+        "ü-Δ-猫",
+        "[0-9]*",
+        "'one\" two",
+        "in#side/x?y::w#0",
+    ),
 )
 
 
@@ -51,6 +60,8 @@ def test_a_bank_lies_exactly_where_it_was_asked_for_and_serves_every_command(
         "fit", "--head", "ncm", "--out", f"{name}.fit", "--json", "r.json", "--quiet", "--", name
     )
     assert json.loads(Path("r.json").read_text())["results"][0]["metrics"]["all"] == 1.0
-    featbank("export", "--out", "out.npz", "--", name)
+    featbank("evaluate", "--", name, f"{name}.fit/ncm.head")
+    featbank("export", "--out", f"{name}.npz", "--", name)
+    featbank("import", "--out", "again.zarr", "--", f"{name}.npz")
     featbank("import", features, "--out", name, "--overwrite", "--quiet")
     assert Bank.open(tmp_path / name).digest == bank.digest

@@ -95,6 +95,15 @@ def test_a_run_holds_checkpoints_settings_and_metrics(digits: ImageData, tmp_pat
     assert settings["data_spec"] == SPEC
 
 
+def test_a_run_may_lie_at_a_path_that_is_no_utf8(digits: ImageData, tmp_path: Path) -> None:
+    out = tmp_path / "caf\udce9"
+    with pytest.raises(StopError):
+        run(digits, replace(TINY, epochs=2), out, reporter=StopAfter(1))
+    run(digits, replace(TINY, epochs=2), out, resume=True)
+    assert read_checkpoint(out / LAST).record["epoch"] == 2
+    assert list(out.glob("events.*"))
+
+
 @pytest.mark.parametrize(
     "config",
     [
