@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from featbank import Bank, BankPlan, BankWriter
-from featbank.rows import SplitRows
+from featbank.bank.rows import SplitRows
 
 CLASSES = 1000
 

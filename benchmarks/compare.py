@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import features
-from cli._statistics import Place, statistics
 from featbank import Bank, BankPlan, BankWriter
-from featbank.rows import SplitRows
+from featbank.bank.rows import SplitRows
+from featbank.study.statistics import Place, statistics
 
 HEADS = ("joint", "ncm", "tau", "logit-adjust", "crt", "lws")
 SHAPES = {

@@ -26,13 +26,13 @@ import torch
 from benchmarks import features
 from benchmarks.features import Problem, Shape
 from heads import ClassifierRetraining, LearnableWeightScaling, NearestClassMean, fit_many
-from heads._convex import class_weights
-from heads._exact import few_rows
-from heads._linear import linear_scores, softmax_error
-from heads._sgd import Recipe, descend, plan_steps, sampled_rows
-from heads.curve import exact_tau_curve
+from heads.curves.curve import exact_tau_curve
+from heads.curves.rules import choose_on_curve
 from heads.metrics import evaluate
-from heads.rules import choose_on_curve
+from heads.solvers.linear import linear_scores, softmax_error
+from heads.solvers.objective import class_weights
+from heads.solvers.path import few_rows
+from heads.solvers.sgd import Recipe, descend, plan_steps, sampled_rows
 
 SHAPES = {
     "imagenet-lt": dataclasses.replace(features.IMAGENET_LT, spread=0.75),

@@ -88,8 +88,8 @@ def make(shape: Shape, seed: int = 0, *, noise: float = 1.0) -> Problem:
 
 def stage1(problem: Problem, epochs: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Train a linear classifier with natural sampling: weight (C, dim) and bias (C,)."""
-    from heads._linear import linear_scores, softmax_error
-    from heads._sgd import Recipe, descend, plan_steps
+    from heads.solvers.linear import linear_scores, softmax_error
+    from heads.solvers.sgd import Recipe, descend, plan_steps
 
     X, y = problem.splits["train"]
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import features
 from benchmarks.banks import problem_of
-from heads._exact import WEIGHT_DECAYS, Goal, path
+from heads.solvers.path import WEIGHT_DECAYS, Goal, path
 
 SLACKS = {"maximum": 0.0, "half a standard error": 0.5, "one standard error": 1.0}
 

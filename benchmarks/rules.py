@@ -21,8 +21,8 @@ from torch import Tensor
 from benchmarks import features
 from benchmarks.banks import problem_of
 from benchmarks.features import Problem
-from heads.curve import StepCurve, exact_adjust_curve, exact_tau_curve
-from heads.rules import RULES, choose_on_curve
+from heads.curves.curve import StepCurve, exact_adjust_curve, exact_tau_curve
+from heads.curves.rules import RULES, choose_on_curve
 
 FIXED = 1.0
 

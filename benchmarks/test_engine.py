@@ -19,9 +19,9 @@ from heads import (
     NearestClassMean,
     fit_many,
 )
-from heads.curve import exact_tau_curve
+from heads.curves.curve import exact_tau_curve
+from heads.curves.sweep import tau_curve
 from heads.metrics import evaluate
-from heads.sweep import tau_curve
 
 TAUS = [round(0.1 * step, 1) for step in range(21)]
 

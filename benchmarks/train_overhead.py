@@ -31,15 +31,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from featbank.backbones import build_model, input_spec
-from featbank.config import TrainConfig
+from featbank.backbones.backbones import build_model, input_spec
 from featbank.data import ImageData, open_data
+from featbank.data.sampling import epoch_indices
 from featbank.data.transforms import eval_transform, train_transform
-from featbank.device import resolve_device
-from featbank.extract import extract
-from featbank.frozen import Foundation
-from featbank.sampling import epoch_indices
-from featbank.train import train
+from featbank.extraction.extract import extract
+from featbank.extraction.network import Foundation
+from featbank.runtime.device import resolve_device
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.train import train
 
 CLASSES = 10
 clock = time.perf_counter
@@ -140,7 +140,7 @@ class Clock:
             self.spent += clock() - self.epoch
 
     def track(self, label: str, total: int, unit: str) -> Any:
-        from featbank.progress import SILENT
+        from featbank.runtime.progress import SILENT
 
         now = clock()
         self.began = self.began or now

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import click
 
-from cli._owned import is_markdown, is_result
 from cli._show import plain
-from featbank.atomic import refuse_other_file, replace_text
 from featbank.errors import StorageError
+from featbank.files.atomic import refuse_other_file, replace_text
+from featbank.study.owned import is_markdown, is_result
 
 __all__ = [
     "BANK_FILES",
@@ -36,7 +36,7 @@ HEAD_FILES = r"results\.json|.*\.head"
 COMPARISON_FILES = r"compare\.json|report\.html|(banks|cells)(/.*)?"
 DEMO_FILES = r"results\.json|(run-.*|.*\.zarr|heads|comparison)(/.*)?"
 
-# What a folder carries while it is built and replaced, see featbank.replacing.
+# What a folder carries while it is built and replaced, see featbank.files.replacing.
 _MARKS = r"\.featbank-(unfinished|replaced|new)"
 
 OURS: dict[str, Callable[[Path], bool]] = {"--json": is_result, "--markdown": is_markdown}

@@ -13,7 +13,7 @@ from cli._show import plain
 from cli._streams import complain
 
 if TYPE_CHECKING:
-    from featbank.progress import Advance, Reporter
+    from featbank.runtime.progress import Advance, Reporter
 
 __all__ = ["first_of_job", "reporter"]
 

@@ -10,21 +10,24 @@ __all__ = ["COMMANDS", "main"]
 
 # name: (module, first line of its help). The list is printed without importing any of them.
 COMMANDS = {
-    "demo": ("cli.demo", "Train, bank, fit and compare on real images, in about a minute."),
-    "train": ("cli.train", "Train a backbone on long-tailed images."),
-    "extract": ("cli.extract", "Write a trained backbone's frozen features into a bank."),
-    "import": ("cli.import_", "Make a bank of features that exist in files."),
-    "info": ("cli.info", "Show what a bank holds and where it came from."),
-    "verify": ("cli.verify", "Read and check every byte of a bank; name what is damaged."),
-    "export": ("cli.export", "Write a bank's features, labels and ids into an .npz."),
-    "fit": ("cli.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
-    "evaluate": ("cli.evaluate", "Evaluate saved heads on a bank."),
+    "demo": (
+        "cli.commands.demo",
+        "Train, bank, fit and compare on real images, in about a minute.",
+    ),
+    "train": ("cli.commands.train", "Train a backbone on long-tailed images."),
+    "extract": ("cli.commands.extract", "Write a trained backbone's frozen features into a bank."),
+    "import": ("cli.commands.import_", "Make a bank of features that exist in files."),
+    "info": ("cli.commands.info", "Show what a bank holds and where it came from."),
+    "verify": ("cli.commands.verify", "Read and check every byte of a bank; name what is damaged."),
+    "export": ("cli.commands.export", "Write a bank's features, labels and ids into an .npz."),
+    "fit": ("cli.commands.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
+    "evaluate": ("cli.commands.evaluate", "Evaluate saved heads on a bank."),
     "compare": (
-        "cli.compare",
+        "cli.commands.compare",
         "Compare heads on banks: which checkpoint, which head, and is the difference real.",
     ),
-    "sweep": ("cli.sweep", "Show accuracy over a head's parameter, and choose it."),
-    "report": ("cli.report", "Build the page of saved results anew; nothing is fitted."),
+    "sweep": ("cli.commands.sweep", "Show accuracy over a head's parameter, and choose it."),
+    "report": ("cli.commands.report", "Build the page of saved results anew; nothing is fitted."),
 }
 
 

@@ -94,7 +94,7 @@ def load_yaml(path: Path) -> Any:
     """
     import yaml
 
-    from featbank._plain import open_regular
+    from featbank.files.plain_files import open_regular
 
     with open_regular(path) as handle:
         raw = handle.read(YAML_BYTES + 1)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from cli._fitting import fit_heads
-from cli._splits import roles
+from cli.commands.train import config_for, shot_metrics, started_from
 from cli.specs import Spec, parse_spec
-from cli.train import config_for, shot_metrics, started_from
 from featbank import Bank
 from featbank.data import open_data
-from featbank.extract import extract
-from featbank.train import train
+from featbank.extraction.extract import extract
+from featbank.stage1.train import train
+from featbank.study.fitting import fit_heads
+from featbank.study.splits import roles
 
 __all__ = ["GROUPS", "arguments", "gain", "measured", "spread", "table", "trained"]
 

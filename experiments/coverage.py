@@ -15,8 +15,8 @@ import argparse
 
 import numpy as np
 
-from heads import bootstrap, mcnemar
-from heads.unseen import unseen
+from heads.metrics import bootstrap, mcnemar
+from heads.metrics.unseen import unseen
 
 # Classes, rows of each on the evaluation split, lowest and highest accuracy of a class.
 SETTINGS = [

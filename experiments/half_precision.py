@@ -21,8 +21,8 @@ import torch
 from benchmarks import features
 from cli.specs import parse_spec
 from heads import specs
+from heads.curves.rules import choose_on_curve
 from heads.metrics import evaluate
-from heads.rules import choose_on_curve
 
 HEADS = ("joint", "ncm", "ncm:transform=un", "tau", "logit-adjust", "lws", "crt",
          "crt:solver=sgd", "balanced-softmax")  # fmt: skip
@@ -31,7 +31,7 @@ Splits = dict[str, tuple[Any, Any]]
 
 def curve_of(name: str) -> Any:
     """Return the exact curve of tau or of logit adjustment, as a function of W and b."""
-    from heads.curve import exact_adjust_curve, exact_tau_curve
+    from heads.curves.curve import exact_adjust_curve, exact_tau_curve
 
     if name == "tau":
         return lambda W, b, *rest: exact_tau_curve(W, *rest)

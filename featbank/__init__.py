@@ -1,6 +1,9 @@
 """A bank of frozen features, and everything that fills it."""
 
-from featbank.bank import Bank, Split
+from featbank.bank.bank import Bank, Split
+from featbank.bank.plan import BankPlan
+from featbank.bank.shots import Shots
+from featbank.bank.writer import BankWriter
 from featbank.errors import (
     DamagedError,
     FeatbankError,
@@ -13,9 +16,6 @@ from featbank.errors import (
     StaleError,
     StorageError,
 )
-from featbank.plan import BankPlan
-from featbank.shots import Shots
-from featbank.writer import BankWriter
 
 __all__ = [
     "Bank",

@@ -29,15 +29,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from heads._arrays import as_tensor
-from heads._base import Head
-from heads.balanced_softmax import BalancedSoftmax
-from heads.crt import ClassifierRetraining
 from heads.errors import HeadFileError, HeadInputError, MissingHeadError
-from heads.joint import JointClassifier
-from heads.logit_adjust import LogitAdjustment
-from heads.lws import LearnableWeightScaling
-from heads.ncm import NearestClassMean
-from heads.tau_norm import TauNorm
+from heads.estimators._base import Head
+from heads.estimators.balanced_softmax import BalancedSoftmax
+from heads.estimators.crt import ClassifierRetraining
+from heads.estimators.joint import JointClassifier
+from heads.estimators.logit_adjust import LogitAdjustment
+from heads.estimators.lws import LearnableWeightScaling
+from heads.estimators.ncm import NearestClassMean
+from heads.estimators.tau_norm import TauNorm
 
 __all__ = ["FORMAT", "is_head_file", "load", "read_metadata", "save"]
 

@@ -10,18 +10,18 @@ from itertools import product
 from numbers import Integral
 from typing import Any
 
-from heads._base import Head
-from heads._convex_head import ANCHORS, ConvexHead
-from heads._recipe import SOLVERS, RecipeParams
-from heads._weighting import WEIGHTINGS
-from heads.balanced_softmax import BalancedSoftmax
-from heads.crt import ClassifierRetraining
 from heads.errors import HeadInputError, HeadSpecError
-from heads.joint import JointClassifier
-from heads.logit_adjust import LogitAdjustment
-from heads.lws import LearnableWeightScaling
-from heads.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
-from heads.tau_norm import TauNorm
+from heads.estimators._base import Head
+from heads.estimators._convex_head import ANCHORS, ConvexHead
+from heads.estimators._recipe import SOLVERS, RecipeParams
+from heads.estimators.balanced_softmax import BalancedSoftmax
+from heads.estimators.crt import ClassifierRetraining
+from heads.estimators.joint import JointClassifier
+from heads.estimators.logit_adjust import LogitAdjustment
+from heads.estimators.lws import LearnableWeightScaling
+from heads.estimators.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
+from heads.estimators.tau_norm import TauNorm
+from heads.solvers.weighting import WEIGHTINGS
 
 __all__ = ["SPEC_NAMES", "Point", "build", "describe", "expand", "has_path", "needs_stage1"]
 

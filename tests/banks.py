@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from featbank import Bank, BankPlan, BankWriter, Shots
-from featbank.rows import SplitRows
+from featbank.bank.rows import SplitRows
 
 COUNTS = (120, 60, 30, 12, 6)
 DIM = 12

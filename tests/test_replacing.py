@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from featbank import replacing
-from featbank._lock import FolderLock
 from featbank.errors import InputError, LockedError, OutputExistsError, StorageError
-from featbank.replacing import Replacement, require_room, work_path
+from featbank.files import replacing
+from featbank.files.lock import FolderLock
+from featbank.files.replacing import Replacement, require_room, work_path
 
 
 def own(folder: Path) -> Sequence[Path] | None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from featbank._plain import open_regular
 from featbank.errors import InputError, MissingFileError
+from featbank.files.plain_files import open_regular
 
 __all__ = [
     "FORMATS",

@@ -17,7 +17,7 @@ from featbank.data.transforms import Size, Transform, sides
 from featbank.data.types import ImageSplit
 from featbank.data.workers import Workers
 from featbank.errors import InputError
-from featbank.rng import derive_seed, isolated_torch
+from featbank.runtime.rng import derive_seed, isolated_torch
 
 __all__ = [
     "Batch",

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featbank.data.cifar import open_cifar10_lt, open_cifar100_lt
-from featbank.data.digits import open_digits_lt
-from featbank.data.imagefolder import open_imagefolder
-from featbank.data.imagelist import open_imagelist
+from featbank.data.formats.cifar import open_cifar10_lt, open_cifar100_lt
+from featbank.data.formats.digits import open_digits_lt
+from featbank.data.formats.imagefolder import open_imagefolder
+from featbank.data.formats.imagelist import open_imagelist
 from featbank.data.params import Params
 from featbank.data.types import ImageData
 from featbank.errors import InputError
-from featbank.names import printable, require_known
+from featbank.runtime.names import printable, require_known
 
 __all__ = ["DATA_SETS", "DataSet", "located", "open_data"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featbank.data.class_names import require_names, twins
-from featbank.rows import SplitRows, check_rows
-from featbank.shots import Shots
+from featbank.bank.rows import SplitRows, check_rows
+from featbank.bank.shots import Shots
+from featbank.data.formats.class_names import require_names, twins
 
 __all__ = ["ImageData", "ImageSplit", "Images"]
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from featbank.errors import FeatbankError, WorkerError
-from featbank.interruption import SIGNALS
+from featbank.runtime.interruption import SIGNALS
 
 __all__ = ["Make", "Workers"]
 

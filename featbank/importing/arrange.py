@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from featbank.bank.rows import SplitRows
+from featbank.bank.shots import Shots
 from featbank.errors import InputError
 from featbank.importing.budget import ROW_BYTES, Budget
 from featbank.importing.entries import Pieces, Unusable, join
 from featbank.importing.npy import CompressedArray
-from featbank.rows import SplitRows
-from featbank.schema import SPLIT_NAME
-from featbank.shots import Shots
+from featbank.store.schema import SPLIT_NAME
 
 __all__ = ["FeatureArrays", "arrange"]
 

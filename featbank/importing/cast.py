@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank._rounding import Columns, RowKeys, inexact
-from featbank._values import check_values, copy_rows
 from featbank.errors import InputError
-from featbank.progress import Reporter
+from featbank.runtime.progress import Reporter
+from featbank.store.rounding import Columns, RowKeys, inexact
+from featbank.store.values import check_values, copy_rows
 
 __all__ = ["Cast"]
 

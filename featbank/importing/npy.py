@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank._archive import UNREADABLE, data_offset, prove_archive
-from featbank._plain import open_regular
 from featbank.errors import InputError
+from featbank.files.archive import UNREADABLE, data_offset, prove_archive
+from featbank.files.plain_files import open_regular
+from featbank.files.plain_pickle import load_plain_pickle
 from featbank.importing.budget import Budget
 from featbank.importing.entries import Unusable, entry
-from featbank.importing.plain_pickle import load_plain_pickle
 
 __all__ = ["CompressedArray", "read_arrays", "read_npy", "read_npz"]
 

@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from featbank._plain import open_regular
+from featbank.bank.leakage import find_leaks, refuse_leaks
+from featbank.bank.plan import BankPlan
+from featbank.bank.rows import SplitRows
+from featbank.bank.shots import Shots
+from featbank.bank.writer import BankWriter
 from featbank.errors import InputError
+from featbank.files.plain_files import open_regular
 from featbank.importing.arrange import arrange
 from featbank.importing.budget import Budget
 from featbank.importing.cast import Cast
 from featbank.importing.sources import read_source
-from featbank.leakage import find_leaks, refuse_leaks
-from featbank.plan import BankPlan
-from featbank.progress import SILENT, Reporter
-from featbank.rows import SplitRows
-from featbank.shots import Shots
-from featbank.writer import BankWriter
+from featbank.runtime.progress import SILENT, Reporter
 
 __all__ = ["import_features"]
 

@@ -12,13 +12,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank._plain import open_regular
-from featbank._torch_file import prove_torch_file
 from featbank.errors import InputError, MissingFileError
+from featbank.files.plain_files import open_regular
+from featbank.files.plain_pickle import read_plain_pickle
+from featbank.files.torch_file import prove_torch_file
 from featbank.importing.budget import Budget
 from featbank.importing.entries import Unusable, as_tensor_array, entry
 from featbank.importing.npy import read_npy, read_npz
-from featbank.importing.plain_pickle import read_plain_pickle
 
 __all__ = ["SUFFIXES", "read_source"]
 
@@ -77,7 +77,7 @@ def read_safetensors(path: Path, _budget: Budget) -> dict[str, Any]:
     """Map the tensors of a ``.safetensors`` file; the library checks its header first."""
     from safetensors import SafetensorError
 
-    from featbank._utf8 import open_tensors
+    from featbank.files.utf8 import open_tensors
 
     try:
         with open_tensors(path) as file, open_regular(path) as handle:
@@ -106,7 +106,7 @@ def read_torch(path: Path, budget: Budget) -> dict[str, Any]:
     One tensor alone is named by the file, as the array of a ``.npy`` is. Of the checkpoint of the
     code of Kang et al. the classifier is taken.
     """
-    from featbank.foreign import load_plain, paper_classifier
+    from featbank.backbones.foreign import load_plain, paper_classifier
 
     try:
         content = load_plain(path)

@@ -30,20 +30,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from featbank import Bank, FeatbankError, replacing, schema
-from featbank.backbones import build_model
-from featbank.checkpoint import LAST, Checkpoint, write_checkpoint
-from featbank.config import TrainConfig
+from featbank import Bank, FeatbankError
+from featbank.backbones.backbones import build_model
+from featbank.bank.export import export_npz
 from featbank.data import open_data
+from featbank.data.provenance import data_record
 from featbank.data.types import ImageData
-from featbank.exporting import export_npz
-from featbank.extract import extract
+from featbank.extraction.extract import extract
+from featbank.files import replacing
+from featbank.files.replacing import MARK, NEXT
 from featbank.importing import import_features
-from featbank.provenance import data_record
-from featbank.replacing import MARK, NEXT
-from featbank.runs import EVENTS
-from featbank.schema import JOURNAL, MANIFEST
-from featbank.train import train
+from featbank.runs.checkpoint import LAST, Checkpoint, write_checkpoint
+from featbank.runs.run_files import EVENTS
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.train import train
+from featbank.store import schema
+from featbank.store.schema import JOURNAL, MANIFEST
 from tests.banks import DIM, write_bank, write_npz
 from tests.test_stage1.images import accuracies, write_data
 

@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from featbank import Bank, IncompleteBankError, NotABankError, extraction, ranks
+from featbank import Bank, IncompleteBankError, NotABankError
 from featbank.errors import LostRankError
-from featbank.extract import extract
-from featbank.schema import MANIFEST
+from featbank.extraction.extract import extract
+from featbank.extraction.runner import runner as extraction
+from featbank.runtime import ranks
+from featbank.store.schema import MANIFEST
 from tests.faults.kills import contents, fork, orphaned, prepare_extract
 
 LOST = 7

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from featbank import LockedError, OutputExistsError, schema
+from featbank import LockedError, OutputExistsError
+from featbank.store import schema
 from tests.faults import world
 
 LOCKED, EXISTS = 7, 8

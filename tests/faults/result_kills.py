@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 import heads
-from cli._report.build import page_of
 from cli.main import main as featbank
-from featbank import replacing
+from cli.report.build import page_of
+from featbank.files import replacing
 from tests.banks import write_bank
 from tests.faults.kills import finish, fork
 

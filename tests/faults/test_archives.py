@@ -19,8 +19,8 @@ import torch
 from safetensors.torch import save_file
 
 from featbank import Bank, InputError
+from featbank.backbones.foreign import load_plain
 from featbank.errors import FeatbankWarning
-from featbank.foreign import load_plain
 from featbank.importing import import_features, read_source
 from featbank.importing.budget import Budget
 from featbank.importing.npy import CompressedArray
@@ -331,7 +331,7 @@ GREEDY: dict[str, bytes] = {
 def test_no_opcode_takes_more_than_a_pickle_has(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank._opcodes.FLOOR", 1 << 20)
+    monkeypatch.setattr("featbank.files.opcodes.FLOOR", 1 << 20)
     path = tmp_path / "trainfeat_all.pkl"
     path.write_bytes(GREEDY[case])
     assert peak(lambda: read_source(path)) < 16 * len(GREEDY[case]) + (4 << 20)
@@ -341,7 +341,7 @@ def test_no_opcode_takes_more_than_a_pickle_has(
 def test_no_opcode_of_a_torch_file_takes_more_than_it_has(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank._opcodes.FLOOR", 1 << 20)
+    monkeypatch.setattr("featbank.files.opcodes.FLOOR", 1 << 20)
     head = b"".join(pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {}))
     greedy = {
         "bytearray": b"\x80\x02cbuiltins\nbytearray\nJ\x00\x00\x00\x40\x85R.",

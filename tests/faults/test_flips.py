@@ -12,9 +12,9 @@ import torch
 
 import heads
 from featbank import Bank, BankWriter, DamagedError, FeatbankError
-from featbank.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from featbank.schema import JOURNAL
-from featbank.verify import verify
+from featbank.bank.verify import verify
+from featbank.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from featbank.store.schema import JOURNAL
 from heads.errors import HeadFileError
 from tests.faults.world import (
     contents,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from featbank._lock import FolderLock
 from featbank.errors import LockedError
+from featbank.files.lock import FolderLock
 from tests.faults.conftest import SEED
 from tests.faults.kills import KINDS
 

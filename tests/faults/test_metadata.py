@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from featbank import Bank, BankWriter, DamagedError, FeatbankError, InputError, NotABankError
-from featbank.journal import frame
-from featbank.schema import JOURNAL
-from featbank.verify import verify
+from featbank.bank.verify import verify
+from featbank.store.journal import frame
+from featbank.store.schema import JOURNAL
 from tests.faults.world import (
     contents,
     forge,
@@ -286,7 +286,7 @@ def test_text_that_says_it_is_longer_than_it_is_is_refused(store: Path) -> None:
     raw = bytearray(file.read_bytes())
     raw[:4] = b"\xff\xff\xff\xff"  # four billion strings, and a digest that fits
     file.write_bytes(raw)
-    from featbank._chunks import digest_file
+    from featbank.store.chunks import digest_file
 
     record = digest_file(file, 0, 2)
     forge(store, lambda body: set_in(body, "arrays.val/ids.chunks.0", [0, 2, 0, record.sha256]))

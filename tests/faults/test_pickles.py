@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from featbank import InputError
-from featbank.foreign import load_plain
+from featbank.backbones.foreign import load_plain
+from featbank.files.plain_pickle import read_plain_pickle
 from featbank.importing import import_features, read_source
-from featbank.importing.plain_pickle import read_plain_pickle
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 

@@ -42,7 +42,7 @@ def test_a_lost_process_ends_the_job_and_others_go_on_to_the_same_bytes(
 @pytest.mark.slow
 def test_torchrun_extracts_the_bank_of_one_process(tmp_path: Path) -> None:
     from featbank.data import open_data
-    from featbank.extract import extract
+    from featbank.extraction.extract import extract
     from tests.faults.kills import COUNTS, write_network
     from tests.faults.world import contents
     from tests.test_stage1.images import write_data

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from featbank import replacing
+from featbank.files import replacing
 from tests.banks import write_bank
 from tests.commands import featbank
 from tests.faults.result_kills import COMPARE, FIT, is_whole, tree

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from featbank import Bank, IncompleteBankError, schema
-from featbank.extract import extract
-from featbank.schema import JOURNAL
+from featbank import Bank, IncompleteBankError
+from featbank.extraction.extract import extract
+from featbank.store import schema
+from featbank.store.schema import JOURNAL
 from tests.faults.world import contents
 
 CHUNK_BYTES = 4 * 64 * 4
@@ -19,7 +20,8 @@ CHUNK_BYTES = 4 * 64 * 4
 # The command itself, with small chunks, and slow enough to be interrupted.
 COMMAND = f"""
 import time
-from featbank import extraction, schema
+from featbank.extraction.runner import runner as extraction
+from featbank.store import schema
 schema.CHUNK_BYTES, features = {CHUNK_BYTES}, extraction.Extraction.features
 def slowly(job, batch):
     time.sleep(0.2)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from featbank import Bank, StorageError
-from featbank.journal import Journal, frame
-from featbank.schema import JOURNAL, MANIFEST
+from featbank.store.journal import Journal, frame
+from featbank.store.schema import JOURNAL, MANIFEST
 from tests.faults import kills
 from tests.faults.kills import KINDS
 from tests.faults.world import contents, numbers, small_chunks, sound, write

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featbank import Bank, BankPlan, BankWriter, FeatbankError, schema
-from featbank.manifest import root_text
-from featbank.rows import SplitRows
-from featbank.schema import ATTRIBUTE
+from featbank import Bank, BankPlan, BankWriter, FeatbankError
+from featbank.bank.rows import SplitRows
+from featbank.store import schema
+from featbank.store.manifest import root_text
+from featbank.store.schema import ATTRIBUTE
 
 DIM, STEP = 5, 8
 SIZES = {"train": 20, "val": 6}

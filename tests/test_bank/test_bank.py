@@ -17,9 +17,9 @@ from featbank import (
     MissingFileError,
     NotABankError,
     OutputExistsError,
-    schema,
 )
-from featbank.rows import SplitRows
+from featbank.bank.rows import SplitRows
+from featbank.store import schema
 from tests.banks import COUNTS, DIM, splits, write_bank
 
 
@@ -119,7 +119,7 @@ def test_what_is_no_bank_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("featbank.manifest.FORMAT", 9)
+        patch.setattr("featbank.store.manifest.FORMAT", 9)
         write_bank(tmp_path / "bank")
     with pytest.raises(NotABankError, match="has bank format 9; this featbank reads format 1"):
         Bank.open(tmp_path / "bank")

@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from zarr.storage import LocalStore
 
-from featbank import Bank, BankPlan, BankWriter, schema
-from featbank.rows import SplitRows
+from featbank import Bank, BankPlan, BankWriter
+from featbank.bank.rows import SplitRows
+from featbank.store import schema
 from tests.banks import DIM, splits, write_bank
 
 ARRAYS = ("features", "labels")

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featbank import Bank, DamagedError, InputError, OutputExistsError, StorageError, schema
-from featbank.exporting import export_npz
+from featbank import Bank, DamagedError, InputError, OutputExistsError, StorageError
+from featbank.bank.export import export_npz
 from featbank.importing import import_features
+from featbank.store import schema
 from tests.banks import DIM, write_bank
 
 
@@ -76,7 +77,7 @@ def test_what_is_no_file_is_refused_before_the_bank_is_read(
     before = (tmp_path / "real.npz").read_bytes()
     {"link": lambda: out.symlink_to("real.npz"), "pipe": lambda: os.mkfifo(out),
      "folder": out.mkdir}[make]()  # fmt: skip
-    monkeypatch.setattr("featbank.bank.Split.blocks", None)
+    monkeypatch.setattr("featbank.bank.bank.Split.blocks", None)
     for overwrite in (False, True):
         with pytest.raises(OutputExistsError, match="out.npz is a"):
             export_npz(bank, out, overwrite=overwrite)
@@ -94,7 +95,7 @@ def test_an_export_that_fails_leaves_the_old_one(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("featbank.exporting.add", full)
+        patch.setattr("featbank.bank.export.add", full)
         with pytest.raises(StorageError, match="cannot write .*out.npz: No space left"):
             export_npz(bank, out, overwrite=True)
     (tmp_path / "bank/test/features/c/0/0").unlink()

@@ -8,7 +8,7 @@ import zarr
 from zarr.storage import LocalStore
 
 from featbank import Bank, Shots
-from featbank.verify import verify
+from featbank.bank.verify import verify
 from tests.data import write_bank_v1 as written
 
 BANK = Path(__file__).parent.parent / "data" / "bank-v1"

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from cli.main import main
 from featbank import Bank, BankPlan, InputError
+from featbank.bank.rows import SplitRows
 from featbank.errors import FeatbankWarning
 from featbank.importing import import_features
-from featbank.rows import SplitRows
 
 RNG = np.random.default_rng(11)
 X = RNG.normal(size=(30, 5)).astype(np.float32)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featbank import Bank, InputError, MissingFileError, schema
+from featbank import Bank, InputError, MissingFileError
 from featbank.importing import import_features
+from featbank.store import schema
 from tests.banks import COUNTS, DIM, splits, write_npz
 
 N_CLASSES = len(COUNTS)

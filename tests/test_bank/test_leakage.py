@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from featbank import InputError
-from featbank.leakage import Leak, find_leaks, refuse_leaks
-from featbank.rows import SplitRows
+from featbank.bank.leakage import Leak, find_leaks, refuse_leaks
+from featbank.bank.rows import SplitRows
 
 
 def rows(ids: list[str], labels: list[int] | None = None) -> SplitRows:

@@ -13,13 +13,13 @@ import pytest
 import zarr
 
 from featbank import Bank, BankWriter, InputError, LockedError, OutputExistsError, StorageError
+from featbank.bank.rows import SplitRows
+from featbank.bank.verify import verify
 from featbank.errors import DamagedError, StaleError
+from featbank.files.replacing import work_path
 from featbank.importing import import_features
-from featbank.journal import frame
-from featbank.replacing import work_path
-from featbank.rows import SplitRows
-from featbank.schema import ATTRIBUTE, JOURNAL, MANIFEST
-from featbank.verify import verify
+from featbank.store.journal import frame
+from featbank.store.schema import ATTRIBUTE, JOURNAL, MANIFEST
 from tests.banks import DIM, splits, write_npz
 from tests.faults.kills import at_step, finish, steps_of
 from tests.faults.world import contents, features, images, plan, small_chunks, write
@@ -119,7 +119,7 @@ def test_what_was_whole_before_it_was_swapped_is_only_swapped(
 
     (old / "note").write_text("mine")
     with monkeypatch.context() as patch:
-        patch.setattr("featbank.replacing.exchange", fail)
+        patch.setattr("featbank.files.replacing.exchange", fail)
         with pytest.raises(KeyboardInterrupt):
             write_other(old)
     (old / "note").unlink()

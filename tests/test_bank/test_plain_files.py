@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featbank import InputError, MissingFileError
-from featbank._plain import open_regular
+from featbank.files.plain_files import open_regular
 
 
 def loop(path: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from featbank import Bank, BankWriter
-from featbank._lock import FolderLock
 from featbank.errors import LockedError, LostRankError, StaleError, StorageError
-from featbank.journal import rank_journals, read_journal
-from featbank.ranks import Ranks
-from featbank.schema import JOURNAL
+from featbank.files.lock import FolderLock
+from featbank.runtime.ranks import Ranks
+from featbank.store.journal import rank_journals, read_journal
+from featbank.store.schema import JOURNAL
 from tests.faults.world import contents, features, images, plan, small_chunks, write
 
 __all__ = ["small_chunks"]
@@ -182,8 +182,8 @@ class Dictionary:
 
 def test_a_silent_process_and_one_that_ended_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     store, now = Dictionary(), [0.0]
-    monkeypatch.setattr("featbank.ranks._store", lambda: store)
-    monkeypatch.setattr("featbank.ranks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("featbank.runtime.ranks._store", lambda: store)
+    monkeypatch.setattr("featbank.runtime.ranks.time.monotonic", lambda: now[0])
     ranks = Ranks(0, 2)
     seen: dict[int, tuple[bytes, float]] = {}
 
@@ -208,9 +208,9 @@ def test_a_silent_process_and_one_that_ended_are_lost(monkeypatch: pytest.Monkey
 def test_a_process_that_never_came_is_lost_after_five_minutes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("featbank.ranks._store", Dictionary)
+    monkeypatch.setattr("featbank.runtime.ranks._store", Dictionary)
     now = [299.0]
-    monkeypatch.setattr("featbank.ranks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("featbank.runtime.ranks.time.monotonic", lambda: now[0])
     ranks = Ranks(0, 2)
     seen: dict[int, tuple[bytes, float]] = {}
     assert not ranks._look(seen, 0.0)

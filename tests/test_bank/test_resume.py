@@ -10,17 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featbank import (
-    Bank,
-    BankWriter,
-    LockedError,
-    StaleError,
-    StorageError,
-    _chunks,
-    schema,
-)
-from featbank.journal import read_journal
-from featbank.schema import JOURNAL
+from featbank import Bank, BankWriter, LockedError, StaleError, StorageError
+from featbank.store import chunks as _chunks
+from featbank.store import schema
+from featbank.store.journal import read_journal
+from featbank.store.schema import JOURNAL
 from tests.banks import DIM, fill, plan, splits, write_bank
 
 
@@ -138,7 +132,7 @@ def test_too_little_room_is_said_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr("featbank._folder.shutil.disk_usage", lambda _path: usage)
+    monkeypatch.setattr("featbank.bank._folder.shutil.disk_usage", lambda _path: usage)
     with pytest.raises(StorageError, match="needs 0.00 GB and the disk has 0.00 GB free"):
         BankWriter.begin(tmp_path / "bank", plan())
     assert not any((tmp_path / "bank").iterdir())

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from featbank import Bank, BankPlan, BankWriter, InputError
-from featbank._rounding import Columns, RowKeys
-from featbank._values import lost_columns
+from featbank.bank.rows import SplitRows
+from featbank.bank.verify import verify
 from featbank.errors import FeatbankWarning
 from featbank.importing import import_features
-from featbank.rows import SplitRows
-from featbank.verify import verify
+from featbank.store.rounding import Columns, RowKeys
+from featbank.store.values import lost_columns
 
 RNG = np.random.default_rng(3)
 HONEST = RNG.normal(size=(60, 6))
@@ -168,7 +168,7 @@ def test_a_classifier_that_is_lost_is_refused(tmp_path: Path, weight: Any, said:
 def test_verify_finds_a_classifier_that_is_not_finite(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank.plan.check_classifier", lambda *_: None)
+    monkeypatch.setattr("featbank.bank.plan.check_classifier", lambda *_: None)
     weight = np.full((3, 6), np.inf)
     path = import_features(source(tmp_path, HONEST, weight=weight), tmp_path / "bank")
     report = verify(Bank.open(path))

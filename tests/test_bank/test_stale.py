@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from featbank import Bank, StaleError
-from featbank.checkpoint import LAST, Checkpoint, read_checkpoint, write_checkpoint
-from featbank.config import TrainConfig
+from featbank.bank.provenance_diff import flattened
 from featbank.data import open_data
 from featbank.data.transforms import InputSpec
-from featbank.extract import extract
-from featbank.identity import flattened
-from featbank.train import train
+from featbank.extraction.extract import extract
+from featbank.runs.checkpoint import LAST, Checkpoint, read_checkpoint, write_checkpoint
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies, write_data
 
 CONFIG = TrainConfig(backbone="tiny-cnn", epochs=1, batch_size=4, image_size=16)
@@ -102,7 +102,7 @@ def test_two_swapped_lines_of_a_list_are_another_list(extracted: Path) -> None:
 
 
 def test_every_field_of_the_provenance_is_compared_but_those_that_inform(extracted: Path) -> None:
-    from featbank.identity import INFORMATIVE, differences
+    from featbank.bank.provenance_diff import INFORMATIVE, differences
 
     record = dict(Bank.open(extracted / "bank").provenance)
     compared = 0

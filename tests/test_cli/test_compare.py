@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from cli._cells import read_record, write_record
-from cli._report.data import collect
-from cli._report.folder import Results
-from cli._report.page import summary
-from cli._statistics import Place, resampled, statistics, without_groups
 from cli.main import main
-from featbank.rows import SplitRows
-from heads.mcnemar import mcnemar
-from heads.multiplicity import holm
-from heads.unseen import unseen
+from cli.report.data import collect
+from cli.report.folder import Results
+from cli.report.page import summary
+from featbank.bank.rows import SplitRows
+from featbank.study.cells import read_record, write_record
+from featbank.study.statistics import Place, resampled, statistics, without_groups
+from heads.metrics.holm import holm
+from heads.metrics.mcnemar import mcnemar
+from heads.metrics.unseen import unseen
 from tests.banks import blobs, splits, write_bank, write_npz
 from tests.commands import contents
 from tests.results_folder import Fake, write_results
@@ -144,7 +144,7 @@ def test_a_head_may_be_written_in_another_order_the_next_time(
 def test_all_seeds_are_drawn_in_one_plane(
     banks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cli._cell_fit.VIEW_ROWS", 5)
+    monkeypatch.setattr("featbank.study.evaluating.VIEW_ROWS", 5)
     views = []
     for seed in (0, 1):
         out = tmp_path / str(seed)
@@ -669,9 +669,9 @@ def test_where_nothing_changes_nothing_is_written(banks: list[Path], copy: Path)
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the fit of one cell fail."""
-    import cli._cell_fit
+    import featbank.study.evaluating
 
-    real, calls = cli._cell_fit.fit_cell, []
+    real, calls = featbank.study.evaluating.fit_cell, []
 
     def fit_cell(*args: Any) -> Any:
         calls.append(args)
@@ -679,7 +679,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise OSError(28, "No space left on device")
         return real(*args)
 
-    monkeypatch.setattr("cli._cell_fit.fit_cell", fit_cell)
+    monkeypatch.setattr("featbank.study.evaluating.fit_cell", fit_cell)
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-import cli._fitting
+import featbank.study.fitting
 import heads
 from tests.banks import write_bank
 from tests.commands import contents, featbank, refused
@@ -79,7 +79,7 @@ def test_a_file_of_the_users_with_a_new_name_is_refused_before_the_first_fit(
         out.mkdir()
     (out / name).write_text('{"schema": 1, "results": [{"mine": 1}], "candidates": []}')
     before = contents(out)
-    monkeypatch.setattr(cli._fitting, "fit_one", None)  # nothing is fitted
+    monkeypatch.setattr(featbank.study.fitting, "fit_one", None)  # nothing is fitted
     assert "was not made by featbank and has the name of a new file" in refused(3, *fit(bank, out))
     assert contents(out) == before
 
@@ -127,7 +127,7 @@ class Boom(Exception):
 def test_whatever_ends_a_fit_the_old_heads_are_there(
     bank: Path, out: Path, error: Any, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = cli._fitting.fit_one, []
+    real, calls = featbank.study.fitting.fit_one, []
 
     def fit_one(*args: Any) -> Any:
         calls.append(args)
@@ -139,7 +139,7 @@ def test_whatever_ends_a_fit_the_old_heads_are_there(
         raise error
 
     before = contents(out)
-    monkeypatch.setattr(cli._fitting, "fit_one", fit_one)
+    monkeypatch.setattr(featbank.study.fitting, "fit_one", fit_one)
     line = refused(code, *fit(bank, out))
     assert (
         code != 3
@@ -205,14 +205,14 @@ def test_a_lock_that_another_process_holds_is_respected_at_once(bank: Path, out:
 
 
 SLOW_FIT = """
-import sys, time, cli._fitting
+import sys, time, featbank.study.fitting
 from cli.main import main
-real = cli._fitting.fit_one
+real = featbank.study.fitting.fit_one
 def fit_one(*args):
     print("fitting", flush=True)
     sys.stdin.read(1)
     return real(*args)
-cli._fitting.fit_one = fit_one
+featbank.study.fitting.fit_one = fit_one
 main(sys.argv[1:])
 """
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import heads
-from cli._choosing import ends_of
 from cli.main import main
+from featbank.study.choosing import ends_of
 from heads import metrics
 from tests.banks import splits, write_bank, write_npz
 

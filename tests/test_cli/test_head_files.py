@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import heads
 from cli.main import main
-from featbank.identity import feature_identity
+from featbank.bank.provenance_diff import feature_identity
 from tests.banks import splits, write_bank
 
 X, y = splits()["train"]

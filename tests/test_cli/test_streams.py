@@ -113,7 +113,7 @@ def test_a_recipe_says_nothing_of_where_is_written(tmp_path: Path, line: str) ->
 
 
 def test_git_is_asked_without_the_programs_that_a_repository_names(tmp_path: Path) -> None:
-    from featbank.provenance import git
+    from featbank.data.provenance import git
 
     def run(*words: str) -> None:
         named = ["-c", "user.email=a", "-c", "user.name=b"]

@@ -21,10 +21,10 @@ from heads import (
     NearestClassMean,
     TauNorm,
 )
-from heads import _exact as exact
-from heads._convex import Problem, class_weights, principal_basis
-from heads._lbfgs import minimise
 from heads.metrics import evaluate
+from heads.solvers import path as exact
+from heads.solvers.lbfgs import minimise
+from heads.solvers.objective import Problem, class_weights, principal_basis
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -138,7 +138,7 @@ def test_float32_reaches_the_objective_of_float64(rng: np.random.Generator, kind
 def test_lws_is_at_the_optimum_of_an_independent_solver(
     rng: np.random.Generator, seed: int, dtype: str, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heads._scales.KEPT", 1 << 28 if kept else 1)
+    monkeypatch.setattr("heads.solvers.scale_only.KEPT", 1 << 28 if kept else 1)
     data = cloud(rng)
     logits = data.X @ data.W.T + data.b
     weights = 1 / (6 * data.counts)

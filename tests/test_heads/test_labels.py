@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import heads
-from heads import calibration, metrics
-from heads.curve import exact_adjust_curve, exact_tau_curve
-from heads.select import select
-from heads.sweep import choose, tau_curve
+from heads import metrics
+from heads.curves.curve import exact_adjust_curve, exact_tau_curve
+from heads.curves.select import select
+from heads.curves.sweep import choose, tau_curve
+from heads.metrics import calibration
 from tests.test_heads.data import cloud
 
 PATHS = (heads.ClassifierRetraining, heads.BalancedSoftmax)

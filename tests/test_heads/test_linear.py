@@ -6,8 +6,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling, TauNorm
-from heads._linear import softmax_error
-from heads._softmax import softmax_objective
+from heads.solvers.linear import softmax_error
+from heads.solvers.softmax import softmax_objective
 from tests import reference
 from tests.test_heads.data import cloud
 

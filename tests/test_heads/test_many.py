@@ -16,8 +16,8 @@ from heads import (
     TauNorm,
     fit_many,
 )
-from heads import _sgd as sgd
-from heads import many as many_module
+from heads.estimators import many as many_module
+from heads.solvers import sgd
 from tests.test_heads.data import cloud
 
 # Of each key two or three values; together they make several streams, stretches and stacks.

@@ -127,8 +127,10 @@ def test_class_means_are_summed_in_float64_after_a_bag_of_rows() -> None:
 def test_centroids_are_those_of_a_loop_over_classes_however_the_rows_are_cut(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, transform: str, dtype: type
 ) -> None:
-    monkeypatch.setattr("heads._stats.PIECE", 96 * 7)  # pieces of three bags: classes are split
-    monkeypatch.setattr("heads._stats.PLAIN_PIECE", 64 * 7)
+    monkeypatch.setattr(
+        "heads.solvers.sums.PIECE", 96 * 7
+    )  # pieces of three bags: classes are split
+    monkeypatch.setattr("heads.solvers.sums.PLAIN_PIECE", 64 * 7)
     X = (rng.normal(size=(900, 7)) * rng.lognormal(size=(900, 1)) + 3).astype(dtype)
     X[5] = 0
     y = rng.permutation(np.concatenate([np.arange(20), rng.integers(0, 4, 880)]))

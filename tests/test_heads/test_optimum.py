@@ -11,10 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from heads import BalancedSoftmax, ClassifierRetraining, JointClassifier, LearnableWeightScaling
-from heads import _exact as exact
-from heads._convex import Curvature, Problem
-from heads._newton import conjugate_gradients, newton
-from heads._softmax import Verdict, cross_entropy, softmax_objective
+from heads.solvers import path as exact
+from heads.solvers.newton import conjugate_gradients, newton
+from heads.solvers.objective import Curvature, Problem
+from heads.solvers.softmax import Verdict, cross_entropy, softmax_objective
 from tests.test_heads.data import cloud
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-6}
@@ -196,8 +196,8 @@ def test_a_fit_that_is_stopped_early_says_how_far_it_is(
 def test_a_scale_fit_that_is_stopped_early_says_so(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("heads._scales.MOST", 1)
-    monkeypatch.setattr("heads._scales.LONGEST", 1)
+    monkeypatch.setattr("heads.solvers.scale_only.MOST", 1)
+    monkeypatch.setattr("heads.solvers.scale_only.LONGEST", 1)
     data = cloud(rng)
 
     with pytest.warns(ConvergenceWarning, match="at most .* above the optimum"):
@@ -232,7 +232,9 @@ def test_large_problems_go_on_where_float32_stops(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     monkeypatch.setattr(exact, "FINE", 0)  # coordinates and products in the features' precision
-    monkeypatch.setattr("heads._convex.BLOCK_WORK", 0)  # the Hessian's diagonal stands for it
+    monkeypatch.setattr(
+        "heads.solvers.objective.BLOCK_WORK", 0
+    )  # the Hessian's diagonal stands for it
     data = cloud(rng, width=20)
     features = (data.X + 100).astype(dtype)
     head = ClassifierRetraining(weight_decay=1e-5).fit(features, data.y)
@@ -269,8 +271,8 @@ def test_curvature_is_the_change_of_the_gradient(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, small: bool
 ) -> None:
     if not small:
-        monkeypatch.setattr("heads._convex.BLOCK_WORK", 0)
-        monkeypatch.setattr("heads._convex.SHARES", 0)
+        monkeypatch.setattr("heads.solvers.objective.BLOCK_WORK", 0)
+        monkeypatch.setattr("heads.solvers.objective.SHARES", 0)
     Z = torch.from_numpy(rng.normal(size=(50, 4)))
     labels = torch.from_numpy(rng.integers(0, 3, 50))
     parts, stretch = torch.full((50,), 0.02).double(), torch.ones(4).double()

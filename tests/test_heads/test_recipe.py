@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling
-from heads._sampling import class_aware_rows
-from heads._sgd import Plan, Recipe, descend, plan_steps
 from heads.metrics import evaluate
+from heads.solvers.sampling import class_aware_rows
+from heads.solvers.sgd import Plan, Recipe, descend, plan_steps
 from tests import reference
 from tests.test_heads.data import cloud
 

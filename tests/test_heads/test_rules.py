@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from heads.curve import exact_tau_curve
-from heads.rules import RULES, choose_on_curve
+from heads.curves.curve import exact_tau_curve
+from heads.curves.rules import RULES, choose_on_curve
 
 
 def test_the_rule_that_draws_follows_its_seed_and_the_others_draw_nothing(

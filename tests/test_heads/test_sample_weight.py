@@ -9,10 +9,10 @@ import torch
 from sklearn.base import clone
 
 import heads
-from heads import _stats as stats
 from heads import fit_many
-from heads._sampling import rows_by_q
-from heads._sgd import plan_steps
+from heads.solvers import sums as stats
+from heads.solvers.sampling import rows_by_q
+from heads.solvers.sgd import plan_steps
 from tests import reference
 from tests.test_heads.data import cloud
 

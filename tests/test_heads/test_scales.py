@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from heads import _scales
-from heads._convex import row_weights
+from heads.solvers import scale_only as _scales
+from heads.solvers.objective import row_weights
 from tests.test_heads.data import Cloud, cloud
 
 

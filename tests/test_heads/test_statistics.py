@@ -6,8 +6,10 @@ import scipy.stats
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
-from heads import bootstrap, calibration, mcnemar, multiplicity, plane
-from heads.unseen import unseen
+from heads.metrics import bootstrap, calibration, mcnemar
+from heads.metrics import holm as multiplicity
+from heads.metrics import projection as plane
+from heads.metrics.unseen import unseen
 from tests import reference
 
 

@@ -4,9 +4,9 @@ import torch
 
 import heads._arrays
 from heads import TauNorm
+from heads.curves.select import select
+from heads.curves.sweep import choose, tau_curve, widest_maximum
 from heads.metrics import evaluate
-from heads.select import select
-from heads.sweep import choose, tau_curve, widest_maximum
 from tests.test_heads.data import cloud
 
 TAUS = [round(0.1 * step, 1) for step in range(21)]

@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binomtest
 
-from heads import bootstrap, metrics
-from heads.unseen import furthest, unseen, unseen_apart
+from heads import metrics
+from heads.metrics import bootstrap
+from heads.metrics.unseen import furthest, unseen, unseen_apart
 
 TAIL = 0.025
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from heads import ClassifierRetraining, LearnableWeightScaling
-from heads._sgd import Recipe, plan_steps, sampled_rows
 from heads.errors import HeadInputError
+from heads.solvers.sgd import Recipe, plan_steps, sampled_rows
 from tests.test_heads.data import cloud
 
 HEADS = (ClassifierRetraining, LearnableWeightScaling)

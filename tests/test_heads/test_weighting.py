@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from heads import ClassifierRetraining
-from heads import _exact as exact
-from heads import _sampling as sampling
-from heads._sampling import class_probabilities, rows_by_q
-from heads._sgd import plan_steps
-from heads._weighting import class_shares, effective_number, loss_factors
+from heads.solvers import path as exact
+from heads.solvers import sampling
+from heads.solvers.sampling import class_probabilities, rows_by_q
+from heads.solvers.sgd import plan_steps
+from heads.solvers.weighting import class_shares, effective_number, loss_factors
 from tests import reference
 from tests.test_heads.data import cloud
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cli._report.data import collect
-from cli._report.figures import drawings, label, render, size_trend, write_figures
-from cli._report.folder import Results
 from cli.main import main
+from cli.report.data import collect
+from cli.report.figures import drawings, label, render, size_trend, write_figures
+from cli.report.folder import Results
 from tests.results_folder import Fake, write_results
 
 NAMES = ("class $\\alpha", "a_b^c$$", "\x1b[2J")

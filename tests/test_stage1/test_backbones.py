@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from featbank.backbones import (
+from featbank.backbones.backbones import (
     build_model,
     classifier_names,
     feature_width,
@@ -11,9 +11,9 @@ from featbank.backbones import (
     input_spec,
     split_classifier,
 )
-from featbank.device import resolve_device
 from featbank.errors import InputError
-from featbank.rng import derive_seed, isolated_torch, numpy_generator, torch_generator
+from featbank.runtime.device import resolve_device
+from featbank.runtime.rng import derive_seed, isolated_torch, numpy_generator, torch_generator
 
 MODELS = [
     ("resnet18", 64, "fc", 512),
@@ -105,7 +105,7 @@ def test_an_unknown_backbone_has_near_names() -> None:
 
 def test_weights_that_cannot_be_had_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("featbank.hub.FILES", ("no such file",))
+    monkeypatch.setattr("featbank.backbones.hub.FILES", ("no such file",))
     with pytest.raises(InputError, match="cannot fetch the weights of 'resnet18'") as caught:
         build_model("resnet18", 3, 32, pretrained=True)
     assert "\n" not in str(caught.value)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featbank.checkpoint import (
+from featbank.errors import DamagedError, InputError, MissingFileError
+from featbank.runs.checkpoint import (
     BEST,
     LAST,
     Checkpoint,
@@ -14,8 +15,7 @@ from featbank.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from featbank.errors import DamagedError, InputError, MissingFileError
-from featbank.training_record import require_record
+from featbank.runs.training_record import require_record
 
 SHARED = torch.arange(6.0)
 CHECKPOINT = Checkpoint(
@@ -110,7 +110,7 @@ def test_somebody_elses_safetensors_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_later_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featbank.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("featbank.runs.checkpoint.FORMAT", 2)
     write_checkpoint(tmp_path / LAST, CHECKPOINT)
     monkeypatch.undo()
 

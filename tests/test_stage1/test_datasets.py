@@ -12,13 +12,13 @@ from torch.utils.data import TensorDataset
 
 from cli.main import main
 from featbank import Bank
-from featbank.config import TrainConfig
 from featbank.data import from_datasets, open_data
-from featbank.data.published import PUBLISHED, check_published
+from featbank.data.formats.published import PUBLISHED, check_published
+from featbank.data.provenance import data_record
 from featbank.errors import InputError, MissingFileError
-from featbank.extract import extract
-from featbank.provenance import data_record
-from featbank.train import train
+from featbank.extraction.extract import extract
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.train import train
 from tests.test_stage1.cifar_files import text, write_cifar10, write_cifar100
 from tests.test_stage1.images import accuracies, write_data, write_image
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from featbank import Bank
-from featbank.backbones import build_model
-from featbank.checkpoint import BEST, LAST, read_checkpoint
-from featbank.config import TrainConfig
+from featbank.backbones.backbones import build_model
+from featbank.bank.provenance_diff import differences
 from featbank.data import open_data
 from featbank.errors import (
     DamagedError,
@@ -19,9 +18,10 @@ from featbank.errors import (
     OutputExistsError,
     StaleError,
 )
-from featbank.extract import extract
-from featbank.identity import differences
-from featbank.train import train
+from featbank.extraction.extract import extract
+from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies, write_data
 
 COUNTS = {"train": [6, 4, 2], "val": [2, 2, 2], "test": [3, 3, 3]}
@@ -233,7 +233,7 @@ def test_a_bank_is_kept_mended_or_refused(trained: Path, tmp_path: Path) -> None
 def test_features_that_overflow_half_precision_name_the_images(
     trained: Path, tmp_path: Path
 ) -> None:
-    from featbank.checkpoint import Checkpoint, write_checkpoint
+    from featbank.runs.checkpoint import Checkpoint, write_checkpoint
 
     good = read_checkpoint(trained / "run" / LAST)
     huge = {n: t + 1e6 * (n == "layer4.1.bn2.bias") for n, t in good.model.items()}

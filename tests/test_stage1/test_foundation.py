@@ -16,17 +16,17 @@ from torch import nn
 import heads
 from cli.main import main
 from featbank import Bank
-from featbank.backbones import build_model
-from featbank.checkpoint import LAST, read_checkpoint
-from featbank.config import TrainConfig
+from featbank.backbones.backbones import build_model
+from featbank.backbones.weights import load_file, read_weights
 from featbank.data import ImageData, open_data
+from featbank.data.provenance import tensors_digest
 from featbank.data.transforms import eval_transform
 from featbank.errors import InputError, MissingFileError, StaleError
-from featbank.extract import extract
-from featbank.frozen import Foundation
-from featbank.provenance import tensors_digest
-from featbank.train import train
-from featbank.weights import load_file, read_weights
+from featbank.extraction.extract import extract
+from featbank.extraction.network import Foundation
+from featbank.runs.checkpoint import LAST, read_checkpoint
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies, write_data
 
 COUNTS = {"train": [6, 4, 2], "val": [2, 2, 2], "test": [3, 3, 3]}
@@ -74,7 +74,7 @@ def test_a_timm_model_with_weights_from_a_file_is_banked_with_no_stage_1(
     model.reset_classifier(0)
     assert bank.provenance["checkpoint"] == tensors_digest(model.state_dict())
     assert "CenterCrop(size=(32, 32))" in bank.provenance["transform"]["spec"]
-    from featbank.backbones import input_spec
+    from featbank.backbones.backbones import input_spec
 
     transform = eval_transform(input_spec("test_resnet", 32, None))
     split = data.splits["test"]

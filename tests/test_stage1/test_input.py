@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
-from featbank.backbones import _timm_spec, build_model, feature_width, input_spec
+from featbank.backbones.backbones import _timm_spec, build_model, feature_width, input_spec
 from featbank.data.loader import BatchPlan, Key, image_loader
+from featbank.data.provenance import transform_record
 from featbank.data.transforms import InputSpec, augmentation, eval_transform, sides
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError
-from featbank.extract import extract
-from featbank.frozen import Foundation
-from featbank.provenance import transform_record
-from featbank.train import train
+from featbank.extraction.extract import extract
+from featbank.extraction.network import Foundation
+from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies
 
 SHAPES = ((30, 53), (57, 40), (9, 14), (25, 24))  # wide, tall, small, nearly square
@@ -226,7 +226,7 @@ def test_a_backbone_that_is_not_square_trains_and_is_banked(
 
 @pytest.fixture
 def tiny_config() -> Callable[..., Any]:
-    from featbank.config import TrainConfig
+    from featbank.stage1.config import TrainConfig
 
     return lambda backbone: TrainConfig(backbone=backbone, epochs=1, batch_size=2, lr=1e-3)
 

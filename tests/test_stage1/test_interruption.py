@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featbank.checkpoint import BEST, LAST, read_checkpoint
-from featbank.config import SaveEvery, TrainConfig
 from featbank.errors import InputError, OutputExistsError
-from featbank.interruption import Interruption
-from featbank.runs import METRICS, RUN
-from featbank.session import Session
+from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
+from featbank.runs.run_files import METRICS, RUN
+from featbank.runtime.interruption import Interruption
+from featbank.stage1.config import SaveEvery, TrainConfig
+from featbank.stage1.session import Session
 from tests.test_stage1.test_train import run, some_digits
 
 CONFIG = TrainConfig(
@@ -264,7 +264,7 @@ def test_draws_in_the_network_do_not_repeat_and_survive_a_kill_within_an_epoch(
 ) -> None:
     from tests.test_stage1.test_train import Drawing
 
-    monkeypatch.setattr("featbank.architecture.build_model", lambda *_, **__: Drawing())
+    monkeypatch.setattr("featbank.stage1.network.build_model", lambda *_, **__: Drawing())
     Drawing.drawn.clear()
     run(digits, CONFIG, tmp_path / "whole")
     want = list(Drawing.drawn)

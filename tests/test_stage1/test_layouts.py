@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from featbank.backbones import build_model
+from featbank.backbones.backbones import build_model
+from featbank.backbones.foreign import load_plain
+from featbank.backbones.weights import LoadReport, load_file, read_weights
 from featbank.errors import InputError, MissingFileError
-from featbank.foreign import load_plain
-from featbank.weights import LoadReport, load_file, read_weights
 
 NAME = "test_resnet"
 

@@ -7,9 +7,9 @@ from PIL import Image
 
 from featbank.data import ImageSplit
 from featbank.data.loader import BatchPlan, eval_batches, image_loader, train_batches
+from featbank.data.provenance import transform_record
 from featbank.data.transforms import InputSpec, eval_transform, fingerprint, train_transform
 from featbank.errors import InputError
-from featbank.provenance import transform_record
 
 HALF = (0.5, 0.5, 0.5)
 SPEC = InputSpec(16, HALF, HALF)

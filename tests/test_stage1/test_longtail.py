@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featbank.data.longtail import longtail_counts, longtail_rows, random_ranks
 from featbank.errors import InputError
-from featbank.longtail import longtail_counts, longtail_rows, random_ranks
 
 
 def test_counts_are_those_of_the_public_cifar_lt_sets() -> None:

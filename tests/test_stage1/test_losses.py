@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from featbank import losses
-from featbank.backbones import Split, find_classifier
-from featbank.config import TrainConfig
-from featbank.criterion import Criterion, make_criterion, parse_defer, parse_loss
+from featbank.backbones.backbones import Split, find_classifier
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.criterion import Criterion, make_criterion, parse_defer, parse_loss
 from tests import reference_losses as slow
 
 COUNTS = np.array([50, 12, 3, 1])
@@ -175,7 +175,7 @@ def test_a_normalised_classifier_gives_cosines_and_is_banked_as_unit_rows(
 
 
 def test_the_recipe_changes_the_classifier_where_its_loss_needs_it() -> None:
-    from featbank.architecture import build_network
+    from featbank.stage1.network import build_network
 
     def built(**settings: Any) -> nn.Module:
         return build_network(TrainConfig(backbone="tiny-cnn", **settings), 4, 8)

@@ -11,18 +11,18 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from cli.commands.train import config_for
 from cli.main import main
 from cli.specs import Spec, parse_spec
-from cli.train import config_for
-from featbank.backbones import input_spec
-from featbank.checkpoint import LAST, read_checkpoint
-from featbank.config import RECIPES, TrainConfig
+from featbank.backbones.backbones import input_spec
+from featbank.data.provenance import git
 from featbank.data.transforms import train_transform
 from featbank.errors import InputError
-from featbank.events import scalars
-from featbank.optim import learning_rate
-from featbank.provenance import git
-from featbank.runs import spec_text
+from featbank.runs.checkpoint import LAST, read_checkpoint
+from featbank.runs.run_files import spec_text
+from featbank.runs.tensorboard import scalars
+from featbank.stage1.config import RECIPES, TrainConfig
+from featbank.stage1.optim import learning_rate
 from tests.test_stage1.images import write_data
 
 
@@ -166,7 +166,7 @@ def test_tensorboard_gets_the_numbers_of_every_epoch_where_it_is_installed(
     module = ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = Writer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    monkeypatch.setattr("featbank.events.find_spec", lambda _name: True)
+    monkeypatch.setattr("featbank.runs.tensorboard.find_spec", lambda _name: True)
     for _ in range(2):
         featbank(
             *("train", "--data", "digits-lt", "--epochs", 3, "--device", "cpu", "--overwrite"),
@@ -234,7 +234,7 @@ def test_a_run_is_resumed_extracted_and_run_again_from_another_working_directory
 
 def test_progress_shows_loss_and_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("cli._progress.LINE_EVERY", 0.0)
-    monkeypatch.setattr("featbank.session._STEPS_PER_CHECK", 1)
+    monkeypatch.setattr("featbank.stage1.session._STEPS_PER_CHECK", 1)
     done = featbank(
         *("train", "--data", "digits-lt", "--epochs", 3, "--device", "cpu"),
         *("--out", tmp_path / "run"),

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from featbank.checkpoint import BEST, LAST, read_checkpoint
-from featbank.config import TrainConfig
 from featbank.errors import (
     DamagedError,
     InputError,
@@ -21,9 +19,11 @@ from featbank.errors import (
     StaleError,
     StorageError,
 )
-from featbank.replacing import work_path
-from featbank.runs import CONFIG, EVENTS, METRICS, RUN
-from featbank.session import Session
+from featbank.files.replacing import work_path
+from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
+from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.session import Session
 from tests.test_stage1.test_parallel import together
 from tests.test_stage1.test_train import StopAfter, StopError, run, some_digits
 
@@ -153,7 +153,7 @@ def test_an_image_that_cannot_be_read_costs_nothing(
         message = "cannot read image 'x.jpg'"
         raise InputError(message)
 
-    monkeypatch.setattr("featbank.session._refuse_bad", bad)
+    monkeypatch.setattr("featbank.stage1.session._refuse_bad", bad)
     with pytest.raises(InputError, match="cannot read"):
         run(digits, NEW, old, overwrite=True)
     assert files(old) == before
@@ -181,7 +181,7 @@ def test_one_that_was_whole_before_the_swap_is_only_swapped(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("featbank.replacing.exchange", fail)
+        patch.setattr("featbank.files.replacing.exchange", fail)
         with pytest.raises(KeyboardInterrupt):
             run(digits, NEW, old, overwrite=True)
     with monkeypatch.context() as patch:

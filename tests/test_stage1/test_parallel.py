@@ -16,14 +16,14 @@ import pytest
 import torch
 from torch import nn
 
-from featbank import ranks
-from featbank.backbones import build_model
-from featbank.checkpoint import LAST, read_checkpoint
-from featbank.config import TrainConfig
+from featbank.backbones.backbones import build_model
 from featbank.data.loader import Key
 from featbank.errors import InputError, LostRankError
-from featbank.parallel import shares, synchronised
-from featbank.session import Session
+from featbank.runs.checkpoint import LAST, read_checkpoint
+from featbank.runtime import ranks
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.ddp import shares, synchronised
+from featbank.stage1.session import Session
 from tests.faults.kills import fork
 from tests.faults.lost_ranks import ends, free_port
 from tests.test_stage1.test_train import run, some_digits
@@ -49,7 +49,7 @@ class Flat(nn.Module):
 
 @pytest.fixture
 def flat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featbank.architecture.build_model", lambda *_, **__: Flat())
+    monkeypatch.setattr("featbank.stage1.network.build_model", lambda *_, **__: Flat())
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from PIL import Image
 from cli.main import main
 from featbank import Bank
 from featbank.data import ImageData, from_datasets, open_data
-from featbank.data.files import listed_leaks, look_over
+from featbank.data.formats.files import listed_leaks, look_over
 from featbank.errors import FeatbankWarning, InputError, MissingFileError
-from featbank.extract import extract
-from featbank.frozen import Foundation
+from featbank.extraction.extract import extract
+from featbank.extraction.network import Foundation
 from tests.test_stage1.images import write_data, write_image
 
 RNG = np.random.default_rng(0)
@@ -326,7 +326,7 @@ def test_classes_of_one_name_are_kept_apart_and_said(tmp_path: Path) -> None:
 
 
 def test_the_bits_of_grey_images_are_an_option_and_part_of_the_record(tmp_path: Path) -> None:
-    from featbank.provenance import data_record
+    from featbank.data.provenance import data_record
 
     for label, name in enumerate("ab"):
         path = tmp_path / "train" / name / "0.png"
@@ -404,7 +404,7 @@ def test_leakage_is_noted_and_refused_where_that_is_asked_for(tmp_path: Path) ->
 def network_file(folder: Path) -> Path:
     import torch
 
-    from featbank.backbones import build_model
+    from featbank.backbones.backbones import build_model
 
     torch.save(build_model("test_resnet", 0, 32).state_dict(), folder / "w.pth")
     return folder / "w.pth"

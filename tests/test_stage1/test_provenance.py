@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 import torch
 
+from featbank.bank.provenance_diff import INFORMATIVE, differences, flattened
+from featbank.bank.rows import SplitRows, rows_digest
 from featbank.data import open_data
-from featbank.identity import INFORMATIVE, differences, flattened
-from featbank.provenance import (
+from featbank.data.provenance import (
     data_record,
     tensors_digest,
     versions,
 )
-from featbank.rows import SplitRows, rows_digest
 
 RECORD: dict[str, Any] = {
     "checkpoint": "c",

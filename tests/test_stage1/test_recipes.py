@@ -12,21 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from featbank import Bank
-from featbank.architecture import build_network, initial_network
-from featbank.bbn import Bilateral, BilateralNetwork, cumulative_alpha
-from featbank.blocks import last_block, names_from_last_block, stage_names
-from featbank.checkpoint import BEST, LAST, read_checkpoint
-from featbank.choice import parse_choice
-from featbank.config import TrainConfig
-from featbank.criterion import Criterion
+from featbank.backbones.blocks import last_block, names_from_last_block, stage_names
 from featbank.data import ImageData, open_data
 from featbank.errors import InputError
-from featbank.extract import extract
-from featbank.losses import cross_entropy
-from featbank.mixup import INPUT, Mixup, mixed_forward, mixing_places
-from featbank.objective import Draws, make_objective, step_batches
-from featbank.runs import METRICS
-from featbank.session import Session
+from featbank.extraction.extract import extract
+from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
+from featbank.runs.run_files import METRICS
+from featbank.stage1.bbn import Bilateral, BilateralNetwork, cumulative_alpha
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.criterion import Criterion
+from featbank.stage1.losses import cross_entropy
+from featbank.stage1.mixup import INPUT, Mixup, mixed_forward, mixing_places
+from featbank.stage1.network import build_network, initial_network
+from featbank.stage1.objective import Draws, make_objective, step_batches
+from featbank.stage1.options import parse_choice
+from featbank.stage1.session import Session
 from tests.test_stage1.images import accuracies
 from tests.test_stage1.test_train import SPEC, TINY, StopAfter, StopError, read_metrics, run
 
@@ -208,7 +208,7 @@ def test_mixup_is_the_mixed_loss_of_mixed_states(place: str, partner: str | None
 
     got = mixup.loss(model, x, labels, 2, 1)
 
-    from featbank.rng import numpy_generator
+    from featbank.runtime.rng import numpy_generator
 
     generator = numpy_generator(5, "mixup", 2, 1)
     weight = generator.beta(0.7, 0.7)
@@ -411,8 +411,8 @@ def test_retraining_moves_what_it_names_and_nothing_else(
 def test_the_classifier_starts_fresh_and_the_backbone_as_it_was(
     digits: ImageData, plain: Path
 ) -> None:
-    from featbank.partial import read_init
-    from featbank.progress import SILENT
+    from featbank.runtime.progress import SILENT
+    from featbank.stage1.retraining import read_init
 
     config = replace(RETRAINING, init=str(plain), retrain="all")
     init = read_init(plain)
@@ -446,7 +446,7 @@ def test_a_retrained_bank_says_what_it_began_from_and_not_where_that_lies(
 def test_the_backbones_rate_is_the_scaled_one(
     digits: ImageData, plain: Path, tmp_path: Path
 ) -> None:
-    from featbank.optim import make_optimizer, set_rate
+    from featbank.stage1.optim import make_optimizer, set_rate
 
     model = build_network(TINY, 10, 8)
     before = {name: value.clone() for name, value in model.named_parameters()}
@@ -483,7 +483,7 @@ def test_the_backbones_rate_is_the_scaled_one(
     ],
 )
 def test_the_last_block_is_found_by_name(backbone: str, stages: int, block: str, last: str) -> None:
-    from featbank.backbones import build_model
+    from featbank.backbones.backbones import build_model
 
     model = build_model(backbone, 3, 224)
     names = names_from_last_block(model)

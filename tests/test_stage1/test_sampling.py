@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featbank.errors import InputError
-from featbank.sampling import (
+from featbank.data.sampling import (
     STRATEGIES,
     ClassIndex,
     class_aware_rows,
@@ -16,6 +15,7 @@ from featbank.sampling import (
     epoch_indices,
     strategy_probabilities,
 )
+from featbank.errors import InputError
 
 COUNTS = np.array([40, 12, 5, 1])
 LABELS = np.repeat(np.arange(4), COUNTS)[np.random.default_rng(7).permutation(58)]
@@ -83,7 +83,7 @@ def test_order_is_a_function_of_seed_and_epoch_alone(strategy: str) -> None:
 
 def test_order_is_the_same_in_another_process() -> None:
     code = (
-        "import numpy as np; from featbank.sampling import *;"
+        "import numpy as np; from featbank.data.sampling import *;"
         "y = np.arange(40) % 7;"
         "print([epoch_indices(y, s, 3, 2, epochs=5).tolist() for s in STRATEGIES])"
     )

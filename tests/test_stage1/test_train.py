@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from featbank.backbones import build_model
-from featbank.checkpoint import BEST, LAST, read_checkpoint
-from featbank.config import PRESETS, TrainConfig
+from featbank.backbones.backbones import build_model
 from featbank.data import ImageData, ImageSplit, open_data
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
-from featbank.optim import learning_rate, make_optimizer
-from featbank.runs import CONFIG, EVENTS, METRICS, RUN
-from featbank.train import train
+from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
+from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
+from featbank.stage1.config import PRESETS, TrainConfig
+from featbank.stage1.optim import learning_rate, make_optimizer
+from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies, write_data
 
 SPEC = {"name": "digits-lt", "params": {}}
@@ -66,7 +66,7 @@ class StopAfter:
             raise StopError
 
     def track(self, label: str, total: int, unit: str) -> Any:
-        from featbank.progress import SILENT
+        from featbank.runtime.progress import SILENT
 
         return SILENT.track(label, total, unit)
 
@@ -164,7 +164,7 @@ class Drawing(nn.Module):
 def test_draws_in_the_network_follow_seed_and_epoch(
     digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank.architecture.build_model", lambda *_, **__: Drawing())
+    monkeypatch.setattr("featbank.stage1.network.build_model", lambda *_, **__: Drawing())
     Drawing.drawn.clear()
     with pytest.raises(StopError):
         run(digits, TINY, tmp_path / "run", reporter=StopAfter(1))
@@ -200,10 +200,10 @@ def test_one_epoch_of_sgd_is_the_textbook_update(tmp_path: Path, digits: ImageDa
         run(digits, config, tmp_path / "run", reporter=StopAfter(1))
     got = read_checkpoint(tmp_path / "run" / LAST).model
 
-    from featbank.backbones import input_spec
+    from featbank.backbones.backbones import input_spec
     from featbank.data.loader import BatchPlan, image_loader, train_batches
+    from featbank.data.sampling import epoch_indices
     from featbank.data.transforms import train_transform
-    from featbank.sampling import epoch_indices
 
     split = digits.splits["train"]
     spec = input_spec("tiny-cnn", None, 8)

@@ -12,17 +12,18 @@ from torch import nn
 import featbank.data.loader
 import heads
 from cli.main import main
-from featbank import Bank, BankWriter, DamagedError, schema
-from featbank.backbones import build_model, split_classifier
-from featbank.batchnorm import N_BATCHES, balanced_plan, refresh_statistics, statistics
-from featbank.checkpoint import LAST, read_checkpoint
+from featbank import Bank, BankWriter, DamagedError
+from featbank.backbones.backbones import build_model, split_classifier
+from featbank.bank.provenance_diff import differences, feature_identity
+from featbank.bank.verify import verify
 from featbank.data import ImageData, open_data
 from featbank.data.transforms import InputSpec, augmentation
 from featbank.errors import InputError, StaleError
-from featbank.extract import extract
-from featbank.identity import differences, feature_identity
-from featbank.rng import derive_seed, isolated_torch
-from featbank.verify import verify
+from featbank.extraction.batchnorm import N_BATCHES, balanced_plan, refresh_statistics, statistics
+from featbank.extraction.extract import extract
+from featbank.runs.checkpoint import LAST, read_checkpoint
+from featbank.runtime.rng import derive_seed, isolated_torch
+from featbank.store import schema
 from tests.faults.kills import write_network
 from tests.faults.world import contents
 from tests.test_stage1.images import write_data

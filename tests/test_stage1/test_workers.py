@@ -20,7 +20,7 @@ from PIL import Image
 from featbank.data import workers as module
 from featbank.data.workers import Workers
 from featbank.errors import DamagedError, FeatbankError, InputError, WorkerError
-from featbank.interruption import Interruption, WaitInterrupted
+from featbank.runtime.interruption import Interruption, WaitInterrupted
 
 
 class UnpicklableError(Exception):
@@ -182,7 +182,7 @@ def test_work_that_is_left_in_the_middle_leaves_no_process() -> None:
 def test_a_signal_while_waiting_acts_at_once_and_in_a_team_after_patience(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("featbank.interruption.PATIENCE", 1)
+    monkeypatch.setattr("featbank.runtime.interruption.PATIENCE", 1)
     before = signal.getsignal(signal.SIGALRM)
     with Interruption() as interruption:
         with pytest.raises(WaitInterrupted), interruption.waiting():

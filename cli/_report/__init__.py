@@ -1,6 +1,0 @@
-"""The report: saved results of a comparison → one page, or figures for a paper."""
-
-from cli._report.build import build_report
-from cli._report.folder import believed
-
-__all__ = ["believed", "build_report"]

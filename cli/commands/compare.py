@@ -1,0 +1,169 @@
+"""featbank compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import options
+from cli._progress import reporter
+from cli._show import plain, print_notes, say, write_json
+from cli.specs import parse_spec
+
+__all__ = ["DEFAULT_HEADS", "command", "show"]
+
+DEFAULT_HEADS = ("joint", "ncm", "tau", "crt", "lws")
+
+
+@click.command()
+@click.argument("banks", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--head", "heads", multiple=True, metavar="SPEC",
+    help=f"Head to fit, again for each.  [default: {', '.join(DEFAULT_HEADS)}]",
+)  # fmt: skip
+@options.out
+@click.option("--groups", is_flag=True, help="Show many, medium and few too.")
+@click.option("--error", is_flag=True, help="Show top-1 error too.")
+@click.option("--tests", is_flag=True, help="Show every comparison, not only the clearest.")
+@click.option(
+    "--group", "seeds", multiple=True, metavar="NAME=BANK,BANK",
+    help="Banks that differ in their seed only: mean and standard deviation over them.",
+)  # fmt: skip
+@click.option(
+    "--group-seeds", is_flag=True,
+    help="Group the banks whose recorded recipes differ in their seed only.",
+)  # fmt: skip
+@click.option(
+    "--baseline", metavar="NAME", help="A head or a bank: only comparisons with it are made."
+)
+@click.option(
+    "--bootstrap", "draws", type=click.IntRange(min=100), default=1000, show_default=True,
+    help="Draws of the evaluation rows.",
+)  # fmt: skip
+@click.option(
+    "--markdown", "markdown_to", type=click.Path(path_type=Path), metavar="FILE",
+    help="Also write the tables as Markdown.",
+)  # fmt: skip
+@options.select
+@options.report
+@options.seed
+@options.device
+@options.overwrite
+@options.figures
+@options.json_to
+@options.quiet
+def command(
+    banks: tuple[Path, ...],
+    heads: tuple[str, ...],
+    out: Path,
+    groups: bool,
+    error: bool,
+    tests: bool,
+    seeds: tuple[str, ...],
+    group_seeds: bool,
+    baseline: str | None,
+    draws: int,
+    markdown_to: Path | None,
+    select: str | None,
+    report: str | None,
+    seed: int,
+    device: str,
+    overwrite: bool,
+    figures: Path | None,
+    json_to: Path | None,
+    quiet: bool,
+) -> None:
+    """Compare heads on banks: which checkpoint, which head, and is the difference real.
+
+    Parameters are chosen on val and each head is evaluated once on the reported split. What --out
+    holds already, of the same bank, head, seed and version, is not done again, so adding a bank
+    costs one bank. --overwrite does everything anew. What is there stays until the new is whole.
+    """
+    from cli._outputs import COMPARISON_FILES, refuse_outputs
+    from featbank.study.comparing import Settings, compare
+
+    refuse_outputs(
+        {"--json": json_to, "--markdown": markdown_to},
+        overwrite=overwrite, out=out, taken=COMPARISON_FILES,
+    )  # fmt: skip
+    if figures is not None:
+        refuse_figures(figures)
+    result = compare(
+        banks,
+        [parse_spec(text) for text in heads or DEFAULT_HEADS],
+        out,
+        Settings(select, report, seed, draws, baseline, seed_groups(seeds), group_seeds, device),
+        overwrite=overwrite,
+        reporter=reporter(quiet=quiet),
+    )
+    if figures is not None:
+        draw_figures(out, figures)
+    metrics = [
+        "all",
+        *(("many", "medium", "few") if groups else ()),
+        *(("error",) if error else ()),
+    ]
+    if markdown_to is not None:
+        write_markdown(markdown_to, result, metrics, overwrite=overwrite)
+    if not write_json(json_to, result, overwrite=overwrite):
+        show(result, metrics, everything=tests)
+        page = plain(str(out / "report.html"))
+        say(f"everything is in {plain(str(out))}; to look at it, open {page}")
+
+
+def refuse_figures(folder: Path) -> None:
+    """Refuse, before any work, figures that could not be drawn at its end."""
+    from cli.report.figures import load_matplotlib
+    from featbank.files.replacing import refuse_odd_folder
+
+    load_matplotlib()
+    refuse_odd_folder(folder, "--figures")
+
+
+def draw_figures(out: Path, folder: Path) -> None:
+    """Draw the figures of a comparison."""
+    from cli.report.data import collect
+    from cli.report.figures import write_figures
+    from cli.report.folder import Results
+    from featbank.files.atomic import storage_errors
+
+    with storage_errors(folder):
+        write_figures(collect(Results(out)), folder)
+
+
+def write_markdown(
+    path: Path, result: dict[str, Any], metrics: list[str], *, overwrite: bool
+) -> None:
+    """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
+    from cli._matrix import markdown
+    from cli._outputs import write_output
+    from featbank.study.owned import COMPARISON_MARK
+
+    text = f"{markdown(result, metrics)}\n{COMPARISON_MARK}\n"
+    write_output("--markdown", path, text, overwrite=overwrite)
+
+
+def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:
+    """Print the tables of a comparison."""
+    from cli._matrix import comparison_lines, group_lines, matrix_lines
+
+    for metric in metrics:
+        for line in matrix_lines(result, metric):
+            say(line)
+    for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
+        say(line)
+    print_notes(result["notes"])
+
+
+def seed_groups(texts: tuple[str, ...]) -> dict[str, list[str]]:
+    """Parse ``NAME=A.zarr,B.zarr``; banks are named as the table names them, or by their path."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, banks = text.partition("=")
+        if not (name and equals and banks) or name in groups:
+            message = f"--group wants NAME=A.zarr,B.zarr, each name once; got {text!r}"
+            raise click.UsageError(message)
+        groups[name] = banks.split(",")
+    return groups

@@ -1,0 +1,166 @@
+"""featbank extract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import options
+from cli._progress import first_of_job, reporter
+from cli._show import say, write_json
+from cli.specs import parse_spec
+
+if TYPE_CHECKING:
+    from featbank.extraction.network import Foundation
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@options.out
+@click.option(
+    "--data", metavar="SPEC",
+    help="Images to extract: needed with --backbone; else instead of those that were trained on.",
+)  # fmt: skip
+@options.backbone
+@options.pretrained
+@options.weights
+@options.image_size
+@options.mean
+@options.std
+@click.option(
+    "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Of a training's folder, the checkpoint best on val or the last.",
+)  # fmt: skip
+@click.option(
+    "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True,
+    help="How features are stored.",
+)  # fmt: skip
+@click.option("--amp", is_flag=True, help="bfloat16 on CUDA: faster and coarser; recorded.")
+@options.batch_size
+@options.workers
+@options.device
+@options.on_bad_image
+@click.option(
+    "--check-images", is_flag=True,
+    help="For rows that are there already, compare the images' digests, not only their sizes.",
+)  # fmt: skip
+@click.option(
+    "--views", type=click.IntRange(min=0), default=0, show_default=True, metavar="K",
+    help="Also bank K augmented views of each training image; sgd heads cycle through them.",
+)  # fmt: skip
+@click.option(
+    "--bn-refresh", type=click.Choice(["none", "class-balanced"]), default="none",
+    show_default=True,
+    help="First take BatchNorm statistics anew on class-balanced, augmented training batches.",
+)  # fmt: skip
+@options.seed
+@options.strict
+@options.overwrite
+@options.replace_in_place
+@options.json_to
+@options.quiet
+def command(
+    run: Path | None,
+    out: Path,
+    data: str | None,
+    backbone: str | None,
+    pretrained: bool | None,
+    weights: Path | None,
+    image_size: int | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    which: str,
+    dtype: str,
+    amp: bool,
+    batch_size: int,
+    workers: int,
+    device: str,
+    on_bad_image: str,
+    check_images: bool,
+    views: int,
+    bn_refresh: str,
+    seed: int,
+    strict: bool,
+    overwrite: bool,
+    replace_in_place: bool,
+    json_to: Path | None,
+    quiet: bool,
+) -> None:
+    """Write a trained backbone's frozen features into a bank.
+
+    RUN is a training's folder or one checkpoint file. Features are those that the last linear
+    layer sees, in eval mode; that layer goes into the bank beside them. Interrupted, the same
+    command goes on where it stopped.
+
+    Several GPUs or machines: torchrun --nproc-per-node=N -m cli extract … (docs/ranks.md). The
+    bank is the same to the bit.
+
+    Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
+    network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.
+    """
+    from cli._outputs import BANK_FILES, refuse_outputs
+    from featbank.data import open_data
+    from featbank.extraction.extract import extract
+
+    refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
+    options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
+    given = {
+        "weights": weights, "pretrained": pretrained, "image_size": image_size,
+        "mean": mean, "std": std,
+    }  # fmt: skip
+    spec = parse_spec(data) if data else None
+    summary = extract(
+        source_of(run, backbone, given),
+        out,
+        which=which,
+        data=open_data(spec.name, spec.params) if spec else None,
+        dtype=dtype,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        use_autocast=amp,
+        on_bad_image=on_bad_image,
+        check_images=check_images,
+        views=views,
+        bn_refresh=bn_refresh,
+        seed=seed,
+        overwrite=overwrite,
+        strict=strict,
+        replace_in_place=replace_in_place,
+        reporter=reporter(quiet=quiet),
+    )
+    if not first_of_job():
+        return
+    if write_json(json_to, {"schema": 1, **summary}, overwrite=overwrite):
+        return
+    rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
+    if summary["up_to_date"]:
+        say(f"{out} is up to date: every byte checked, nothing to do ({rows})")
+        return
+    skipped = sum(summary["skipped"].values())
+    kind = "a classifier" if summary["classifier"] else "no stage-1 classifier"
+    say(f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out")
+
+
+def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:
+    """Return the training that is meant, or the backbone that was trained elsewhere."""
+    from featbank.extraction.network import Foundation
+
+    named = {name: value for name, value in given.items() if value is not None}
+    if backbone is None:
+        if run is None:
+            message = "give RUN, or --backbone NAME with --pretrained or --weights FILE"
+            raise click.UsageError(message)
+        if named:
+            option = next(iter(named)).replace("_", "-")
+            message = f"--{option} goes with --backbone, not with a training's RUN"
+            raise click.UsageError(message)
+        return run
+    if run is not None:
+        message = f"give RUN or --backbone, not both (got {run} and {backbone})"
+        raise click.UsageError(message)
+    return Foundation(backbone, **named)

@@ -1,0 +1,195 @@
+"""What `featbank compare` left in a folder, read and checked; docs/compare.md has the format."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featbank.errors import DamagedError, FeatbankError, InputError, MissingFileError
+from featbank.study.cells import digest_of, read_whole
+
+__all__ = ["Arrays", "Results", "believed", "read_arrays"]
+
+Arrays = dict[str, NDArray[Any]]
+
+# Folder names come out of a file; none may lead elsewhere.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=+-]*")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A folder of results."""
+
+    folder: Path
+
+    @cached_property
+    def compare(self) -> dict[str, Any]:
+        """The comparison's own object."""
+        path = self.folder / "compare.json"
+        if not os.path.lexists(path):
+            message = f"{self.folder} holds no compare.json; featbank compare writes one to --out"
+            raise MissingFileError(message)
+        found = read_object(path)
+        if found.get("schema") != 1:
+            message = f"{path}: schema {found.get('schema')!r} is not 1, which this version reads"
+            raise DamagedError(message)
+        require(found, path, "settings", "banks", "heads", "results")
+        for name, kind in (("settings", dict), ("banks", list), ("heads", list), ("results", list)):
+            if not isinstance(found[name], kind):
+                message = f"{path}: {name} is no {kind.__name__}; {AGAIN}"
+                raise DamagedError(message)
+        return found
+
+    @cached_property
+    def banks(self) -> list[dict[str, Any]]:
+        """What is known of each bank, in the order of the comparison."""
+        return [self.bank(str(entry.get("slug"))) for entry in self.compare["banks"]]
+
+    def bank(self, slug: str) -> dict[str, Any]:
+        """Read one bank's record; `slug` is put in."""
+        path = self.bank_folder(slug) / "bank.json"
+        record = read_object(path)
+        require(
+            record, path, "name", "path", "digest", "report", "class_names", "class_counts", "shots"
+        )
+        if len(record["class_names"]) != len(record["class_counts"]):
+            message = f"{path}: class_names and class_counts differ in length; {AGAIN}"
+            raise DamagedError(message)
+        return record | {"slug": slug}
+
+    def bank_folder(self, slug: str) -> Path:
+        """Return where a bank's files are."""
+        return self.folder / "banks" / plain_name(slug)
+
+    def view(self, slug: str) -> Arrays:
+        """Return the sample of a bank's reported split, in the plane of its first two axes."""
+        path = self.bank_folder(slug) / "view.npz"
+        found = read_arrays(path, ("features2d", "labels", "rows"))
+        return of_kinds(found, path, whole=("labels", "rows"), finite=("features2d",))
+
+    def tsne_path(self, slug: str) -> Path:
+        """Return where a bank's t-SNE is kept."""
+        return self.bank_folder(slug) / "tsne.npz"
+
+    def tsne(self, slug: str) -> NDArray[np.float32] | None:
+        """Return the t-SNE of the view's rows (n, 2), where one was made of these rows."""
+        if not os.path.lexists(self.tsne_path(slug)):
+            return None
+        path = self.tsne_path(slug)
+        found = of_kinds(read_arrays(path, ("points", "rows")), path, finite=("points",))
+        same = np.array_equal(found["rows"], self.view(slug)["rows"])
+        return found["points"].astype(np.float32) if same else None
+
+    def curves(self, slug: str) -> Iterator[tuple[str, Arrays]]:
+        """Yield the heads that have an exact curve on a bank, each with its arrays."""
+        for path in sorted(self.bank_folder(slug).glob("curve-*.npz")):
+            yield path.stem.removeprefix("curve-"), read_arrays(path, ("parameter",))
+
+    def evaluation(self, key: str) -> Arrays:
+        """Return what a head predicted on the reported split, and what its plane looks like."""
+        names = ("labels", "predicted", "confidence", "weight_norms", "plane_grid", "plane_extent")
+        path = self.folder / "cells" / plain_name(key) / "evaluation.npz"
+        whole, finite = ("labels", "predicted", "plane_grid"), ("confidence", "plane_extent")
+        return of_kinds(read_arrays(path, names), path, whole=whole, finite=finite)
+
+
+AGAIN = "run featbank compare again, which makes damaged results anew"
+
+
+def plain_name(name: str) -> str:
+    """Return a folder's name, refused where it could lead out of the results."""
+    if not _PLAIN_NAME.fullmatch(name):
+        message = f"compare.json names a folder {name!r}, which no comparison writes; {AGAIN}"
+        raise DamagedError(message)
+    return name
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object, which must have the digest that it names."""
+    try:
+        found = json.loads(read_whole(path))
+    except MissingFileError as error:
+        message = f"{path} is missing; {AGAIN}"
+        raise DamagedError(message) from error
+    except (ValueError, RecursionError) as error:
+        message = f"{path} is no JSON ({' '.join(str(error).split())}); {AGAIN}"
+        raise DamagedError(message) from error
+    if not isinstance(found, dict):
+        message = f"{path} is no JSON object; {AGAIN}"
+        raise DamagedError(message)
+    digest = found.pop("sha256", None)
+    if digest is not None and digest != digest_of(found):
+        message = f"{path} does not hold what was written; {AGAIN}"
+        raise DamagedError(message)
+    return found
+
+
+def require(found: dict[str, Any], path: Path, *names: str) -> None:
+    """Refuse an object that lacks one of `names`."""
+    lacking = [name for name in names if name not in found]
+    if lacking:
+        message = f"{path} lacks {', '.join(lacking)}; {AGAIN}"
+        raise DamagedError(message)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
+    """Read an .npz that must hold `names`; every byte is checked, and nothing is executed."""
+    from featbank.importing import read_arrays as read_npz
+
+    try:
+        arrays = read_npz(path)
+    except InputError as error:
+        message = f"{error}; {AGAIN}"
+        raise DamagedError(message) from error
+    require(arrays, path, *names)
+    return arrays
+
+
+def of_kinds(
+    arrays: Arrays, path: Path, *, whole: Sequence[str] = (), finite: Sequence[str] = ()
+) -> Arrays:
+    """Refuse arrays that should be whole numbers, or finite ones, and are not."""
+    odd = [name for name in whole if arrays[name].dtype.kind not in "iu"]
+    odd += [
+        name
+        for name in finite
+        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name]).all()
+    ]
+    if odd:
+        message = f"{path}: {', '.join(odd)} is not of the numbers that it should be; {AGAIN}"
+        raise DamagedError(message)
+    return arrays
+
+
+# What results that nobody's `featbank compare` wrote can make of the operations on them.
+ODD = (
+    KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
+    MemoryError,
+)  # fmt: skip
+
+
+@contextmanager
+def believed(folder: Path) -> Iterator[None]:
+    """Say of what goes wrong with saved results that they are not what `compare` writes.
+
+    Every part of a folder is checked when it is read. What stands in its objects and arrays could
+    still be of any kind, and is looked at in many places.
+    """
+    try:
+        yield
+    except FeatbankError:
+        raise
+    except ODD as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        message = f"{folder} does not hold what featbank compare writes ({reason:.200}); {AGAIN}"
+        raise DamagedError(message) from error

@@ -1,0 +1,169 @@
+"""The dict of what is shown → one HTML page that loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from cli._show import percent, plain
+from cli.report.pack import to_json
+
+__all__ = ["render"]
+
+# In this order they are one script.
+SCRIPTS = (
+    "core", "chart", "matrix", "shots", "tau", "norms", "classes", "sampling", "confusion", "view",
+    "reliability", "provenance", "start",
+)  # fmt: skip
+
+# Metrics of the table over seeds.
+SHOWN = ("all", "many", "medium", "few")
+
+PANELS = {
+    "matrix": "Results",
+    "shots": "Sampler and head",
+    "tau": "Tau",
+    "norms": "Weight norms",
+    "classes": "Classes",
+    "sampling": "Sampling",
+    "confusion": "Confusions",
+    "view": "Features",
+    "reliability": "Calibration",
+    "provenance": "Provenance",
+}
+
+
+def render(data: dict[str, Any]) -> str:
+    """Return the page. Every text of the data is escaped where it stands."""
+    style, script = asset("style.css"), whole_script()
+    there = present(data)
+    return template().render(
+        title=plain(title(data)),
+        summary=plain(summary(data)),
+        footer=plain(
+            f"Made by featbank {data['settings'].get('version', '')}; one file, no loads."
+        ),
+        policy=policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        data=Markup(to_json(data)),
+        ids=there,
+        panels=[(name, PANELS[name]) for name in there],
+        heads=[plain(head) for head in data["heads"]],
+        banks=[plain(bank["name"]) for bank in data["banks"]],
+        rows=list(static_rows(data)),
+        groups=group_rows(data["groups"]),
+        notes=[plain(note) for note in data["notes"]],
+        provenance=data["provenance"],
+        n_sets=len(data["classes"]),
+    )
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of the page."""
+    return (resources.files("cli.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def whole_script() -> str:
+    """Return the page's script: its files in order, in one scope of their own."""
+    body = "\n".join(asset(f"{name}.js") for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{body}}})();\n'
+
+
+@cache
+def template() -> Template:
+    """Return the page's template; what is put into it is escaped unless it is `Markup`."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.from_string(asset("page.html.j2"))
+
+
+def policy(style: str, script: str) -> str:
+    """Return the Content-Security-Policy: this script and this style, and nothing else at all."""
+    return (
+        f"default-src 'none'; script-src '{source(script)}'; style-src '{source(style)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def source(text: str) -> str:
+    """Return the hash by which a policy allows an inline element."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def present(data: dict[str, Any]) -> list[str]:
+    """Name the panels that have something to show."""
+    samplers = {bank["recipe"].get("sampler") for bank in data["banks"]} - {None}
+    absent = {
+        "shots": len(samplers) < 2,
+        "tau": not any(bank["curves"] for bank in data["banks"]),
+        "norms": all(cell["norms"] is None for cell in data["cells"]),
+        "confusion": not any(len(cell["confusion"]["classes"]) for cell in data["cells"]),
+    }
+    return [name for name in PANELS if not absent.get(name)]
+
+
+def title(data: dict[str, Any]) -> str:
+    """Name the comparison."""
+    n_banks, n_heads = len(data["banks"]), len(data["heads"])
+    banks = data["banks"][0]["name"] if n_banks == 1 else f"{n_banks} checkpoints"
+    return f"{banks}, {n_heads} head{'s' * (n_heads > 1)}"
+
+
+def summary(data: dict[str, Any]) -> str:
+    """Say on what and how was measured."""
+    settings = data["settings"]
+    chosen = f"parameters chosen on {settings['select']}" if settings.get("select") else ""
+    if chosen and settings["select"] == settings["report"]:
+        chosen += ", the REPORTED split"
+    draws = (
+        f"95 % intervals from {settings['bootstrap']:,} bootstrap draws (seed {settings['seed']})"
+    )
+    n_classes = " or ".join(f"{len(each['counts']):,}" for each in data["classes"])
+    parts = [f"Evaluated on {settings['report']}", f"{n_classes} classes", chosen, draws]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def static_rows(data: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield the table of `all` as it stands before, or without, the script."""
+    cells = {(cell["bank"], cell["head"]): cell for cell in data["cells"]}
+    for index, bank in enumerate(data["banks"]):
+        row = [static_cell(cells.get((index, head))) for head in range(len(data["heads"]))]
+        yield plain(bank["name"]), row
+
+
+def static_cell(cell: dict[str, Any] | None) -> tuple[str, str]:
+    """Return a value and its interval as text."""
+    if cell is None:
+        return "-", ""
+    span = cell["ci95"].get("all")
+    return percent(cell["metrics"]["all"]), interval(span)
+
+
+def interval(span: Sequence[float] | None) -> str:
+    """Return an interval in %."""
+    return f"{percent(span[0])}\N{EN DASH}{percent(span[1])}" if span else ""
+
+
+def group_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
+    """Return the table over seeds: a line for each group and head, mean ± deviation in %."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for group in groups:
+        lines.setdefault((group["name"], group["head"]), {"n": group["n"]})[group["metric"]] = group
+    return [
+        [plain(name), plain(head), *(spread(line.get(metric)) for metric in SHOWN), str(line["n"])]
+        for (name, head), line in lines.items()
+    ]
+
+
+def spread(group: dict[str, Any] | None) -> str:
+    """Return mean ± standard deviation in %."""
+    if group is None or group["mean"] is None:
+        return "-"
+    return percent(group["mean"]) + ("" if group["std"] is None else f" ± {percent(group['std'])}")

@@ -1,0 +1,37 @@
+"""How often a head is right when it says that it is sure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cli.report.pack import smallest
+
+__all__ = ["BINS", "reliability_bins"]
+
+# As Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), and the ECE in the table.
+BINS = 15
+
+
+def reliability_bins(
+    confidence: NDArray[np.float32], right: NDArray[np.bool_], bins: int = BINS
+) -> dict[str, NDArray[Any]]:
+    """Return rows, mean confidence and accuracy of each bin ((m-1)/bins, m/bins], NaN where empty.
+
+    Guo et al. (ICML 2017), eq. 1 and section 2; `confidence` (n,) in [0, 1], rows where
+    it is not known left out; `right` (n,).
+    """
+    known = np.isfinite(confidence)
+    confidence, right = confidence[known], right[known]
+    index = np.clip(np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
+    rows = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        sure = np.bincount(index, confidence.astype(np.float64), minlength=bins) / rows
+        hit = np.bincount(index, right.astype(np.float64), minlength=bins) / rows
+    return {
+        "rows": smallest(rows),
+        "confidence": sure.astype(np.float32),
+        "accuracy": hit.astype(np.float32),
+    }

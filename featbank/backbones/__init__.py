@@ -1,0 +1,1 @@
+"""Networks, their parts, and weights of other code for them."""

@@ -1,0 +1,1 @@
+"""A bank of frozen features: planned, written, opened, verified, exported."""

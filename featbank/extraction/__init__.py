@@ -1,0 +1,1 @@
+"""Frozen features of every image, into a bank."""

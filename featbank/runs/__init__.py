@@ -1,0 +1,1 @@
+"""The folder of a training: checkpoints, settings, the numbers of every epoch."""

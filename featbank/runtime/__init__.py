@@ -1,0 +1,1 @@
+"""What every room needs: devices, random draws, progress, processes, names."""

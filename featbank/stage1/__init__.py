@@ -1,0 +1,1 @@
+"""Stage 1: training a network on long-tailed images."""

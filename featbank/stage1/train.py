@@ -1,0 +1,295 @@
+"""Stage 1: train a network on long-tailed images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from featbank.backbones.backbones import TINY_CNN, input_spec
+from featbank.data.formats.files import look_over
+from featbank.data.provenance import data_record, git, recipe_record, tensors_digest, versions
+from featbank.data.transforms import InputSpec
+from featbank.data.types import ImageData
+from featbank.runs.checkpoint import (
+    BEST,
+    LAST,
+    Checkpoint,
+    n_bytes,
+    read_checkpoint,
+    write_checkpoint,
+)
+from featbank.runs.run_files import event_suffix, save_epoch, save_metrics, save_settings
+from featbank.runs.run_folder import RunFolder
+from featbank.runs.tensorboard import events
+from featbank.runtime.device import device_name, one_thread, resolve_device
+from featbank.runtime.progress import SILENT, Reporter
+from featbank.runtime.ranks import Ranks
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.ddp import Team, synchronised
+from featbank.stage1.network import initial_network
+from featbank.stage1.objective import make_objective
+from featbank.stage1.optim import make_optimizer, restore_optimizer
+from featbank.stage1.retraining import read_init
+from featbank.stage1.session import Metrics, Save, Session
+
+__all__ = ["Metrics", "train"]
+
+
+def train(
+    data: ImageData,
+    data_spec: Mapping[str, Any],
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    metrics: Metrics,
+    reporter: Reporter = SILENT,
+    resume: bool = False,
+    overwrite: bool = False,
+    strict: bool = False,
+    replace_in_place: bool = False,
+) -> dict[str, Any]:
+    """Train, writing into the folder `out` after every epoch and, if it is long, within it.
+
+    SIGINT and SIGTERM are acted on after the step under way, when its state is saved.
+
+    Parameters
+    ----------
+    data
+        Its ``train`` split is trained on; ``val``, where there is one, chooses the best epoch.
+    data_spec
+        ``{"name": …, "params": {…}}``: how `open_data` gets `data` again, for extraction.
+    config
+        Everything that is chosen.
+    out
+        Gets ``last.safetensors``, ``best.safetensors`` (best ``all`` on val), ``run.json``,
+        ``run.yaml`` (what --config takes) and ``metrics.csv``.
+    device
+        auto, cpu, cuda or cuda:i.
+    metrics
+        What to report of val predictions; must give ``all``.
+    reporter
+        Is told about every epoch and batch.
+    resume
+        Go on from ``last.safetensors``; on a CPU the result has the bits of an uninterrupted run.
+    overwrite
+        Replace a training that `out` holds. It stays as it is until the last epoch of the new one
+        is saved, which is written beside it till then; with `resume` that goes on from there.
+    replace_in_place
+        With `overwrite`, remove the old training first, for disks that cannot hold both.
+    strict
+        Refuse, rather than note, the same image in two splits or with two labels.
+
+    Returns
+    -------
+    dict
+        ``run``, ``checkpoint``, ``epochs``, ``best`` (epoch and val metrics, or None), ``last``
+        (the last epoch's entry in the history), ``seconds``, and ``notes`` on the data: what was
+        passed over, and the same image in two places.
+
+    Raises
+    ------
+    InputError
+        The backbone is unknown or unusable, an image cannot be read, or the loss diverges.
+    WorkerError
+        A process that loads images has failed.
+    OutputExistsError, StaleError
+        `out` holds something; or what is to be resumed was another training.
+    """
+    notes = look_over(data, "mend it, or take it out of the data", strict=strict)
+    asked = {"resume": resume, "overwrite": overwrite, "replace_in_place": replace_in_place}
+    with Ranks.join() as ranks, RunFolder(Path(out)) as folder:
+        said = reporter if ranks.first else SILENT
+        for note in notes if ranks.first else ():
+            reporter.warn(note)
+        summary = _train(data, data_spec, config, folder, device, metrics, said, ranks, asked)
+        return {**summary, "notes": notes}
+
+
+def _train(
+    data: ImageData,
+    data_spec: Mapping[str, Any],
+    config: TrainConfig,
+    folder: RunFolder,
+    device: str | torch.device,
+    metrics: Metrics,
+    reporter: Reporter,
+    ranks: Ranks,
+    asked: Mapping[str, bool],
+) -> dict[str, Any]:
+    """Train, alone or as one process of a job."""
+    began, where = time.monotonic(), resolve_device(device, ranks.local)
+    spec = input_spec(
+        config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
+    )
+    init = None if config.init is None else read_init(config.init)
+    identity = _identity(data, data_spec, config, spec, init)
+    previous = _previous(folder, identity, ranks, asked)
+    model, layer = initial_network(
+        config, len(data.class_names), spec.size, previous, init, reporter
+    )
+    record = {**identity, **_begun(layer, previous)}
+
+    save, team = _Saver(folder, ranks, reporter), Team(ranks, where)
+    session = _session(data, config, spec, where, model, record, previous, save, team)
+    run = folder.work
+    if previous is not None:
+        reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
+    size = session.epoch_size()
+    if ranks.first:
+        folder.make_ready(_most_bytes(model, config, data))
+        made_by = {"device": device_name(where), "processes": ranks.size, "versions": versions()}
+        save_settings(run, {**identity, "epoch": size, **made_by, "git": git()})
+        save_metrics(run, session.record["history"])
+    reporter.say(session.about(size))
+    if folder.beside:
+        reporter.say(
+            f"{folder.out} stays until this training is whole, which is in {run} till then"
+        )
+    suffix = event_suffix(identity)
+    record_event = events(run, suffix) if ranks.first else nullcontext(lambda _entry: None)
+    alone = one_thread(config.backbone == TINY_CNN)
+    with alone, closing(session), session.interruption, record_event as event:
+        for epoch in range(session.record["epoch"], config.epochs):
+            is_best = session.run_epoch(epoch, metrics, reporter)
+            if ranks.first:
+                save_epoch(run, session.checkpoint(), is_best=is_best)
+            event(session.record["history"][-1])
+    ranks.gather(None)  # nobody leaves before all are done
+    team.leave()
+    if ranks.first:
+        folder.finish()
+    return _summary(folder.out, session.record, time.monotonic() - began)
+
+
+def _previous(
+    folder: RunFolder, identity: Mapping[str, Any], ranks: Ranks, asked: Mapping[str, bool]
+) -> Checkpoint | None:
+    """Return what to go on from; the first process decides, the others read what it read."""
+    previous = None
+    if ranks.first:
+        previous = folder.begin(identity, **asked)
+    begun, beside = ranks.share([previous is not None, folder.beside])
+    if not ranks.first:
+        folder.join(beside=beside)
+        previous = read_checkpoint(folder.work / LAST) if begun else None
+    return previous
+
+
+def _most_bytes(model: nn.Module, config: TrainConfig, data: ImageData) -> int:
+    """Return what a training takes at most: its checkpoints, and one that is being written."""
+    weights = n_bytes(model.state_dict())
+    moments = n_bytes({name: each for name, each in model.named_parameters() if each.requires_grad})
+    state = weights + moments * (2 if config.optimizer == "adamw" else 1)
+    return 2 * state + (weights if "val" in data.splits else 0)
+
+
+class _Saver:
+    """Saves a training within an epoch: of a job, the first process does."""
+
+    def __init__(self, folder: RunFolder, ranks: Ranks, reporter: Reporter) -> None:
+        self.folder, self.ranks, self.reporter = folder, ranks, reporter
+
+    def __call__(self, state: Checkpoint, /) -> None:
+        """Save the state, and say where."""
+        last = self.folder.work / LAST
+        if self.ranks.first:
+            write_checkpoint(last, state)
+            place = _place(state.record)
+            self.reporter.say(f"saved {last} after {place}; --resume goes on from it")
+
+    def kept(self) -> str:
+        """Say what is saved of the training, and of the one that it was to replace."""
+        last = self.folder.work / LAST
+        saved = f"; {last} keeps the state that was saved before" if last.is_file() else ""
+        return f"{saved}; {self.folder.out} is as it was" if self.folder.beside else saved
+
+
+def _place(record: Mapping[str, Any]) -> str:
+    """Say how far a checkpoint is."""
+    step = record.get("step", 0)
+    return f"step {step} of epoch {record['epoch'] + 1}" if step else f"epoch {record['epoch']}"
+
+
+def _identity(
+    data: ImageData,
+    data_spec: Mapping[str, Any],
+    config: TrainConfig,
+    spec: InputSpec,
+    init: Checkpoint | None,
+) -> dict[str, Any]:
+    """Return everything that decides a training's result, as JSON."""
+    return {
+        **({} if init is None else {"init": _start(init)}),
+        "config": config.to_json(),
+        "input": spec.to_json(),
+        "data": data_record(data),
+        "data_spec": dict(data_spec),
+        "class_names": list(data.class_names),
+        "class_counts": data.counts.tolist(),
+        "shots": data.shots.to_json(),
+    }
+
+
+def _start(init: Checkpoint) -> dict[str, Any]:
+    """Return what a retraining began from, wherever that lies and whatever its seed."""
+    recipe = recipe_record(init.record)
+    del recipe["seed"]
+    return {"tensors": tensors_digest(init.model), "recipe": recipe}
+
+
+def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    best = record["best"]
+    return {
+        "run": str(run),
+        "checkpoint": str(run / (BEST if best else LAST)),
+        "epochs": record["epoch"],
+        "best": best,
+        "last": record["history"][-1],
+        "seconds": seconds,
+    }
+
+
+def _begun(layer: str, previous: Checkpoint | None) -> dict[str, Any]:
+    """Return the record's part that a training changes: new, or as a checkpoint left it."""
+    begun = {
+        "layer": layer,
+        "epoch": 0,
+        "step": 0,
+        "loss_sum": 0.0,
+        "history": [],
+        "best": None,
+    }
+    if previous is None:
+        return begun
+    return {name: previous.record.get(name, value) for name, value in begun.items()}
+
+
+def _session(
+    data: ImageData,
+    config: TrainConfig,
+    spec: InputSpec,
+    device: torch.device,
+    model: nn.Module,
+    record: dict[str, Any],
+    previous: Checkpoint | None,
+    save: Save,
+    team: Team,
+) -> Session:
+    """Put the network on its device; give it its optimiser, as it was left, and its objective."""
+    model = model.to(device)
+    if config.sync_bn:
+        model = synchronised(model, device)
+    if config.channels_last and device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    optimizer = make_optimizer(model, config, record["layer"])
+    if previous is not None:
+        restore_optimizer(optimizer, previous.optimizer)
+    objective = make_objective(config, data, model, device)
+    return Session(data, config, spec, device, model, optimizer, objective, record, save, team)

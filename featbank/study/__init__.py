@@ -1,0 +1,1 @@
+"""Heads on banks: fitted, chosen on val, evaluated, and compared."""

@@ -1,0 +1,165 @@
+"""In what banks differ that are set side by side: classes, shot groups, training rows, ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cli._show import plain
+from featbank.bank.shots import Shots
+
+__all__ = ["group_kinds", "other_classes", "pairing_notes", "unlike_notes"]
+
+# What is known of a bank: name, class_names, class_counts, shots, and since banks are compared by
+# their ids, samples and train_samples. Comparisons that were written before lack these two.
+Record = Mapping[str, Any]
+
+
+def other_classes(records: Sequence[Record]) -> str | None:
+    """Say in what the classes of a bank differ from the first one's; None where none does."""
+    for record in records[1:]:
+        difference = class_difference(records[0], record)
+        if difference:
+            return difference
+    return None
+
+
+def class_difference(one: Record, other: Record) -> str | None:
+    """Say in what the classes of two banks differ: their number, their names, their order."""
+    names = [list(map(str, record["class_names"])) for record in (one, other)]
+    who = plain(one["name"]), plain(other["name"])
+    if len(names[0]) != len(names[1]):
+        return f"{who[0]} has {len(names[0])} classes and {who[1]} has {len(names[1])}"
+    place = next((i for i, pair in enumerate(zip(*names, strict=True)) if pair[0] != pair[1]), None)
+    if place is None:
+        return None
+    first = f"class {place} is {names[0][place]!r} in {who[0]} and {names[1][place]!r} in {who[1]}"
+    unnamed = [who[k] for k in (0, 1) if names[k] == [str(i) for i in range(len(names[k]))]]
+    if sorted(names[0]) == sorted(names[1]):
+        return f"{who[0]} and {who[1]} have the same classes in another order: {first}"
+    if unnamed:
+        return f"{unnamed[0]} gives its classes no names: {first}"
+    return f"{who[0]} and {who[1]} have other classes: {first}"
+
+
+def groups_of(record: Record) -> bytes:
+    """Return the shot group of every class, as bytes to compare."""
+    shots = Shots(int(record["shots"]["many_above"]), int(record["shots"]["few_below"]))
+    return shots.groups(record["class_counts"]).tobytes()
+
+
+def group_kinds(records: Sequence[Record]) -> list[int]:
+    """Return the number of each bank's shot grouping among the different ones, from 0."""
+    kinds: dict[bytes, int] = {}
+    return [kinds.setdefault(groups_of(record), len(kinds)) for record in records]
+
+
+def unlike_notes(records: Sequence[Record]) -> list[str]:
+    """Return notes of what banks differ in, beside their classes and their reported rows."""
+    if other_classes(records):
+        return []
+    return [*split_notes(records), *group_notes(records), *train_notes(records)]
+
+
+def by(records: Sequence[Record], kind: Callable[[Record], Any]) -> list[tuple[Any, list[Record]]]:
+    """Return the records by what they have in common, in the order in which each comes first."""
+    found: dict[Any, list[Record]] = {}
+    for record in records:
+        found.setdefault(kind(record), []).append(record)
+    return list(found.items())
+
+
+def named(records: Sequence[Record]) -> str:
+    """Name banks in a line."""
+    return ", ".join(str(record["name"]) for record in records)
+
+
+def value(key: str, record: Record) -> Any:
+    """Return what a record says under a key, None where it says nothing."""
+    return record.get(key)
+
+
+def thresholds(record: Record) -> tuple[int, int]:
+    """Return above which count a class is many, and below which it is few."""
+    return int(record["shots"]["many_above"]), int(record["shots"]["few_below"])
+
+
+def group_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Say where many, medium and few are cut otherwise, and where they are other classes."""
+    cuts = by(records, thresholds)
+    if len(cuts) > 1:
+        shown = "; ".join(
+            f"{named(some)}: many > {many}, few < {few}" for (many, few), some in cuts
+        )
+        yield f"the thresholds of shot groups differ ({shown})"
+    kinds = by(records, groups_of)
+    for groups, some in kinds[1:]:
+        other = np.frombuffer(groups, np.uint8) != np.frombuffer(kinds[0][0], np.uint8)
+        yield (
+            f"{other.sum()} of {len(other)} classes are in another shot group in {named(some)} "
+            f"than in {named(kinds[0][1])}: their many, medium and few are of different classes, "
+            "and are not set against each other"
+        )
+
+
+def split_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Say where banks are evaluated on splits of other names, or choose on others."""
+    for key, done in (("report", "heads are evaluated"), ("select", "parameters are chosen")):
+        kinds = by(records, partial(value, key))
+        if len(kinds) > 1:
+            shown = "; ".join(f"{named(some)}: {split or 'none'}" for split, some in kinds)
+            yield f"the splits on which {done} differ ({shown})"
+
+
+def train_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Say where heads were fitted on other rows: other counts, or other ids of as many."""
+    sizes = by(records, lambda record: tuple(record["class_counts"]))
+    if len(sizes) > 1:
+        shown = "; ".join(f"{named(some)}: {sum(counts):,} rows" for counts, some in sizes)
+        yield f"train rows by class differ ({shown}): differences are of the training sets too"
+    for _, some in sizes:
+        known = [each for each in some if (each.get("train_samples") or {}).get("named")]
+        kinds = by(known, lambda record: record["train_samples"]["digest"])
+        if len(kinds) > 1:
+            shown = " against ".join(named(same) for _, same in kinds)
+            yield f"train rows have other ids or labels: {shown}"
+
+
+def pairing_notes(records: Sequence[Record]) -> Iterator[str]:
+    """Say which reported rows are paired, and by what."""
+    known = [record for record in records if record.get("samples")]
+    by_rows = by(known, lambda record: record["samples"]["digest"])
+    shared = [some for _, some in by_rows if len(some) > 1]
+    if len(by_rows) > 1:
+        same = "; ".join(map(named, shared))
+        yield (
+            "banks with different reported samples are compared unpaired, without McNemar's test"
+            + (f"; the same samples have: {same}" if same else "")
+        )
+    unnamed = [some for some in shared if not all(each["samples"]["named"] for each in some)]
+    if unnamed:
+        yield (
+            f"rows of {'; '.join(map(named, unnamed))} have no ids, or only row numbers: they are "
+            "paired by their number"
+        )
+    if len(known) > 1:
+        yield from odd_id_notes(known)
+
+
+def odd_id_notes(known: Sequence[Record]) -> Iterator[str]:
+    """Say which ids do not tell a row: those that come twice, and those with two labels."""
+    for record in known:
+        name = record["samples"].get("repeated")
+        if name is not None:
+            yield (
+                f"the id {name!r} comes twice among the reported rows of {record['name']}: they "
+                "are paired by their order, not by their ids"
+            )
+    for _, some in by(known, lambda record: record["samples"].get("ids")):
+        kinds = by(some, lambda record: record["samples"]["digest"])
+        if len(kinds) > 1 and some[0]["samples"].get("ids") is not None:
+            shown = " and ".join(named(same) for _, same in kinds)
+            yield f"reported rows have the same ids and other labels in {shown}"

@@ -1,0 +1,128 @@
+"""A bank's arrays where heads are fitted and measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import heads
+from featbank import Bank
+from featbank.errors import InputError
+from featbank.runtime.progress import Reporter
+from featbank.study.rows import row_order
+from heads import metrics
+
+__all__ = ["BankArrays", "as_numpy"]
+
+
+@dataclass
+class BankArrays:
+    """A bank's arrays on the device where heads are fitted, each read once.
+
+    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+
+    select: the split on which the weight decay of a linear classifier is chosen that is fitted
+    here because stage 1 left none; None: that of the features' scale is taken.
+    stand_in: that classifier, and the points of its path, once there is one.
+    """
+
+    bank: Bank
+    device: str
+    select: str | None = None
+    stand_in: tuple[heads.JointClassifier, list[dict[str, Any]]] | None = None
+    cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    linear: tuple[Any, Any] | None = None
+    shown: Path | None = None
+
+    @property
+    def path(self) -> str:
+        """The bank's path as it is recorded."""
+        return str(self.shown or self.bank.path)
+
+    def __getitem__(self, split: str) -> tuple[Any, Any]:
+        """Return features (N, D) float32 and labels (N,) of a split."""
+        if split not in self.cache:
+            part = self.bank[split]
+            self.cache[split] = self.place(part.read("float32")), self.place(part.labels)
+        return self.cache[split]
+
+    def train(self, head: Any) -> tuple[Any, Any]:
+        """Return the training rows that a head wants: plain, or its number of views of them."""
+        views = getattr(head, "views", 0)
+        if not views:
+            return self["train"]
+        name = f"train, {views} views"
+        if name not in self.cache:
+            part = self.bank["train"]
+            if views > part.n_views:
+                message = (
+                    f"{self.bank.path} has {part.n_views} views of its training images, and "
+                    f"views={views} asks for more: extract with --views {views}"
+                )
+                raise InputError(message)
+            X = np.concatenate([part.view(k).read("float32") for k in range(views)])
+            self.cache[name] = self.place(X), self.place(np.tile(part.labels, views))
+        return self.cache[name]
+
+    def place(self, array: Any) -> Any:
+        """Put an array where the fitting happens: a CUDA tensor there, numpy on the CPU."""
+        if self.device == "cpu":
+            return array
+        import torch
+
+        return torch.from_numpy(array).to(self.device)
+
+    def classifier(self, reporter: Reporter) -> tuple[Any, Any]:
+        """Return stage 1's weight and bias, or those of a linear classifier fitted here."""
+        if self.linear is None:
+            stored = self.bank.classifier
+            if stored is None:
+                head, _ = self.fitted_here(reporter)
+                stored = head.weight_, head.bias_
+            self.linear = stored
+        return self.linear
+
+    def fitted_here(self, reporter: Reporter) -> tuple[heads.JointClassifier, list[dict[str, Any]]]:
+        """Return the linear classifier that stands in for stage 1's, and its path's points."""
+        if self.stand_in is None:
+            reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
+            head, points = heads.JointClassifier(), []
+            if self.select is None:
+                head.fit(*self["train"])
+            else:
+                points = head.fit_path(*self["train"], *self[self.select], *self.groups)
+            self.stand_in = head, points
+        return self.stand_in
+
+    def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
+        """Evaluate a fitted head on a split; `seed` is that of the intervals.
+
+        Rows are resampled in the order of their ids, so that the same rows in another order give
+        the same intervals.
+        """
+        X, y = self[split]
+        order = row_order(self.bank[split].ids.tolist())
+        predicted, labels = as_numpy(head.predict(X))[order], as_numpy(y)[order]
+        return {
+            "metrics": metrics.evaluate(labels, predicted, *self.groups),
+            "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),
+        }
+
+    def measure(self, head: Any, split: str) -> dict[str, float | None]:
+        """Return the metrics of a fitted head on a split."""
+        X, y = self[split]
+        return metrics.evaluate(as_numpy(y), as_numpy(head.predict(X)), *self.groups)
+
+    @property
+    def groups(self) -> tuple[Any, int, int]:
+        """Train counts and the two thresholds, as the metrics take them."""
+        shots = self.bank.shots
+        return self.bank.class_counts, shots.many_above, shots.few_below
+
+
+def as_numpy(values: Any) -> np.ndarray[Any, Any]:
+    """Bring labels or predictions to the host."""
+    return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

@@ -1,0 +1,234 @@
+"""One bank of a comparison: its record, and the cells that are missing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli.specs import Spec
+from featbank import Bank
+from featbank.runtime.progress import Reporter
+from featbank.study.cells import (
+    BANK,
+    RECORD,
+    arrays_bytes,
+    digest_of,
+    installed_version,
+    read_cell,
+    read_record,
+    write_cell,
+)
+from featbank.study.rows import rows_record
+from featbank.study.splits import Roles
+
+if TYPE_CHECKING:
+    from featbank.study.fitting import BankArrays
+
+__all__ = ["Bench", "Entry", "Settings"]
+
+# How rows are told from each other in a bank's record; 2 since it is by their ids.
+SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How banks are compared; every choice is recorded in the result."""
+
+    select: str | None = None
+    report: str | None = None
+    seed: int = 0
+    draws: int = 1000
+    baseline: str | None = None
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    by_recipe: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One bank of a comparison, by its short name.
+
+    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+    """
+
+    bank: Bank
+    name: str
+    slug: str
+    parts: Roles
+    shown: Path | None = None
+
+    @property
+    def path(self) -> str:
+        """The bank's path as it is recorded."""
+        return str(self.shown or self.bank.path)
+
+    @property
+    def split(self) -> str:
+        """The split that is reported."""
+        return self.parts.report[0]
+
+
+@dataclass
+class Bench:
+    """One bank on which cells are made; its arrays are read when the first is.
+
+    What is missing is made in `out`; what is whole there, or in the earlier comparison `old`, is
+    kept. After `fill`, `about` is the bank's record, `cells` are its cells' records by key, and
+    `made` counts what had to be made: cells, and the record.
+    """
+
+    entry: Entry
+    out: Path
+    settings: Settings
+    reporter: Reporter
+    overwrite: bool = False
+    old: Path | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    made: int = 0
+    _arrays: BankArrays | None = None
+
+    def found(self, place: Path, name: str, said: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Yield the folders at `place`, of this attempt and of `old`, whose record is whole.
+
+        A damaged one is named, `said` being what becomes of it; one of this attempt is removed, so
+        that it is not in the way of the old one.
+        """
+        earlier = [] if self.old is None or self.overwrite else [self.old]
+        for top in (self.out, *earlier):
+            record, complaint = read_cell(top / place, name)
+            if complaint:
+                self.reporter.say(f"{complaint}: {said}")
+            if complaint and top == self.out:
+                shutil.rmtree(top / place)
+            if record is not None:
+                yield top / place, record
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the reported rows, in the bank's order."""
+        ids: list[str] = self.entry.bank[self.entry.split].ids.tolist()
+        return ids
+
+    @property
+    def arrays(self) -> BankArrays:
+        """The bank's arrays."""
+        from featbank.runtime.device import resolve_device
+        from featbank.study.fitting import BankArrays
+
+        if self._arrays is None:
+            device = str(resolve_device(self.settings.device))
+            self._arrays = BankArrays(
+                self.entry.bank, device, self.entry.parts.select, shown=self.entry.shown
+            )
+        return self._arrays
+
+    def fill(self, wanted: Sequence[Spec], keys: Sequence[str]) -> None:
+        """Read the bank's cells and record, making what is missing."""
+        missing = []
+        for spec, key in zip(wanted, keys, strict=True):
+            found = self.kept(spec, key)
+            if found is None:
+                missing.append((spec, key))
+            else:
+                self.cells[key] = found
+        curves = sorted({spec.name for spec in wanted} & {"tau", "logit-adjust"})
+        folder, self.about = self.record(curves)
+        if missing:
+            with self.reporter.track(self.entry.name, len(missing), "heads") as advance:
+                for spec, key in missing:
+                    self.cells[key] = self.make(spec, key, folder)
+                    self.made += 1
+                    advance(1, str(spec))
+        self._arrays = None  # the next bank needs the room
+
+    def kept(self, spec: Spec, key: str) -> dict[str, Any] | None:
+        """Return a cell's record where it is there and whole."""
+        said = f"{spec} on {self.entry.name} is fitted again"
+        found = self.found(Path("cells", key), RECORD, said)
+        return next((record for _, record in found), None)
+
+    def make(self, spec: Spec, key: str, bank: Path) -> dict[str, Any]:
+        """Fit one head and keep it; `bank` is the folder of the bank's record."""
+        import numpy as np
+
+        from featbank.study.evaluating import fit_cell
+
+        with np.load(bank / "view.npz") as file:
+            view = dict(file)
+        record, files = fit_cell(
+            self.arrays, spec, self.entry.parts, self.settings.seed, view, self.reporter
+        )
+        folder = self.out / "cells" / key
+        write_cell(folder, {**record, "samples": samples_of(self.entry)}, files)
+        return read_record(folder / RECORD) or {}
+
+    def record(self, curves: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+        """Return the bank's record and its folder, made where none is whole and of this bank."""
+        key = digest_of([
+            self.entry.name, self.entry.path, self.entry.bank.digest,
+            self.entry.parts.select, self.entry.split, list(curves), installed_version(),
+            SAMPLES,
+        ])  # fmt: skip
+        place = Path("banks", self.entry.slug)
+        for folder, before in self.found(place, BANK, "it is made again"):
+            if before.get("key") == key:
+                if folder != self.out / place:  # what another attempt has begun is not in its way
+                    shutil.rmtree(self.out / place, ignore_errors=True)
+                return folder, before
+        self.write_record(self.out / place, key, curves)
+        self.made += 1
+        return self.out / place, read_record(self.out / place / BANK) or {}
+
+    def write_record(self, folder: Path, key: str, curves: Sequence[str]) -> None:
+        """Write what the report shows of a bank."""
+        from featbank.study.evaluating import curve_arrays, view_arrays
+
+        parts, split = self.entry.parts, self.entry.split
+        shown = [name for name in dict.fromkeys((parts.select, split)) if name is not None]
+        files = {"view.npz": arrays_bytes(view_arrays(self.arrays, split))}
+        for head in curves:
+            files[f"curve-{head}.npz"] = arrays_bytes(curve_arrays(self.arrays, head, shown))
+        record = {
+            "key": key,
+            **description(self.entry),
+            "samples": samples_of(self.entry),
+            "train_samples": train_samples_of(self.entry),
+        }
+        write_cell(folder, record, files, BANK)
+
+
+def description(entry: Entry) -> dict[str, Any]:
+    """Return a bank's own record: where it came from, and its classes."""
+    bank = entry.bank
+    provenance = dict(bank.provenance)
+    recipe = provenance.get("recipe") or {}
+    return {
+        "name": entry.name,
+        "slug": entry.slug,
+        "path": entry.path,
+        "digest": bank.digest,
+        "provenance": provenance,
+        "class_names": list(bank.class_names),
+        "class_counts": bank.class_counts.tolist(),
+        "shots": bank.shots.to_json(),
+        "recipe": {"sampler": None, "loss": None, "seed": None, **recipe},
+        "splits": {name: len(bank[name]) for name in bank.splits},
+        "select": entry.parts.select,
+        "report": entry.split,
+    }
+
+
+def samples_of(entry: Entry) -> dict[str, Any]:
+    """Return what tells whether another bank has the same reported rows."""
+    split = entry.bank[entry.split]
+    return rows_record(split.ids.tolist(), split.labels)
+
+
+def train_samples_of(entry: Entry) -> dict[str, Any]:
+    """Return what tells whether another bank has the same training rows."""
+    split = entry.bank["train"]
+    return rows_record(split.ids.tolist(), split.labels)

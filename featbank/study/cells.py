@@ -1,0 +1,184 @@
+"""The folder of a comparison: what one head did on one bank, kept, checked, and found again.
+
+A cell is a folder named by a digest of everything that makes it: the bank's digest, the head's
+specification, the seed, the splits, the version of featbank. It is written beside its place and
+renamed, and its record holds the digest of every file in it, so that a cell is whole or is made
+again. Its files are never changed, so that the next comparison takes them over by a second name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from featbank.errors import InputError
+from featbank.files.atomic import naming, replace_file, sync
+from featbank.files.plain_files import open_regular
+from featbank.store.manifest import canonical
+
+__all__ = [
+    "BANK",
+    "COMPARISON",
+    "RECORD",
+    "arrays_bytes",
+    "cell_key",
+    "clear_partial",
+    "digest_of",
+    "installed_version",
+    "read_cell",
+    "read_record",
+    "read_whole",
+    "slugs",
+    "write_cell",
+    "write_record",
+]
+
+COMPARISON = "compare.json"
+RECORD, BANK = "cell.json", "bank.json"
+# Of a bank's or a head's name, what may stand in a file's.
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# A file's name in a cell; none may lead elsewhere.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=+-]*")
+# Parsed, JSON takes up to twenty times its bytes.
+JSON_BYTES = 256 << 20
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, in hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def installed_version() -> str:
+    """Return the version of featbank; of one that runs without being installed, "unknown"."""
+    try:
+        return version("featbank")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def cell_key(**parts: Any) -> str:
+    """Return a cell's name, of everything that makes it."""
+    return digest_of(parts)[:32]
+
+
+def slugs(names: Sequence[str]) -> list[str]:
+    """Return names that may be a file's, one for each and no two the same."""
+    taken: dict[str, str] = {}
+    for name in names:
+        base = _UNSAFE.sub("-", name).strip("-.")[:60] or "unnamed"
+        slug, number = base, 2
+        while slug.lower() in taken:
+            slug, number = f"{base}-{number}", number + 1
+        taken[slug.lower()] = slug
+    return list(taken.values())
+
+
+def arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Return arrays as the bytes of an ``.npz``; the same arrays give the same bytes."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def write_cell(
+    folder: Path, record: Mapping[str, Any], files: Mapping[str, Any], name: str = RECORD
+) -> None:
+    """Write a cell whole: `files` by name, each its bytes or a function that writes to a path."""
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.partial")
+    part.mkdir(parents=True)
+    try:
+        for file, content in files.items():
+            with naming(folder / file):
+                _write_new(part / file, content)
+        digests = {file: _file_digest(part / file) for file in files}
+        write_record(part / name, {**record, "files": digests})
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_new(path: Path, content: Any) -> None:
+    """Write a file of a cell, and bring it to disk."""
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content)
+    sync(path)
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed process left of cells and records that it was writing in a folder."""
+    for part in folder.glob("*/.*.partial"):
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+
+
+def read_cell(folder: Path, name: str = RECORD) -> tuple[dict[str, Any] | None, str | None]:
+    """Return a cell's record, if it is whole; and what is wrong with one that is damaged."""
+    if not folder.is_dir():
+        return None, None
+    record = read_record(folder / name)
+    if record is None:
+        return None, f"{folder / name} is damaged or missing"
+    files = record.get("files")
+    if not isinstance(files, dict) or not all(map(_PLAIN.fullmatch, files)):
+        return None, f"{folder / name} is no record of a comparison"
+    for part, digest in files.items():
+        file = folder / part
+        if file.is_symlink() or _file_digest(file) != digest:
+            return None, f"{file} is damaged or missing"
+    return record, None
+
+
+def read_whole(path: Path) -> bytes:
+    """Return the bytes of a JSON file of results, which must be regular and of a bounded size.
+
+    Raises
+    ------
+    MissingFileError, InputError
+        It is missing, no regular file, or too large to be such a file.
+    """
+    with open_regular(path) as handle:
+        raw = handle.read(JSON_BYTES + 1)
+    if len(raw) > JSON_BYTES:
+        message = f"{path} is larger than {JSON_BYTES >> 20} MiB, which no comparison writes"
+        raise InputError(message)
+    return raw
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON object with its own digest, in one step."""
+    whole = {**record, "sha256": digest_of(record)}
+    text = json.dumps(whole, indent=1, allow_nan=False) + "\n"
+    replace_file(path, lambda part: part.write_bytes(text.encode()))
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return what `write_record` wrote, or None where that is not there, byte for byte."""
+    try:
+        record = json.loads(read_whole(path))
+        digest = record.pop("sha256")
+        return record if digest == digest_of(record) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _file_digest(file: Path) -> str | None:
+    """Return a file's SHA-256, or None where no regular file is."""
+    try:
+        with open_regular(file) as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except (InputError, OSError):
+        return None

@@ -1,0 +1,194 @@
+"""Heads x banks into a folder: what is there and whole is kept, the rest is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli._show import plain
+from cli.specs import Spec
+from featbank import Bank
+from featbank.errors import InputError
+from featbank.runtime.progress import SILENT, Reporter
+from featbank.study.alike import other_classes
+from featbank.study.bank_run import Bench, Entry, Settings
+from featbank.study.cells import (
+    COMPARISON,
+    cell_key,
+    digest_of,
+    installed_version,
+    read_record,
+    slugs,
+    write_record,
+)
+from featbank.study.kept import adopt, comparing, keep_page
+from featbank.study.result import combine, recorded
+from featbank.study.seed_groups import by_recipe, named_groups
+from featbank.study.splits import Roles, roles
+
+__all__ = ["Settings", "compare"]
+
+
+def compare(
+    paths: Sequence[Path],
+    wanted: Sequence[Spec],
+    out: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+    shown: Mapping[Path, Path] | None = None,
+) -> dict[str, Any]:
+    """Fit what is missing, compare, write the page, and return what `compare.json` holds.
+
+    The earlier comparison in `out` stays as it is until the new one is whole. What was made of
+    that before an error or a kill is kept beside it, and the same comparison goes on from there.
+
+    Parameters
+    ----------
+    shown : mapping, optional
+        The paths that are recorded for some of `paths`, where those banks are moved before anyone
+        reads the comparison.
+
+    Raises
+    ------
+    OutputExistsError
+        `out` holds something else.
+    LockedError
+        Another process is writing there.
+    StorageError
+        The disk is full, read-only or failing.
+    """
+    entries = [shown_at(entry, shown or {}) for entry in named(paths, settings)]
+    check(entries, wanted, settings)
+    check_classes(entries)
+    groups = groups_of(entries, settings)
+    keys = [[key_of(entry, spec, settings) for spec in wanted] for entry in entries]
+    if not all((out / "cells" / key).is_dir() for row in keys for key in row):
+        check_heads(wanted, entries)
+    n_new = sum(not (out / "cells" / key).is_dir() or overwrite for row in keys for key in row)
+    with comparing(out, entries, n_new, overwrite=overwrite) as new:
+        old = None if new.old is None else out
+        benches = [Bench(entry, new.work, settings, reporter, overwrite, old) for entry in entries]
+        for bench, row in zip(benches, keys, strict=True):
+            bench.fill(wanted, row)
+        made_from = digest_of([
+            keys, [bench.about["key"] for bench in benches], recorded(settings), groups
+        ])  # fmt: skip
+        before = None if old is None else read_record(old / COMPARISON)
+        if (
+            before
+            and before.get("made_from") == made_from
+            and not any(bench.made for bench in benches)
+        ):
+            keep_page(out)
+            return before
+        adopt(old, new.work)
+        result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
+        write_record(new.work / COMPARISON, result)
+        keep_page(new.work)
+        new.finish()
+    return result
+
+
+def shown_at(entry: Entry, shown: Mapping[Path, Path]) -> Entry:
+    """Return a bank's entry with the path that is to be recorded."""
+    return replace(entry, shown=shown.get(entry.bank.path))
+
+
+def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[str]]:
+    """Return the groups of seeds that were named, and those that the recipes tell."""
+    groups = named_groups(settings.groups, entries)
+    if settings.by_recipe:
+        found = by_recipe(entries)
+        if not found:
+            message = "--group-seeds: no two banks say that they differ in their seed only"
+            raise click.UsageError(message)
+        groups |= {name: banks for name, banks in found.items() if name not in groups}
+    return groups
+
+
+def check_heads(wanted: Sequence[Spec], entries: Sequence[Entry]) -> None:
+    """Refuse a head that cannot be fitted on one of the banks before the first is fitted."""
+    from featbank.study.choosing import points_of
+
+    for spec in wanted:
+        for entry in entries:
+            points_of(spec, entry.parts)
+
+
+def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:
+    """Open the banks and name each by its file, numbered where a name comes again."""
+    banks = [Bank.open(path) for path in paths]
+    seen: dict[str, str] = {}
+    for bank in banks:
+        if bank.digest in seen:
+            message = f"{bank.path} and {seen[bank.digest]} are the same bank; name it once"
+            raise click.UsageError(plain(message))
+        seen[bank.digest] = str(bank.path)
+    names: list[str] = []
+    for bank in banks:
+        stem = bank.path.resolve().name.removesuffix(".zarr")
+        same = sum(name == stem or name.startswith(f"{stem}-") for name in names)
+        names.append(f"{stem}-{same + 1}" if stem in names else stem)
+    return [
+        Entry(bank, name, slug, roles_of(bank, settings))
+        for bank, name, slug in zip(banks, names, slugs(names), strict=True)
+    ]
+
+
+def roles_of(bank: Bank, settings: Settings) -> Roles:
+    """Return the splits' roles; one split is reported, test where there are several."""
+    parts = roles(bank, settings.select, settings.report)
+    if len(parts.report) > 1 and "test" not in parts.report:
+        message = f"{bank.path} has {', '.join(parts.report)}; name the one to --report"
+        raise click.UsageError(plain(message))
+    return parts if len(parts.report) == 1 else replace(parts, report=("test",))
+
+
+def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) -> None:
+    """Refuse names that are not among the banks and heads, and a head that is named twice."""
+    heads, banks = [str(spec) for spec in wanted], [entry.name for entry in entries]
+    message = ""
+    kinds = [
+        (spec.name, {key: str(value) for key, value in spec.params.items()}) for spec in wanted
+    ]
+    again = [head for place, head in enumerate(heads) if kinds[place] in kinds[:place]]
+    if again:
+        message = f"--head {again[0]} is given twice"
+    elif settings.baseline not in (None, *heads, *banks):
+        known = ", ".join((*heads, *banks))
+        message = f"--baseline {settings.baseline} is neither head nor bank; there are {known}"
+    if message:
+        raise click.UsageError(plain(message))
+
+
+def check_classes(entries: Sequence[Entry]) -> None:
+    """Refuse banks of other classes: what one calls class 3 is another thing in the other."""
+    difference = other_classes([
+        {"name": entry.name, "class_names": entry.bank.class_names} for entry in entries
+    ])  # fmt: skip
+    if difference:
+        message = (
+            f"{difference}. Only banks with the same classes in the same order are compared; make "
+            "one of them again, or compare them apart"
+        )
+        raise InputError(message)
+
+
+def key_of(entry: Entry, spec: Spec, settings: Settings) -> str:
+    """Return the name of a cell: of everything that changes what is in it."""
+    return cell_key(
+        bank=entry.bank.digest,
+        head=spec.name,
+        params={key: str(value) for key, value in spec.params.items()},
+        seed=settings.seed,
+        select=entry.parts.select,
+        report=entry.split,
+        version=installed_version(),
+        format=2,
+    )

@@ -1,0 +1,138 @@
+"""Cells put together: the object that a comparison writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cli.specs import Spec
+from featbank.study.alike import group_kinds, pairing_notes, unlike_notes
+from featbank.study.bank_run import Bench, Settings
+from featbank.study.cells import installed_version
+from featbank.study.rows import row_order
+from featbank.study.splits import (
+    all_head_notes,
+    distinct,
+    head_notes,
+    report_notes,
+    role_notes,
+    select_notes,
+)
+
+__all__ = ["combine", "recorded"]
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """Return the settings as `compare.json` has them."""
+    return {
+        "select": settings.select,
+        "report": settings.report,
+        "metric": "all",
+        "seed": settings.seed,
+        "bootstrap": settings.draws,
+        "baseline": settings.baseline,
+        "version": installed_version(),
+    }
+
+
+def combine(
+    benches: Sequence[Bench],
+    wanted: Sequence[Spec],
+    keys: Sequence[Sequence[str]],
+    settings: Settings,
+    groups: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """Return the whole comparison."""
+    from featbank.study.statistics import grouped, statistics
+
+    order = [
+        (bench, spec, key)
+        for bench, row in zip(benches, keys, strict=True)
+        for spec, key in zip(wanted, row, strict=True)
+    ]
+    orders = {bench.about["slug"]: row_order(bench.ids) for bench in benches}
+    places = [place(bench, spec, key, orders[bench.about["slug"]]) for bench, spec, key in order]
+    kinds = group_kinds([bench.about for bench in benches])
+    found = statistics(places, draws=settings.draws, seed=settings.seed, baseline=settings.baseline)
+    return {
+        "schema": 1,
+        "settings": recorded(settings),
+        "banks": [
+            {
+                **{name: bench.about[name] for name in ("name", "path", "digest", "slug")},
+                "shot_groups": kind,
+            }
+            for bench, kind in zip(benches, kinds, strict=True)
+        ],
+        "heads": [str(spec) for spec in wanted],
+        "results": [
+            result(bench, spec, key, ci95)
+            for (bench, spec, key), ci95 in zip(order, found.intervals, strict=True)
+        ],
+        "candidates": [
+            {"bank": bench.about["path"], "head": spec.name, "spec": str(spec), **point}
+            for bench, spec, key in order
+            for point in bench.cells[key]["candidates"]
+        ],
+        "comparisons": found.comparisons,
+        "groups": grouped(places, groups),
+        "notes": notes(benches),
+    }
+
+
+def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
+    """Return a cell as the statistics take it, its rows in an order that all banks share (n,)."""
+    import numpy as np
+
+    from featbank.study.statistics import Place
+
+    with np.load(bench.out / "cells" / key / "evaluation.npz") as file:
+        labels, predicted = file["labels"][order], file["predicted"][order]
+    return Place(
+        bank=bench.about["name"],
+        head=str(spec),
+        samples=bench.about["samples"]["digest"],
+        counts=bench.about["class_counts"],
+        **bench.about["shots"],
+        labels=labels,
+        right=labels == predicted,
+        metrics=bench.cells[key]["metrics"],
+    )
+
+
+def result(bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one entry of schema 1, its head as it is written now: a cell may be of another day."""
+    cell = bench.cells[key]
+    kept = ("params", "selected_on", "selection", "split", "metrics")
+    return {
+        "bank": bench.about["path"],
+        "bank_name": bench.about["name"],
+        "head": spec.name,
+        "spec": str(spec),
+        **{name: cell[name] for name in kept},
+        "ci95": dict(ci95),
+        "calibration": cell["calibration"],
+        "fit_seconds": cell["fit_seconds"],
+        "cell": key,
+        "notes": cell_notes(bench, cell),
+    }
+
+
+def notes(benches: Sequence[Bench]) -> list[str]:
+    """Return what a reader has to know beside the numbers; one that many banks share comes once."""
+    banks_of: dict[str, list[str]] = {}
+    for bench in benches:
+        said = role_notes(bench.entry.bank, bench.entry.parts)
+        heads = all_head_notes([*bench.cells.values()], bench.entry.parts.reason)
+        for note in distinct([*said, *heads]):
+            banks_of.setdefault(note, []).append(bench.about["name"])
+    own = [f"{', '.join(names)}: {note}" for note, names in banks_of.items()]
+    records = [bench.about for bench in benches]
+    return [*pairing_notes(records), *unlike_notes(records), *own]
+
+
+def cell_notes(bench: Bench, cell: Mapping[str, Any]) -> list[str]:
+    """Return what there is to say of one head on one bank."""
+    bank, parts = bench.entry.bank, bench.entry.parts
+    chosen = [*select_notes(bank, parts)] if cell["selected_on"] else []
+    return distinct([*chosen, *head_notes(cell, parts.reason), *report_notes(bank, cell["split"])])

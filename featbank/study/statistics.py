@@ -1,0 +1,224 @@
+"""What the cells of a comparison say together: intervals, differences, groups of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from heads.metrics import GROUPS, bootstrap, mcnemar, shot_groups
+from heads.metrics import holm as multiplicity
+from heads.metrics.unseen import unseen, unseen_apart
+
+__all__ = ["Place", "Statistics", "grouped", "statistics"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One cell of the table: bank and head by name, its samples' digest, classes and arrays.
+
+    Places with the same `samples` have the same rows in the same order.
+    """
+
+    bank: str
+    head: str
+    samples: str
+    counts: Sequence[int]
+    many_above: int
+    few_below: int
+    labels: Any
+    right: Any
+    metrics: Mapping[str, float | None]
+
+    @cached_property
+    def groups(self) -> Any:
+        """The shot group of each class, (C,)."""
+        return shot_groups(self.counts, self.many_above, self.few_below)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Intervals by place, and comparisons."""
+
+    intervals: list[dict[str, list[float] | None]]
+    comparisons: list[dict[str, Any]]
+
+
+def statistics(
+    places: Sequence[Place], *, draws: int, seed: int, baseline: str | None = None
+) -> Statistics:
+    """Resample the evaluation rows once for all places that share them; compare pairs of places.
+
+    Pairs are two heads on one bank, and two banks under one head; with a baseline, a head's or a
+    bank's name, only the pairs that it is in.
+    """
+    drawn = resampled(places, draws, seed)
+    intervals = [interval_of(place, of) for place, of in zip(places, drawn, strict=True)]
+    any_group = without_groups(places, drawn, draws, seed)
+    compared = []
+    for i, j in pairs(places, baseline):
+        alike = np.array_equal(places[i].groups, places[j].groups)
+        both = (drawn[i]["all"], drawn[j]["all"]) if alike else (any_group[i], any_group[j])
+        compared.append(compare(places[i], places[j], *both))
+    for name in ("p_bootstrap", "p_mcnemar"):
+        known = [each for each in compared if each[name] is not None]
+        adjusted = multiplicity.holm([each[name] for each in known])
+        for each, p in zip(known, adjusted, strict=True):
+            each["p_adjusted" if name == "p_bootstrap" else "p_mcnemar_adjusted"] = float(p)
+    return Statistics(intervals, compared)
+
+
+def interval_of(place: Place, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    """Return the interval of each metric of a place, of its resampled metrics (draws,)."""
+    hidden = unseen(place.right, place.labels, place.groups)
+    return {
+        name: bootstrap.interval(drawn[name], value=place.metrics[name], unseen=hidden[name])
+        if name in drawn
+        else None
+        for name in bootstrap.METRICS
+    }
+
+
+def resampled(places: Sequence[Place], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Return each place's resampled metrics, (draws,) by name."""
+    out: list[dict[str, Any]] = [{} for _ in places]
+    for members in shared(places).values():
+        first = places[members[0]]
+        right = np.stack([places[i].right for i in members], axis=1)
+        drawn = bootstrap.resample(right, first.labels, first.groups, draws=draws, seed=seed)
+        for column, i in enumerate(members):
+            out[i] = {name: values[:, column] for name, values in drawn.items()}
+    return out
+
+
+def shared(places: Sequence[Place]) -> dict[Any, list[int]]:
+    """Return the places by what they share: rows, and shot groups."""
+    found: dict[Any, list[int]] = {}
+    for index, at in enumerate(places):
+        found.setdefault((at.samples, at.groups.tobytes()), []).append(index)
+    return found
+
+
+def without_groups(
+    places: Sequence[Place], drawn: Sequence[Mapping[str, Any]], draws: int, seed: int
+) -> list[Any]:
+    """Return each place's resampled `all`, (draws,), whatever its shot groups.
+
+    Rows that are alone in their classes are drawn within their group. Places that share their rows
+    but not their groups are drawn anew for that, with all classes in one group, so that they see
+    the same draws.
+    """
+    out = [of["all"] for of in drawn]
+    by_rows: dict[str, list[int]] = {}
+    for index, at in enumerate(places):
+        by_rows.setdefault(at.samples, []).append(index)
+    for members in by_rows.values():
+        first = places[members[0]]
+        alike = all(np.array_equal(places[i].groups, first.groups) for i in members)
+        if alike or not (np.bincount(first.labels) == 1).any():
+            continue
+        right = np.stack([places[i].right for i in members], axis=1)
+        one_group = np.zeros_like(first.groups)
+        anew = bootstrap.resample(right, first.labels, one_group, draws=draws, seed=seed)["all"]
+        for column, i in enumerate(members):
+            out[i] = anew[:, column]
+    return out
+
+
+def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of places that are compared: later minus earlier, or minus the baseline."""
+    for j, i in combinations(range(len(places)), 2):
+        one, other = places[i], places[j]
+        same_bank, same_head = one.bank == other.bank, one.head == other.head
+        if same_bank == same_head:
+            continue
+        if same_bank and baseline not in (None, one.head, other.head):
+            continue
+        if same_head and baseline not in (None, one.bank, other.bank):
+            continue
+        mine = one.head if same_bank else one.bank
+        yield (j, i) if mine == baseline else (i, j)
+
+
+def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:
+    """Return the difference of `all` of two places, its interval, and tests."""
+    paired = one.samples == other.samples
+    value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
+    ends, p = separation(value, one, other, drawn_one, drawn_other)
+    counts = mcnemar.discordant(one.right, other.right) if paired else None
+    return {
+        "a": {"bank": one.bank, "head": one.head},
+        "b": {"bank": other.bank, "head": other.head},
+        "metric": "all",
+        "difference": value,
+        "ci95": ends,
+        "p_bootstrap": p,
+        "p_mcnemar": None if counts is None else mcnemar.mcnemar(*counts),
+        "p_adjusted": p,
+        "p_mcnemar_adjusted": None,
+        "paired": paired,
+    }
+
+
+def separation(
+    value: float, one: Place, other: Place, drawn_one: Any, drawn_other: Any
+) -> tuple[list[float], float]:
+    """Return the interval of the difference of two places, and its p-value.
+
+    Which place is named first changes nothing but the sign: draws of other rows are always matched
+    from the same side.
+    """
+    if one.samples > other.samples:
+        (low, high), p = separation(-value, other, one, drawn_other, drawn_one)
+        return [-high, -low], p
+    paired = one.samples == other.samples
+    if paired:
+        apart = np.subtract(one.right, other.right, dtype=np.int64)
+        groups = common_groups(one, other)
+        hidden = unseen(apart, one.labels, groups, bounds=(-1, 1))["all"]
+    else:
+        alone = [unseen(at.right, at.labels, at.groups)["all"] for at in (one, other)]
+        hidden = unseen_apart(*alone)
+    return bootstrap.difference(value, drawn_one, drawn_other, paired=paired, unseen=hidden)
+
+
+def common_groups(one: Place, other: Place) -> Any:
+    """Return the shot groups of two places, (C,); where theirs differ, all classes in one."""
+    return one.groups if np.array_equal(one.groups, other.groups) else np.zeros_like(one.groups)
+
+
+def grouped(places: Sequence[Place], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Return mean and standard deviation over the banks of a group, by head and metric.
+
+    Banks whose shot groups are other classes have no common many, medium or few.
+    """
+    out = []
+    for name, banks in groups.items():
+        for head in dict.fromkeys(place.head for place in places):
+            members = [place for place in places if place.bank in banks and place.head == head]
+            for metric in bootstrap.METRICS:
+                alike = comparable(members, metric)
+                values = [at.metrics[metric] if alike else None for at in members]
+                out.append({
+                    "name": name, "banks": list(banks), "head": head, "metric": metric,
+                    **moments(values),
+                })  # fmt: skip
+    return out
+
+
+def comparable(members: Sequence[Place], metric: str) -> bool:
+    """Tell whether a metric is over the same classes in all places."""
+    return metric not in GROUPS or len({at.groups.tobytes() for at in members}) == 1
+
+
+def moments(values: Sequence[float | None]) -> dict[str, Any]:
+    """Return mean, standard deviation (n - 1; None for one value) and number."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return {"mean": None, "std": None, "n": len(values)}
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return {"mean": float(np.mean(known)), "std": std, "n": len(known)}

@@ -1,0 +1,1 @@
+"""Accuracy as a function of one parameter, exactly."""

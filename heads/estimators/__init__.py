@@ -1,0 +1,1 @@
+"""The heads: scikit-learn classifiers, one method a file."""

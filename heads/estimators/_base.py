@@ -1,0 +1,247 @@
+"""What every head shares: the scikit-learn contract around functions of tensors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
+from heads._checks import (
+    cast_stage1,
+    check_features,
+    check_finite,
+    check_stage1,
+    check_training,
+    check_weights,
+    code_labels,
+    code_row_numbers,
+    refuse_overflow,
+    warn_of_lost_classes,
+)
+from heads.errors import HeadInputError
+from heads.solvers.linear import linear_scores
+from heads.solvers.path import natural, optimum, usual_decay
+
+__all__ = ["STAGE1_WEIGHT_DECAY", "Head", "LinearHead", "Stage1Head", "as_before_on_failure"]
+
+# Of a softmax classifier that is fitted here in stage 1's place, for features of a usual size.
+STAGE1_WEIGHT_DECAY = 5e-4
+
+Scorer = Callable[[Tensor], Tensor]
+Fitter = Callable[[Tensor, Tensor, NDArray[Any], Tensor | None], dict[str, Any]]
+
+
+@contextmanager
+def as_before_on_failure(some: Sequence[Head]) -> Iterator[None]:
+    """Leave fitted heads as they were where fitting them anew fails."""
+    before = [dict(vars(head)) for head in some]
+    try:
+        yield
+    except BaseException:
+        for head, values in zip(some, before, strict=True):
+            head.__dict__.clear()
+            head.__dict__.update(values)
+        raise
+
+
+class Head(ClassifierMixin, BaseEstimator, ABC):
+    """A classifier that fits on cached features.
+
+    X is a numpy array or a tensor (n, D) on any device; what comes back is of the same kind, on
+    the same device. float32 and float64 are computed in, half precisions in float32, whole
+    numbers in float64.
+    """
+
+    _fitted: tuple[str, ...]  # what `_fit` returns, by name
+    _sees_all = False  # whether `_fit` itself refuses what is not finite, at no cost of its own
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit on features X (n, D) and labels y (n,).
+
+        `sample_weight` (n,): a row of weight 2 counts as two rows, one of weight 0 as none. A fit
+        that fails leaves the head as it was.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
+            stage-1 weight has no row for, or a parameter outside its range.
+        """
+
+        def fit(
+            feats: Tensor, y_idx: Tensor, classes: NDArray[Any], weights: Tensor | None
+        ) -> dict[str, Any]:
+            return self._fit(feats, y_idx, len(classes), weights)
+
+        return self._fit_by(X, y, fit, sample_weight)
+
+    def _fit_by(self, X: Any, y: Any, how: Fitter, sample_weight: Any = None) -> Self:
+        """Keep what `how` makes of checked features, label places, classes and weights."""
+        self._check_params()
+        with as_before_on_failure([self]):
+            feats, y_idx, weights, classes = self._training(X, y, sample_weight)
+            with full_precision():
+                fitted = how(feats, y_idx, classes, weights)
+            return self._keep(fitted, classes, X)
+
+    def _training(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Tensor, Tensor, Tensor | None, NDArray[Any]]:
+        """Return checked features (n, D), each label's place (n,) among the classes, weights (n,).
+
+        And the classes. Rows of weight 0 are left out, and None is the weights of rows alike.
+        """
+        feats, labels = check_training(self, X, y, finite=not self._sees_all)
+        weights, every = None, labels
+        if sample_weight is not None:
+            given = check_weights(sample_weight, labels)
+            if not given.all():
+                feats = check_finite(feats)[torch.from_numpy(given > 0).to(feats.device)]
+                labels, given = labels[given > 0], given[given > 0]
+            weights = torch.from_numpy(given).to(feats.device)
+        classes, coded = self._code(labels)
+        if len(every) > len(labels):
+            warn_of_lost_classes(every, classes)
+        return feats, torch.from_numpy(coded).to(feats.device), weights, classes
+
+    def _keep(self, fitted: dict[str, Any], classes: NDArray[Any], X: Any) -> Self:
+        """Store what a fit returned, tensors as the kind of X."""
+        self.classes_ = classes
+        self._fitted_with = self.get_params(deep=False)
+        for name, value in fitted.items():
+            setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)
+        return self
+
+    def decision_function(self, X: Any) -> Any:
+        """Return scores (n, C), the larger the likelier; (n,) for 2 classes, above 0 the second."""
+        feats = self._checked(X)
+        scores = feats.new_empty(len(feats), len(self.classes_))
+        with full_precision():
+            for rows, block in self._scored(feats):
+                scores[rows] = block
+        return to_kind(scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores, X)
+
+    def predict(self, X: Any) -> Any:
+        """Return labels (n,); for a tensor X a tensor, unless the labels are not numbers."""
+        feats = self._checked(X)
+        with full_precision():
+            best = self._predict_idx(feats)
+        if isinstance(X, Tensor) and self.classes_.dtype.kind in "iufb":
+            return torch.from_numpy(self.classes_).to(best.device)[best]
+        return self.classes_[as_numpy(best)]
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters that the head was fitted with; those it has before it is fitted.
+
+        Predictions follow these: a parameter that is set later takes effect with the next fit.
+        """
+        params: dict[str, Any] = self.get_params(deep=False)
+        return params | getattr(self, "_fitted_with", {})
+
+    def save(self, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+        """Write the fitted head to one file; see `heads.save`."""
+        from heads._io import save  # _io builds heads, so it imports this module
+
+        save(self, path, metadata)
+
+    def _checked(self, X: Any) -> Tensor:
+        check_is_fitted(self)
+        return check_features(self, X)
+
+    def _scored(self, feats: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        score = self._scorer(feats)
+        for rows in row_blocks(len(feats), max(feats.shape[1], len(self.classes_))):
+            yield rows, refuse_overflow(score(feats[rows]))
+
+    def _predict_idx(self, feats: Tensor) -> Tensor:
+        return torch.cat([block.argmax(dim=1) for _, block in self._scored(feats)])
+
+    def _code(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        return code_labels(labels)
+
+    def _check_params(self) -> None:
+        """Refuse a parameter outside its range."""
+
+    def _company(self) -> Hashable | None:
+        """Name the heads that can be fitted together with this one; None: it is fitted alone."""
+        return None
+
+    def _fit_together(
+        self,
+        heads: Sequence[Any],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return what `_fit` returns of each of some heads that name the same company."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        """Return the fitted attributes by name; tensors become the kind of X.
+
+        `weights` (n,) are those of the rows, float64 and above 0; None: all the same.
+        """
+
+    @abstractmethod
+    def _scorer(self, feats: Tensor) -> Scorer:
+        """Return a function from a block of rows like `feats` to its scores (k, C)."""
+
+
+class LinearHead(Head):
+    """A head whose scores are X W^T + b."""
+
+    def _scorer(self, feats: Tensor) -> Scorer:
+        W, b = match(self.weight_, feats), match(self.bias_, feats)
+        return lambda block: linear_scores(block, W, b)
+
+    def linear(self) -> tuple[Any, Any]:
+        """Return the head as one linear layer: weight (C, D) and bias (C,)."""
+        check_is_fitted(self)
+        return self.weight_, self.bias_
+
+
+class Stage1Head(LinearHead):
+    """A head that starts from a stage-1 classifier, or from a softmax classifier of its own."""
+
+    weight: Any
+    bias: Any
+
+    def _code(self, labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        if self.weight is None and self.bias is not None:
+            message = f"{type(self).__name__}: a bias without a weight; give both, or neither"
+            raise HeadInputError(message)
+        if self.weight is None:
+            return code_labels(labels)
+        W, _ = check_stage1(type(self).__name__, self.weight, self.bias, self.n_features_in_)
+        return code_row_numbers(labels, len(W))
+
+    def _stage1(
+        self,
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the W (C, D) and b (C,) to start from, like `feats`."""
+        if self.weight is None:
+            mass = None if weights is None else weights / weights.max()  # no sum leaves float32
+            goal = natural(y_idx, n_classes, mass)
+            decay = usual_decay(feats, y_idx, n_classes, goal, STAGE1_WEIGHT_DECAY)
+            found = optimum(feats, y_idx, n_classes, goal, decay)
+            return found.W, found.b
+        W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
+        return cast_stage1(type(self).__name__, W, b, feats)

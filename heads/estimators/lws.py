@@ -1,0 +1,197 @@
+"""Learnable weight scaling: one scale for each class of a frozen classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from heads._arrays import as_tensor, match, row_blocks, to_kind
+from heads.estimators._base import Scorer, Stage1Head
+from heads.estimators._recipe import RecipeParams
+from heads.solvers.linear import linear_scores, softmax_error
+from heads.solvers.scale_only import best_scale
+from heads.solvers.sgd import Schedule, descend_together, plan_steps
+from heads.solvers.stacking import bundles
+from heads.solvers.weighting import within_class
+
+__all__ = ["LearnableWeightScaling"]
+
+
+class LearnableWeightScaling(RecipeParams, Stage1Head):
+    """The stage-1 classifier with a learned factor for each class.
+
+    Scores are s_c (w_c . x + b_c): W and b are frozen. With `solver="exact"` s minimises
+    sum_c (1/C) mean over class c of the cross-entropy, plus (weight_decay / 2) ||s||^2, by
+    second-order steps in C numbers on logits that are computed once. With `solver="sgd"` s starts
+    at 1 and is trained on class-aware batches, as the paper's recipe does.
+
+    Parameters
+    ----------
+    solver : {"exact", "sgd"}, default "exact"
+    lr : float, default 0.2
+        Rate of the first epoch; half a cosine takes it down, a step after each epoch.
+    momentum : float, default 0.9
+    weight_decay : float, default 5e-4
+    batch : int, default 512
+    epochs : int, default 5
+        Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
+    per_class : int, default 4
+        Rows in a row from each class drawn.
+    random_state : int, numpy.random.Generator or None, default 0
+    views : int, default 0
+        X holds that many views of the same rows, one view after another, with y repeated: the
+        fit cycles through them, a view for each pass over the data. 0: every row once.
+    weight, bias : arrays of shape (C, D) and (C,), optional
+        Stage 1's classifier; without one, `fit` fits the softmax classifier that
+        `JointClassifier` describes.
+
+    Attributes
+    ----------
+    weight_, bias_, scale_ : arrays of shape (C, D), (C,) and (C,)
+    n_steps_ : int
+        Steps taken; evaluations of the objective, and products with its Hessian, where it was
+        solved.
+    floored_ : bool
+        Whether the floor on steps raised that number.
+    gradient_ : float or None
+        Largest entry of the exact solver's gradient at the end, taken in float64.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the exact solver may have ended further above the optimum than 1e-9 of the objective
+        (1e-6 for float32 features).
+
+    References
+    ----------
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition",
+    ICLR 2020, section 4.2, and `models/TauNormClassifier.py` of its code, which scales the bias.
+    """
+
+    _fitted = ("weight_", "bias_", "scale_", "n_steps_", "floored_", "gradient_")
+    _default_epochs = 5
+
+    def __init__(
+        self,
+        solver: str = "exact",
+        lr: float | None = None,
+        momentum: float = 0.9,
+        weight_decay: float | None = None,
+        batch: int | None = None,
+        epochs: int | None = None,
+        per_class: int = 4,
+        random_state: Any = 0,
+        views: int = 0,
+        weight: Any = None,
+        bias: Any = None,
+    ) -> None:
+        self.solver = solver
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.batch = batch
+        self.epochs = epochs
+        self.per_class = per_class
+        self.random_state = random_state
+        self.views = views
+        self.weight = weight
+        self.bias = bias
+
+    def _fit(
+        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
+    ) -> dict[str, Any]:
+        if self.solver == "exact":
+            self._first_view(y_idx)
+            W, b = self._stage1(feats, y_idx, n_classes, weights)
+            decay = self._recipe().weight_decay
+            scale, n_steps, verdict = best_scale(feats, y_idx, W, b, decay, weights)
+            return {
+                "weight_": W,
+                "bias_": b,
+                "scale_": scale,
+                "n_steps_": n_steps,
+                "floored_": False,
+                "gradient_": verdict.gradient,
+            }
+        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
+
+    def _fit_together(
+        self,
+        heads: Sequence[Self],
+        feats: Tensor,
+        y_idx: Tensor,
+        n_classes: int,
+        weights: Tensor | None = None,
+    ) -> list[dict[str, Any]]:
+        self._first_view(y_idx)
+        W, b = self._stage1(feats, y_idx, n_classes, weights)
+        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
+        scores_of = _scores_of_rows(feats, W, b)
+        recipes = [head._recipe() for head in heads]
+        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
+        states = [head.random_state for head in heads]
+        scales: list[Tensor] = [b] * len(heads)
+        for bundle in bundles(recipes, plans, states, y_idx, feats, lambda rng: None):
+            scale = feats.new_ones(*bundle.members.shape, n_classes)
+            learn_scale(scale, scores_of, y_idx, within, bundle.batches, bundle.plan)
+            for place, found in zip(bundle.members.ravel(), scale.flatten(0, 1), strict=True):
+                scales[place] = found.clone()
+        return [
+            {
+                "weight_": W.clone(),
+                "bias_": b.clone(),
+                "scale_": scale,
+                "n_steps_": plan.n_steps,
+                "floored_": plan.floored,
+                "gradient_": None,
+            }
+            for scale, plan in zip(scales, plans, strict=True)
+        ]
+
+    def _scorer(self, feats: Tensor) -> Scorer:
+        W, b, scale = (match(part, feats) for part in (self.weight_, self.bias_, self.scale_))
+        return lambda block: linear_scores(block, W, b) * scale
+
+    def linear(self) -> tuple[Any, Any]:
+        """Return the head as one linear layer: weight (C, D) and bias (C,)."""
+        check_is_fitted(self)
+        W = as_tensor(self.weight_)
+        scale, b = match(self.scale_, W), match(self.bias_, W)
+        return to_kind(W * scale.unsqueeze(1), self.weight_), to_kind(b * scale, self.weight_)
+
+
+def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function from row numbers to frozen scores: looked up unless wider than `feats`."""
+    if len(W) > feats.shape[1]:
+        return lambda rows: linear_scores(feats[rows], W, b)
+    blocks = row_blocks(len(feats), feats.shape[1])
+    return torch.cat([linear_scores(feats[rows], W, b) for rows in blocks]).__getitem__
+
+
+def learn_scale(
+    scale: Tensor,
+    scores_of: Callable[[Tensor], Tensor],
+    y_idx: Tensor,
+    within: Tensor | None,
+    batches: Tensor,
+    plan: Schedule,
+) -> None:
+    """Train a stack of factors (S, H, C) in place; batches are rows (n_steps, S, batch)."""
+
+    def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor]:
+        (scale,) = params
+        n_heads, n_classes = scale.shape[1:]
+        frozen = scores_of(rows.reshape(-1)).view(*rows.shape, 1, n_classes)
+        target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
+        scores = frozen * scale.unsqueeze(1)
+        _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
+        error = error.view(scores.shape) * frozen
+        if within is not None:
+            error *= within[rows].view(*rows.shape, 1, 1)
+        return (error.mean(dim=1),)
+
+    descend_together([scale], gradient, batches, plan)

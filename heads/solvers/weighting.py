@@ -1,0 +1,67 @@
+"""How much each class counts: what a sampler draws, times how a loss weighs it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heads.solvers.sampling import class_probabilities
+
+__all__ = ["WEIGHTINGS", "class_counts", "class_shares", "effective_number", "loss_factors"]
+
+WEIGHTINGS = ("none", "class-balanced", "effective")
+
+
+def class_counts(y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
+    """Return how many rows each class has (C,), or the sum of their weights (n,), float64."""
+    return torch.bincount(y_idx, weights, minlength=n_classes)
+
+
+def effective_number(counts: Tensor, beta: float) -> Tensor:
+    """Return E_n = (1 - beta^n) / (1 - beta) of counts (C,), float64, for beta in [0, 1).
+
+    Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019),
+    equation 2. beta = 0 gives 1; towards 1 it tends to n.
+    """
+    n_c = counts.double()
+    if beta == 0:
+        return (n_c > 0).double()
+    log_beta = torch.tensor(beta, dtype=torch.float64).log()
+    return torch.expm1(n_c * log_beta) / torch.expm1(log_beta)
+
+
+def within_class(y_idx: Tensor, n_classes: int, weights: Tensor) -> Tensor:
+    """Return the weights (n,) of rows, divided by their mean over their class."""
+    means = class_counts(y_idx, n_classes, weights) / class_counts(y_idx, n_classes).clamp(min=1)
+    return weights / means[y_idx]
+
+
+def loss_factors(
+    counts: Tensor, q: float, weighting: str, beta: float, heavy: Tensor | None = None
+) -> Tensor:
+    """Return the factor (C,), float64, of the loss of each class's rows.
+
+    1, 1 / n_c or 1 / E_{n_c}, scaled to a mean of 1 over what a sampler of exponent q draws: the
+    weighting says which classes count more, and lr and weight_decay keep their meaning. Where rows
+    have weights, a class counts as `heavy` (C,), their sum, and the factor makes up for a sampler
+    that draws by `counts`.
+    """
+    if heavy is not None:
+        drawn = _drawn(counts, q)
+        shares = class_shares(heavy, q, weighting, beta)
+        return torch.where(drawn > 0, shares / torch.where(drawn > 0, drawn, 1.0), 0.0)
+    if weighting == "none":
+        return torch.ones_like(counts, dtype=torch.float64)
+    n_c = counts.double()
+    size = n_c if weighting == "class-balanced" else effective_number(n_c, beta)
+    factors = torch.where(n_c > 0, 1 / size.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    return factors / (_drawn(counts, q) * factors).sum()
+
+
+def class_shares(counts: Tensor, q: float, weighting: str = "none", beta: float = 0.9999) -> Tensor:
+    """Return each class's share (C,), float64, of the loss: p_c times its factor; they sum to 1."""
+    return _drawn(counts, q) * loss_factors(counts, q, weighting, beta)
+
+
+def _drawn(counts: Tensor, q: float) -> Tensor:
+    return torch.from_numpy(class_probabilities(counts.cpu().numpy(), q)).to(counts.device)
