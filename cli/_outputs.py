@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from cli._show import plain
 from featbank.errors import StorageError
 from featbank.files.atomic import refuse_other_file, replace_text
+from featbank.runtime.names import printable
 from featbank.study.owned import is_markdown, is_result
 
 __all__ = [
@@ -93,7 +93,7 @@ def refuse_same(files: Mapping[str, Path], out: Path | None, taken: str) -> None
             other = "--out"
         if other is not None:
             message = f"{option} {path} names what {other} writes; choose another path for it"
-            raise click.UsageError(plain(message))
+            raise click.UsageError(printable(message))
         seen[name] = option
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cli._show import plain
 from cli._streams import complain
+from featbank.runtime.names import printable
 
 if TYPE_CHECKING:
     from featbank.runtime.progress import Advance, Reporter
@@ -97,10 +97,10 @@ class BarReporter(QuietReporter):
             TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(plain(label), total=total, note="")
+            task = progress.add_task(printable(label), total=total, note="")
 
             def advance(count: int, note: str = "") -> None:
-                shown = plain(note) or progress.tasks[task].fields["note"]
+                shown = printable(note) or progress.tasks[task].fields["note"]
                 progress.update(task, advance=count, note=shown)
 
             yield advance

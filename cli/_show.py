@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
+from featbank.results.numbers import GROUPS
+from featbank.runtime.names import printable
+
 __all__ = [
-    "GROUPS",
-    "percent",
-    "plain",
     "plain_lines",
     "print_notes",
     "print_table",
@@ -23,22 +23,10 @@ __all__ = [
     "write_json",
 ]
 
-GROUPS = ("many", "medium", "few", "all")
-
-
-def percent(value: float | None) -> str:
-    """Show a fraction as a percentage; a group with no classes as a dash."""
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def plain(text: str) -> str:
-    """Escape control characters: names from files must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
 
 def plain_lines(text: str) -> str:
     """Escape control characters but the ends of lines."""
-    return "\n".join(map(plain, text.split("\n")))
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def say(text: str, *, end: str = "\n") -> None:
@@ -71,9 +59,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for name in columns:
         table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(plain(cell) for cell in row))
+        table.add_row(*(printable(cell) for cell in row))
     needed = sum(
-        max(len(plain(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
+        max(len(printable(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
     )
     width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
     with printing():
@@ -83,7 +71,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 def print_notes(notes: Sequence[str]) -> None:
     """Print what a reader has to know beside a table, each note from a line of its own."""
     for note in notes:
-        say(textwrap.fill(plain(f"note: {note}"), 80, subsequent_indent="      "))
+        say(textwrap.fill(printable(f"note: {note}"), 80, subsequent_indent="      "))
 
 
 def write_json(target: Path | None, value: Mapping[str, Any], *, overwrite: bool = False) -> bool:

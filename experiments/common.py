@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from cli.commands.train import config_for, shot_metrics, started_from
-from cli.specs import Spec, parse_spec
 from featbank import Bank
 from featbank.data import open_data
 from featbank.extraction.extract import extract
+from featbank.runtime.spec import Spec, parse_spec
 from featbank.stage1.train import train
 from featbank.study.fitting import fit_heads
 from featbank.study.splits import roles

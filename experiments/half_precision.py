@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks import features
-from cli.specs import parse_spec
+from featbank.runtime.spec import parse_spec
 from heads import specs
 from heads.curves.rules import choose_on_curve
 from heads.metrics import evaluate

@@ -1,21 +1,57 @@
-"""A bank of frozen features, and everything that fills it."""
+"""A bank of frozen features, and everything that fills it and fits heads on it.
 
-from featbank.bank.bank import Bank, Split
-from featbank.bank.plan import BankPlan
-from featbank.bank.shots import Shots
-from featbank.bank.writer import BankWriter
-from featbank.errors import (
-    DamagedError,
-    FeatbankError,
-    IncompleteBankError,
-    InputError,
-    LockedError,
-    MissingFileError,
-    NotABankError,
-    OutputExistsError,
-    StaleError,
-    StorageError,
-)
+What is named here is imported when it is first asked for, so that ``import featbank`` is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featbank.bank.bank import Bank, Split
+    from featbank.bank.plan import BankPlan
+    from featbank.bank.shots import Shots
+    from featbank.bank.writer import BankWriter
+    from featbank.errors import (
+        DamagedError,
+        FeatbankError,
+        FeatbankWarning,
+        IncompleteBankError,
+        InputError,
+        LockedError,
+        LostRankError,
+        MissingFileError,
+        NotABankError,
+        OutputExistsError,
+        StaleError,
+        StorageError,
+        UsageError,
+        WorkerError,
+    )
+
+# Where each public name is defined.
+_HOMES = {
+    "Bank": "featbank.bank.bank",
+    "BankPlan": "featbank.bank.plan",
+    "BankWriter": "featbank.bank.writer",
+    "DamagedError": "featbank.errors",
+    "FeatbankError": "featbank.errors",
+    "FeatbankWarning": "featbank.errors",
+    "IncompleteBankError": "featbank.errors",
+    "InputError": "featbank.errors",
+    "LockedError": "featbank.errors",
+    "LostRankError": "featbank.errors",
+    "MissingFileError": "featbank.errors",
+    "NotABankError": "featbank.errors",
+    "OutputExistsError": "featbank.errors",
+    "Shots": "featbank.bank.shots",
+    "Split": "featbank.bank.bank",
+    "StaleError": "featbank.errors",
+    "StorageError": "featbank.errors",
+    "UsageError": "featbank.errors",
+    "WorkerError": "featbank.errors",
+}
 
 __all__ = [
     "Bank",
@@ -23,9 +59,11 @@ __all__ = [
     "BankWriter",
     "DamagedError",
     "FeatbankError",
+    "FeatbankWarning",
     "IncompleteBankError",
     "InputError",
     "LockedError",
+    "LostRankError",
     "MissingFileError",
     "NotABankError",
     "OutputExistsError",
@@ -33,4 +71,21 @@ __all__ = [
     "Split",
     "StaleError",
     "StorageError",
+    "UsageError",
+    "WorkerError",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home."""
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

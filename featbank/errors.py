@@ -13,6 +13,7 @@
     ├── DamagedError                              4  verify, then extract again
     │   ├── NotABankError                            the path holds something else
     │   └── IncompleteBankError                      finish the extraction
+    ├── UsageError                                2  say it otherwise
     └── StaleError                                5  made from something else: redo it
 
 The number is the exit code of the command line.
@@ -31,6 +32,7 @@ __all__ = [
     "OutputExistsError",
     "StaleError",
     "StorageError",
+    "UsageError",
     "WorkerError",
 ]
 
@@ -47,6 +49,12 @@ class FeatbankWarning(UserWarning):
 
 class InputError(FeatbankError, ValueError):
     """An argument, a file or a data set that cannot be used as it is."""
+
+
+class UsageError(FeatbankError):
+    """What was asked for contradicts itself, or names something that is not there."""
+
+    exit_code = 2
 
 
 class MissingFileError(InputError, FileNotFoundError):

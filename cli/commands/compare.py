@@ -9,8 +9,9 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, print_notes, say, write_json
-from cli.specs import parse_spec
+from cli._show import print_notes, say, write_json
+from featbank.runtime.names import printable
+from featbank.runtime.spec import parse_spec
 
 __all__ = ["DEFAULT_HEADS", "command", "show"]
 
@@ -109,14 +110,14 @@ def command(
         write_markdown(markdown_to, result, metrics, overwrite=overwrite)
     if not write_json(json_to, result, overwrite=overwrite):
         show(result, metrics, everything=tests)
-        page = plain(str(out / "report.html"))
-        say(f"everything is in {plain(str(out))}; to look at it, open {page}")
+        page = printable(str(out / "report.html"))
+        say(f"everything is in {printable(str(out))}; to look at it, open {page}")
 
 
 def refuse_figures(folder: Path) -> None:
     """Refuse, before any work, figures that could not be drawn at its end."""
-    from cli.report.figures import load_matplotlib
     from featbank.files.replacing import refuse_odd_folder
+    from featbank.report.figures import load_matplotlib
 
     load_matplotlib()
     refuse_odd_folder(folder, "--figures")
@@ -124,10 +125,10 @@ def refuse_figures(folder: Path) -> None:
 
 def draw_figures(out: Path, folder: Path) -> None:
     """Draw the figures of a comparison."""
-    from cli.report.data import collect
-    from cli.report.figures import write_figures
-    from cli.report.folder import Results
     from featbank.files.atomic import storage_errors
+    from featbank.report.data import collect
+    from featbank.report.figures import write_figures
+    from featbank.report.folder import Results
 
     with storage_errors(folder):
         write_figures(collect(Results(out)), folder)
@@ -137,8 +138,8 @@ def write_markdown(
     path: Path, result: dict[str, Any], metrics: list[str], *, overwrite: bool
 ) -> None:
     """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
-    from cli._matrix import markdown
     from cli._outputs import write_output
+    from featbank.results.matrix import markdown
     from featbank.study.owned import COMPARISON_MARK
 
     text = f"{markdown(result, metrics)}\n{COMPARISON_MARK}\n"
@@ -147,7 +148,7 @@ def write_markdown(
 
 def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:
     """Print the tables of a comparison."""
-    from cli._matrix import comparison_lines, group_lines, matrix_lines
+    from featbank.results.matrix import comparison_lines, group_lines, matrix_lines
 
     for metric in metrics:
         for line in matrix_lines(result, metric):

@@ -13,8 +13,9 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, print_notes, print_table, say, write_json
-from cli.specs import Spec
+from cli._show import print_notes, print_table, say, write_json
+from featbank.runtime.names import printable
+from featbank.runtime.spec import Spec
 
 if TYPE_CHECKING:
     from featbank import Bank
@@ -48,8 +49,8 @@ def command(
     images as they come and one on classes equally often. Nothing is downloaded.
     """
     from cli._outputs import DEMO_FILES, refuse_outputs
+    from featbank.results.fit_table import results_table
     from featbank.runtime.device import resolve_device
-    from featbank.study.fitting import results_table
 
     began = time.monotonic()
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=DEMO_FILES)
@@ -65,9 +66,9 @@ def command(
     print_notes(results["notes"])
     show_comparison(compared)
     say(
-        f"{plain(str(out))} holds runs, banks, heads and results.json; open "
-        f"{plain(str(out / 'comparison' / 'report.html'))} ({time.monotonic() - began:.0f} s)\n"
-        f"next: featbank sweep {plain(str(out / 'instance.zarr'))} --head tau"
+        f"{printable(str(out))} holds runs, banks, heads and results.json; open "
+        f"{printable(str(out / 'comparison' / 'report.html'))} ({time.monotonic() - began:.0f} s)\n"
+        f"next: featbank sweep {printable(str(out / 'instance.zarr'))} --head tau"
     )
 
 

@@ -10,7 +10,8 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import GROUPS, percent, print_notes, print_table, write_json
+from cli._show import print_notes, print_table, write_json
+from featbank.results.numbers import GROUPS, percent
 
 if TYPE_CHECKING:
     from featbank import Bank

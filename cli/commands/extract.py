@@ -10,7 +10,7 @@ import click
 from cli import options
 from cli._progress import first_of_job, reporter
 from cli._show import say, write_json
-from cli.specs import parse_spec
+from featbank.runtime.spec import parse_spec
 
 if TYPE_CHECKING:
     from featbank.extraction.network import Foundation

@@ -9,7 +9,7 @@ import click
 from cli import options
 from cli._progress import reporter
 from cli._show import print_notes, print_table, say, write_json
-from cli.specs import parse_spec
+from featbank.runtime.spec import parse_spec
 
 __all__ = ["command"]
 
@@ -55,8 +55,9 @@ def command(
     """
     from cli._outputs import HEAD_FILES, refuse_outputs
     from featbank import Bank
+    from featbank.results.fit_table import results_table
     from featbank.runtime.device import resolve_device
-    from featbank.study.fitting import fit_heads, results_table
+    from featbank.study.fitting import fit_heads
     from featbank.study.splits import roles
 
     options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)

@@ -8,9 +8,10 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, say, write_json
+from cli._show import say, write_json
 from cli.commands.info import describe
-from cli.specs import parse_shots
+from featbank.runtime.names import printable
+from featbank.runtime.spec import parse_shots
 
 __all__ = ["command"]
 
@@ -78,7 +79,7 @@ def command(
     )
     bank = Bank.open(out)
     if not write_json(json_to, describe(bank), overwrite=overwrite):
-        say(plain(repr(bank).strip("<>")))
+        say(printable(repr(bank).strip("<>")))
 
 
 def parse_pair(text: str) -> tuple[str, str]:

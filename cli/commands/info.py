@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli import options
-from cli._show import plain, print_table, say, write_json
+from cli._show import print_table, say, write_json
+from featbank.runtime.names import printable
 
 if TYPE_CHECKING:
     from featbank import Bank
@@ -47,7 +48,7 @@ def command(bank: Path, overwrite: bool, json_to: Path | None) -> None:
     say(f"stage-1 classifier: {norms_line(facts['weight_norms'])}")
     say(f"digest: {facts['digest']}")
     for line in flatten(facts["provenance"]):
-        say(plain(line))
+        say(printable(line))
 
 
 def describe(bank: Bank) -> dict[str, Any]:

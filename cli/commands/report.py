@@ -35,9 +35,9 @@ def command(
     file that featbank did not write is not.
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
-    from cli.report import believed, build_report
-    from cli.report.folder import Results
     from featbank.files.atomic import storage_errors
+    from featbank.report import believed, build_report
+    from featbank.report.folder import Results
     from featbank.study.placing import held
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)

@@ -9,8 +9,10 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import GROUPS, percent, plain, print_notes, print_table, say, write_json
-from cli.specs import Spec, parse_range, parse_spec
+from cli._show import print_notes, print_table, say, write_json
+from featbank.results.numbers import GROUPS, percent
+from featbank.runtime.names import printable
+from featbank.runtime.spec import Spec, parse_range, parse_spec
 
 __all__ = ["command"]
 
@@ -80,7 +82,7 @@ def command(
     if parts.select is None:
         why = "has no val split" if parts.chooser is None else f"cannot be swept: {parts.reason}"
         message = f"{bank} {why}; name the split to choose on with --select"
-        raise click.UsageError(plain(message))
+        raise click.UsageError(printable(message))
     arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
     arrays.classifier(reporter(quiet=quiet))
     wanted = tuple(dict.fromkeys((parts.select, *parts.report)))

@@ -11,8 +11,9 @@ import click
 
 from cli import options
 from cli._progress import first_of_job, reporter
-from cli._show import percent, say, write_json
-from cli.specs import Spec, load_yaml, parse_spec
+from cli._show import say, write_json
+from featbank.results.numbers import percent
+from featbank.runtime.spec import Spec, load_yaml, parse_spec
 
 if TYPE_CHECKING:
     from featbank.stage1.config import TrainConfig

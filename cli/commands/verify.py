@@ -8,7 +8,8 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import plain, say, write_json
+from cli._show import say, write_json
+from featbank.runtime.names import printable
 
 __all__ = ["command"]
 
@@ -42,7 +43,7 @@ def command(bank: Path, overwrite: bool, json_to: Path | None, quiet: bool) -> N
     )
     if not taken:
         for finding in (*findings, *report.notes):
-            say(plain(finding))
+            say(printable(finding))
     if not report.sound:
         message = (
             f"{bank} is damaged in {len(findings)} places; "

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cli._show import plain
 from featbank.bank.shots import Shots
+from featbank.runtime.names import printable
 
 __all__ = ["group_kinds", "other_classes", "pairing_notes", "unlike_notes"]
 
@@ -30,7 +30,7 @@ def other_classes(records: Sequence[Record]) -> str | None:
 def class_difference(one: Record, other: Record) -> str | None:
     """Say in what the classes of two banks differ: their number, their names, their order."""
     names = [list(map(str, record["class_names"])) for record in (one, other)]
-    who = plain(one["name"]), plain(other["name"])
+    who = printable(one["name"]), printable(other["name"])
     if len(names[0]) != len(names[1]):
         return f"{who[0]} has {len(names[0])} classes and {who[1]} has {len(names[1])}"
     place = next((i for i, pair in enumerate(zip(*names, strict=True)) if pair[0] != pair[1]), None)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cli.specs import Spec
 from featbank import Bank
 from featbank.runtime.progress import Reporter
+from featbank.runtime.spec import Spec
 from featbank.study.cells import (
     BANK,
     RECORD,

@@ -8,8 +8,8 @@ from statistics import mean
 from typing import Any
 
 import heads
-from cli.specs import Spec
 from featbank.runtime.progress import SILENT, Reporter
+from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays
 from featbank.study.splits import Roles
 from heads import specs

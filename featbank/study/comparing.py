@@ -7,13 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
-from cli._show import plain
-from cli.specs import Spec
 from featbank import Bank
-from featbank.errors import InputError
+from featbank.errors import InputError, UsageError
+from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
+from featbank.runtime.spec import Spec
 from featbank.study.alike import other_classes
 from featbank.study.bank_run import Bench, Entry, Settings
 from featbank.study.cells import (
@@ -107,7 +105,7 @@ def groups_of(entries: Sequence[Entry], settings: Settings) -> dict[str, list[st
         found = by_recipe(entries)
         if not found:
             message = "--group-seeds: no two banks say that they differ in their seed only"
-            raise click.UsageError(message)
+            raise UsageError(message)
         groups |= {name: banks for name, banks in found.items() if name not in groups}
     return groups
 
@@ -128,7 +126,7 @@ def named(paths: Sequence[Path], settings: Settings) -> list[Entry]:
     for bank in banks:
         if bank.digest in seen:
             message = f"{bank.path} and {seen[bank.digest]} are the same bank; name it once"
-            raise click.UsageError(plain(message))
+            raise UsageError(printable(message))
         seen[bank.digest] = str(bank.path)
     names: list[str] = []
     for bank in banks:
@@ -146,7 +144,7 @@ def roles_of(bank: Bank, settings: Settings) -> Roles:
     parts = roles(bank, settings.select, settings.report)
     if len(parts.report) > 1 and "test" not in parts.report:
         message = f"{bank.path} has {', '.join(parts.report)}; name the one to --report"
-        raise click.UsageError(plain(message))
+        raise UsageError(printable(message))
     return parts if len(parts.report) == 1 else replace(parts, report=("test",))
 
 
@@ -164,7 +162,7 @@ def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) 
         known = ", ".join((*heads, *banks))
         message = f"--baseline {settings.baseline} is neither head nor bank; there are {known}"
     if message:
-        raise click.UsageError(plain(message))
+        raise UsageError(printable(message))
 
 
 def check_classes(entries: Sequence[Entry]) -> None:

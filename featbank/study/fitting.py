@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cli.specs import Spec
 from featbank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
 from featbank.files.replacing import recover, require_room
 from featbank.runtime.progress import SILENT, Reporter
+from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays, as_numpy
 from featbank.study.choosing import (
     TAU_RANGE,
@@ -45,7 +45,6 @@ __all__ = [
     "fit_heads",
     "fit_one",
     "origin",
-    "results_table",
     "tau_curve",
 ]
 
@@ -170,46 +169,3 @@ def origin(bank: Bank) -> dict[str, Any]:
 def file_names(wanted: Sequence[Spec]) -> Iterator[str]:
     """Name each head's file by its spec's name, numbered where a name comes again."""
     return numbered(spec.name for spec in wanted)
-
-
-# What a reader of the table wants to know of a head; the rest stands in the JSON.
-SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
-
-
-def brief(params: dict[str, Any], grid: Sequence[str] = ()) -> str:
-    """Name the parameters that tell one head of a kind from another; `grid` was chosen from."""
-    keys = [*(("solver",) if params.get("solver") == "sgd" else SHOWN), "views"]
-    shown = {key: params[key] for key in dict.fromkeys((*keys, *grid)) if key in params}
-    if shown.get("anchor") == "zero" and "anchor" not in grid:
-        del shown["anchor"]
-    return (
-        ", ".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in shown.items()
-        )
-        or "-"
-    )
-
-
-def results_table(results: dict[str, Any], roles: Roles) -> tuple[list[str], list[list[str]]]:
-    """Return the columns and rows of the table that `fit` prints."""
-    from cli._show import GROUPS, percent
-
-    columns = ["head", *GROUPS, "95% of all", "parameters", "chosen on", "seconds"]
-    if len(roles.report) > 1:
-        columns.insert(1, "split")
-    rows = []
-    for entry in results["results"]:
-        low, high = entry["ci95"]["all"]
-        row = [
-            entry["head"],
-            *(percent(entry["metrics"][group]) for group in GROUPS),
-            f"{percent(low)}-{percent(high)}",
-            brief(entry["params"], (entry["selection"] or {}).get("grid", ())),
-            roles.label(entry["selected_on"]),
-            f"{entry['fit_seconds']:.2f}",
-        ]
-        if len(roles.report) > 1:
-            row.insert(1, entry["split"])
-        rows.append(row)
-    return columns, rows

@@ -90,8 +90,8 @@ def adopt(old: Path | None, work: Path) -> None:
 
 def keep_page(folder: Path) -> None:
     """Write the page of a comparison, where it is not there as it should be."""
-    from cli.report.build import page_of
     from featbank.files.atomic import replace_text
+    from featbank.report.build import page_of
 
     text, path = page_of(folder), folder / PAGE
     if not (is_page(path) and path.read_bytes() == text.encode()):

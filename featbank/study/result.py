@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.specs import Spec
+from featbank.runtime.spec import Spec
 from featbank.study.alike import group_kinds, pairing_notes, unlike_notes
 from featbank.study.bank_run import Bench, Settings
 from featbank.study.cells import installed_version

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from os.path import realpath
 from typing import Any
 
-import click
-
-from cli._show import plain
 from featbank.bank.provenance_diff import flattened
+from featbank.errors import UsageError
+from featbank.runtime.names import printable
 from featbank.study.bank_run import Entry
 
 __all__ = ["by_recipe", "named_groups"]
@@ -22,7 +21,7 @@ def named_groups(wanted: Mapping[str, Sequence[str]], entries: Sequence[Entry]) 
     for name, found in groups.items():
         if len(set(found)) < len(found):
             message = f"--group {name} names a bank twice; it has {', '.join(found)}"
-            raise click.UsageError(plain(message))
+            raise UsageError(printable(message))
     return groups
 
 
@@ -34,7 +33,7 @@ def find(given: str, entries: Sequence[Entry]) -> str:
     names = ", ".join(entry.name for entry in entries)
     wanted = given or "nothing"
     message = f"--group names {wanted}, which is not compared; there are {names}"
-    raise click.UsageError(plain(message))
+    raise UsageError(printable(message))
 
 
 def by_recipe(entries: Sequence[Entry]) -> dict[str, list[str]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import click
 import numpy as np
 
-from cli._show import plain
 from featbank import Bank
+from featbank.errors import UsageError
+from featbank.runtime.names import printable
 
 __all__ = [
     "VALIDATION",
@@ -69,7 +69,7 @@ def roles(bank: Bank, select: str | None, report: str | None) -> Roles:
 
     Raises
     ------
-    click.UsageError
+    UsageError
         A split that the bank lacks, or several between which the user has to choose.
     """
     check_named(bank, "--select", select)
@@ -97,7 +97,7 @@ def check_named(bank: Bank, option: str, name: str | None) -> None:
     """Refuse a split that the bank lacks."""
     if name is not None and name not in bank:
         message = f"{option} {name}: {bank.path} has only {', '.join(bank.splits)}"
-        raise click.UsageError(plain(message))
+        raise UsageError(printable(message))
 
 
 def default_chooser(bank: Bank, report: str | None) -> str | None:
@@ -125,13 +125,13 @@ def validation_splits(bank: Bank) -> list[str]:
     return [name for name in bank.splits if name.casefold() in VALIDATION]
 
 
-def undecided(bank: Bank, names: Sequence[str]) -> click.UsageError:
+def undecided(bank: Bank, names: Sequence[str]) -> UsageError:
     """Return the error of a bank in which several splits could choose."""
     message = (
         f"{bank.path} has {' and '.join(names)}; name the one to choose on with --select, and the "
         "one to evaluate with --report"
     )
-    return click.UsageError(plain(message))
+    return UsageError(printable(message))
 
 
 def coverage(bank: Bank, split: str) -> tuple[int, int]:

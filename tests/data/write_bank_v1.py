@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featbank import BankPlan, BankWriter, Shots, schema
-from featbank.rows import SplitRows
+from featbank import BankPlan, BankWriter, Shots
+from featbank.bank.rows import SplitRows
+from featbank.store import schema
 
 BANK = Path(__file__).parent / "bank-v1"
 

@@ -21,8 +21,8 @@ import torch
 
 from featbank import Bank, IncompleteBankError, NotABankError
 from featbank.errors import LostRankError
+from featbank.extraction import runner as extraction
 from featbank.extraction.extract import extract
-from featbank.extraction.runner import runner as extraction
 from featbank.runtime import ranks
 from featbank.store.schema import MANIFEST
 from tests.faults.kills import contents, fork, orphaned, prepare_extract

@@ -23,8 +23,8 @@ import torch
 
 import heads
 from cli.main import main as featbank
-from cli.report.build import page_of
 from featbank.files import replacing
+from featbank.report.build import page_of
 from tests.banks import write_bank
 from tests.faults.kills import finish, fork
 

@@ -20,7 +20,7 @@ CHUNK_BYTES = 4 * 64 * 4
 # The command itself, with small chunks, and slow enough to be interrupted.
 COMMAND = f"""
 import time
-from featbank.extraction.runner import runner as extraction
+from featbank.extraction import runner as extraction
 from featbank.store import schema
 schema.CHUNK_BYTES, features = {CHUNK_BYTES}, extraction.Extraction.features
 def slowly(job, batch):

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.main import main
-from cli.report.data import collect
-from cli.report.folder import Results
-from cli.report.page import summary
 from featbank.bank.rows import SplitRows
+from featbank.report.data import collect
+from featbank.report.folder import Results
+from featbank.report.page import summary
 from featbank.study.cells import read_record, write_record
 from featbank.study.statistics import Place, resampled, statistics, without_groups
 from heads.metrics.holm import holm

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-import featbank.study.fitting
 import heads
+from featbank.study import fitting
 from tests.banks import write_bank
 from tests.commands import contents, featbank, refused
 
@@ -79,7 +79,7 @@ def test_a_file_of_the_users_with_a_new_name_is_refused_before_the_first_fit(
         out.mkdir()
     (out / name).write_text('{"schema": 1, "results": [{"mine": 1}], "candidates": []}')
     before = contents(out)
-    monkeypatch.setattr(featbank.study.fitting, "fit_one", None)  # nothing is fitted
+    monkeypatch.setattr(fitting, "fit_one", None)  # nothing is fitted
     assert "was not made by featbank and has the name of a new file" in refused(3, *fit(bank, out))
     assert contents(out) == before
 
@@ -127,7 +127,7 @@ class Boom(Exception):
 def test_whatever_ends_a_fit_the_old_heads_are_there(
     bank: Path, out: Path, error: Any, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = featbank.study.fitting.fit_one, []
+    real, calls = fitting.fit_one, []
 
     def fit_one(*args: Any) -> Any:
         calls.append(args)
@@ -139,7 +139,7 @@ def test_whatever_ends_a_fit_the_old_heads_are_there(
         raise error
 
     before = contents(out)
-    monkeypatch.setattr(featbank.study.fitting, "fit_one", fit_one)
+    monkeypatch.setattr(fitting, "fit_one", fit_one)
     line = refused(code, *fit(bank, out))
     assert (
         code != 3

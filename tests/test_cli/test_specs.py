@@ -1,12 +1,12 @@
 import os
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from cli.specs import parse_range, parse_shots, parse_spec
+from featbank.errors import UsageError
+from featbank.runtime.spec import parse_range, parse_shots, parse_spec
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_specs_are_read_as_typed(text: str, name: str, params: dict[str, str]) -
     ],
 )
 def test_what_is_no_spec_is_said(text: str, said: str) -> None:
-    with pytest.raises(click.UsageError, match=said):
+    with pytest.raises(UsageError, match=said):
         parse_spec(text)
 
 
@@ -46,10 +46,10 @@ def test_a_spec_may_be_a_yaml_file(tmp_path: Path) -> None:
     file.write_text("name: imagelist\nroot: /data/a,b\ntrain: train.txt\n")
     assert parse_spec(str(file)).params == {"root": "/data/a,b", "train": "train.txt"}
     file.write_text("- a\n- b\n")
-    with pytest.raises(click.UsageError, match="must be a mapping with the key name"):
+    with pytest.raises(UsageError, match="must be a mapping with the key name"):
         parse_spec(str(file))
     file.write_text("a: [")
-    with pytest.raises(click.UsageError, match="is not YAML"):
+    with pytest.raises(UsageError, match="is not YAML"):
         parse_spec(str(file))
 
 
@@ -58,9 +58,9 @@ def test_ranges_and_thresholds() -> None:
     assert parse_shots("60,20") == (60, 20)
     assert parse_shots(None) is None
     for bad in ("0:2", "2:0:0.1", "0:2:0", "a:b:c", "0:inf:1", "0:2:nan"):
-        with pytest.raises(click.UsageError, match="is not start:stop:step"):
+        with pytest.raises(UsageError, match="is not start:stop:step"):
             parse_range(bad, 3)
-    with pytest.raises(click.UsageError, match="two whole numbers"):
+    with pytest.raises(UsageError, match="two whole numbers"):
         parse_shots("60")
 
 
@@ -80,7 +80,7 @@ def test_a_yaml_file_that_is_none_is_refused_in_one_line(
 ) -> None:
     path = tmp_path / "x.yaml"
     os.mkfifo(path) if raw is None else path.write_bytes(raw)
-    with pytest.raises(click.UsageError, match=said):
+    with pytest.raises(UsageError, match=said):
         parse_spec(str(path))
     done = CliRunner().invoke(main, ["train", "--config", str(path), "--out", str(tmp_path / "r")])
     assert done.exit_code == 2

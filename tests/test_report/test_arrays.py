@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cli.report.cells import Cell
-from cli.report.classes import by_size, hits_by_class, sampling_curves
-from cli.report.confusion import top_confusions
-from cli.report.data import chosen_on_curve, curve_data, scaled
-from cli.report.limits import Limits, kept_by_class
-from cli.report.pack import cleaned, smallest, to_json, to_units
-from cli.report.provenance import provenance_rows
-from cli.report.reliability import reliability_bins
 from featbank.bank.shots import Shots
+from featbank.report.cells import Cell
+from featbank.report.classes import by_size, hits_by_class, sampling_curves
+from featbank.report.confusion import top_confusions
+from featbank.report.data import chosen_on_curve, curve_data, scaled
+from featbank.report.limits import Limits, kept_by_class
+from featbank.report.pack import cleaned, smallest, to_json, to_units
+from featbank.report.provenance import provenance_rows
+from featbank.report.reliability import reliability_bins
 from heads.metrics import shot_groups
 from tests.results_folder import Fake, bank_record
 

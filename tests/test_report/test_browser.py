@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from cli.report import build_report
+from featbank.report import build_report
 from tests.results_folder import Fake, write_results
 from tests.test_report.test_page import HOSTILE, hostile_fake
 

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from cli.report.data import collect
-from cli.report.figures import drawings, label, render, size_trend, write_figures
-from cli.report.folder import Results
+from featbank.report.data import collect
+from featbank.report.figures import drawings, label, render, size_trend, write_figures
+from featbank.report.folder import Results
 from tests.results_folder import Fake, write_results
 
 NAMES = ("class $\\alpha", "a_b^c$$", "\x1b[2J")

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from cli.report import build_report
-from cli.report.folder import read_arrays
-from cli.report.tsne import embedding
 from featbank.errors import DamagedError
+from featbank.report import build_report
+from featbank.report.folder import read_arrays
+from featbank.report.tsne import embedding
 from tests.banks import write_bank
 from tests.results_folder import Fake, write_results
 
@@ -98,7 +98,7 @@ def test_the_policy_allows_this_script_and_this_style_only(text: str) -> None:
 
 
 def test_the_scripts_write_no_markup() -> None:
-    scripts = Path(__file__).parents[2] / "cli/report/assets"
+    scripts = Path(__file__).parents[2] / "featbank/report/assets"
     for script in scripts.glob("*.js"):
         source = script.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", source)
@@ -287,10 +287,10 @@ def test_tsne_is_made_on_request_once_and_only_of_the_same_bank(
 ) -> None:
     folder = tmp_path / "out"
     shutil.copytree(compared[0], folder)
-    monkeypatch.setattr("cli.report.tsne.embedding", lambda features, seed: features[:, :2])
+    monkeypatch.setattr("featbank.report.tsne.embedding", lambda features, seed: features[:, :2])
     assert build_report(folder, tsne=True) == folder / "report.html"
     assert [bank["view"]["tsne"]["units"] for bank in data_of(folder)["banks"]] == [65_535] * 2
-    monkeypatch.setattr("cli.report.tsne.embedding", None)  # not called again
+    monkeypatch.setattr("featbank.report.tsne.embedding", None)  # not called again
     build_report(folder, tsne=True)
     (folder / "banks/float16/tsne.npz").unlink()
     record = json.loads((folder / "banks/float16/bank.json").read_text())

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from cli.report import build_report
 from featbank.errors import OutputExistsError
 from featbank.files import atomic
+from featbank.report import build_report
 from featbank.study.owned import is_figure, is_page
 from tests.commands import contents, featbank, refused
 from tests.results_folder import Fake, write_results
@@ -106,7 +106,7 @@ def test_what_cannot_be_drawn_replaces_nothing(
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cli.report.figures.class_accuracy", fail)
+    monkeypatch.setattr("featbank.report.figures.class_accuracy", fail)
     assert "No space left on device" in refused(3, *command)
     assert contents(tmp_path) == before
 

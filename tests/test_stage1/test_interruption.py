@@ -176,10 +176,11 @@ def test_a_signal_in_any_phase_saves_and_leaves_and_resuming_gives_the_same_bits
 @pytest.mark.parametrize(
     ("phase", "at"),
     [
-        *(("train.RunFolder", 0), ("train.initial_network", 0)),
-        *(("_run_folder.remove_leftovers", 0), ("_run_folder.remove_leftovers", 3)),
-        *(("runs.replace_text", 0), ("runs.replace_text", 1), ("train.events", 0)),
-        *(("runs.write_checkpoint", 1), ("train._summary", 0)),
+        *(("stage1.train.RunFolder", 0), ("stage1.train.initial_network", 0)),
+        *(("runs.run_folder.remove_leftovers", 0), ("runs.run_folder.remove_leftovers", 3)),
+        *(("runs.run_files.replace_text", 0), ("runs.run_files.replace_text", 1)),
+        ("stage1.train.events", 0),
+        *(("runs.run_files.write_checkpoint", 1), ("stage1.train._summary", 0)),
     ],
 )
 def test_a_signal_outside_the_steps_leaves_a_run_that_resumes_to_the_same_bits(
@@ -190,7 +191,7 @@ def test_a_signal_outside_the_steps_leaves_a_run_that_resumes_to_the_same_bits(
     phase: str,
     at: int,
 ) -> None:
-    module, name = phase.split(".")
+    module, _, name = phase.rpartition(".")
     target = importlib.import_module(f"featbank.{module}")
     out = tmp_path / "run"
     with monkeypatch.context() as patch:

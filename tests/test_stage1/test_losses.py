@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from featbank import losses
 from featbank.backbones.backbones import Split, find_classifier
+from featbank.stage1 import losses
 from featbank.stage1.config import TrainConfig
 from featbank.stage1.criterion import Criterion, make_criterion, parse_defer, parse_loss
 from tests import reference_losses as slow

@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 
 from cli.commands.train import config_for
 from cli.main import main
-from cli.specs import Spec, parse_spec
 from featbank.backbones.backbones import input_spec
 from featbank.data.provenance import git
 from featbank.data.transforms import train_transform
@@ -21,6 +20,7 @@ from featbank.errors import InputError
 from featbank.runs.checkpoint import LAST, read_checkpoint
 from featbank.runs.run_files import spec_text
 from featbank.runs.tensorboard import scalars
+from featbank.runtime.spec import Spec, parse_spec
 from featbank.stage1.config import RECIPES, TrainConfig
 from featbank.stage1.optim import learning_rate
 from tests.test_stage1.images import write_data

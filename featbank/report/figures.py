@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli._show import plain
 from featbank.errors import InputError, OutputExistsError
 from featbank.files.atomic import refuse_odd_file, replace_files
 from featbank.files.replacing import refuse_odd_folder
+from featbank.runtime.names import printable
 from featbank.study.owned import is_figure
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def render(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes
 
 def label(text: str) -> str:
     """Return a name as matplotlib shows it: no control characters, no formulas."""
-    return plain(text).replace("$", r"\$")
+    return printable(text).replace("$", r"\$")
 
 
 def mark(cell: dict[str, Any]) -> str:

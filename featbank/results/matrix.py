@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from cli._show import percent, plain
+from featbank.results.numbers import percent
+from featbank.runtime.names import printable
 
 __all__ = ["comparison_lines", "group_lines", "markdown", "matrix_lines", "ordered_banks"]
 
@@ -91,7 +92,7 @@ def matrix_lines(result: Mapping[str, Any], metric: str = "all") -> Iterator[str
     cells, heads = cells_of(result), list(result["heads"])
     banks = ordered_banks(result)
     names = labels_of(result)
-    first = min(max(len(plain(name)) for name in ("bank", *names.values())), 30)
+    first = min(max(len(printable(name)) for name in ("bank", *names.values())), 30)
     yield title_of(result, metric)
     shown_names = {bank: names[bank] for bank in banks}
     while heads:
@@ -147,7 +148,7 @@ def texts_of(entry: Mapping[str, Any], metric: str, *, starred: bool) -> tuple[s
 
 def clip(text: str, most: int) -> str:
     """Escape a name and cut it in its middle where it is too long."""
-    safe = plain(text)
+    safe = printable(text)
     return safe if len(safe) <= most else f"{safe[: most // 2]}~{safe[-(most - most // 2 - 1) :]}"
 
 
@@ -246,4 +247,4 @@ def bold(entry: Mapping[str, Any], metric: str, best: bool) -> str:
 
 def escape(text: str) -> str:
     """Escape a name for Markdown: no control character, no markup, no cell's end."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", plain(text))
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&])", r"\\\1", printable(text))

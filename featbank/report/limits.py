@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.report import classes
-from cli.report.cells import Cell
+from featbank.report import classes
+from featbank.report.cells import Cell
 
 __all__ = ["Limits"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cli.report.data import collect
-from cli.report.folder import Results
-from cli.report.page import render
 from featbank.errors import OutputExistsError
 from featbank.files.atomic import refuse_odd_file, replace_text
+from featbank.report.data import collect
+from featbank.report.folder import Results
+from featbank.report.page import render
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.study.owned import PAGE, is_page
 
@@ -42,13 +42,13 @@ def build_report(
     refuse_other_page(page)
     results = Results(folder)
     if tsne:
-        from cli.report.tsne import add_tsne
+        from featbank.report.tsne import add_tsne
 
         add_tsne(results, reporter)
     data = collect(results)
     text = render(data)
     if figures is not None:
-        from cli.report.figures import write_figures  # matplotlib is heavy, and may be missing
+        from featbank.report.figures import write_figures  # matplotlib is heavy, and may be missing
 
         write_figures(data, figures)
     replace_text(page, text)

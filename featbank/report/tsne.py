@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.report.folder import Results
 from featbank.bank.bank import Bank
 from featbank.errors import StaleError
 from featbank.files.atomic import replace_file
+from featbank.report.folder import Results
 from featbank.runtime.progress import Reporter
 from featbank.study.cells import arrays_bytes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cli.report.folder import Results
 from featbank.errors import DamagedError
+from featbank.report.folder import Results
 
 __all__ = ["Cell", "cells_of"]
 

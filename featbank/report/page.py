@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from cli._show import percent, plain
-from cli.report.pack import to_json
+from featbank.report.pack import to_json
+from featbank.results.numbers import percent
+from featbank.runtime.names import printable
 
 __all__ = ["render"]
 
@@ -45,9 +46,9 @@ def render(data: dict[str, Any]) -> str:
     style, script = asset("style.css"), whole_script()
     there = present(data)
     return template().render(
-        title=plain(title(data)),
-        summary=plain(summary(data)),
-        footer=plain(
+        title=printable(title(data)),
+        summary=printable(summary(data)),
+        footer=printable(
             f"Made by featbank {data['settings'].get('version', '')}; one file, no loads."
         ),
         policy=policy(style, script),
@@ -56,11 +57,11 @@ def render(data: dict[str, Any]) -> str:
         data=Markup(to_json(data)),
         ids=there,
         panels=[(name, PANELS[name]) for name in there],
-        heads=[plain(head) for head in data["heads"]],
-        banks=[plain(bank["name"]) for bank in data["banks"]],
+        heads=[printable(head) for head in data["heads"]],
+        banks=[printable(bank["name"]) for bank in data["banks"]],
         rows=list(static_rows(data)),
         groups=group_rows(data["groups"]),
-        notes=[plain(note) for note in data["notes"]],
+        notes=[printable(note) for note in data["notes"]],
         provenance=data["provenance"],
         n_sets=len(data["classes"]),
     )
@@ -68,7 +69,7 @@ def render(data: dict[str, Any]) -> str:
 
 def asset(name: str) -> str:
     """Return the text of a file of the page."""
-    return (resources.files("cli.report") / "assets" / name).read_text(encoding="utf-8")
+    return (resources.files("featbank.report") / "assets" / name).read_text(encoding="utf-8")
 
 
 def whole_script() -> str:
@@ -135,7 +136,7 @@ def static_rows(data: dict[str, Any]) -> Iterator[tuple[str, list[tuple[str, str
     cells = {(cell["bank"], cell["head"]): cell for cell in data["cells"]}
     for index, bank in enumerate(data["banks"]):
         row = [static_cell(cells.get((index, head))) for head in range(len(data["heads"]))]
-        yield plain(bank["name"]), row
+        yield printable(bank["name"]), row
 
 
 def static_cell(cell: dict[str, Any] | None) -> tuple[str, str]:
@@ -157,7 +158,12 @@ def group_rows(groups: list[dict[str, Any]]) -> list[list[str]]:
     for group in groups:
         lines.setdefault((group["name"], group["head"]), {"n": group["n"]})[group["metric"]] = group
     return [
-        [plain(name), plain(head), *(spread(line.get(metric)) for metric in SHOWN), str(line["n"])]
+        [
+            printable(name),
+            printable(head),
+            *(spread(line.get(metric)) for metric in SHOWN),
+            str(line["n"]),
+        ]
         for (name, head), line in lines.items()
     ]
 

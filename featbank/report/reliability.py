@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli.report.pack import smallest
+from featbank.report.pack import smallest
 
 __all__ = ["BINS", "reliability_bins"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli._show import plain
+from featbank.runtime.names import printable
 
 __all__ = ["smallest", "to_json", "to_units"]
 
@@ -46,11 +46,11 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return packed(value)
     if isinstance(value, dict):
-        return {plain(str(key)): cleaned(inner) for key, inner in value.items()}
+        return {printable(str(key)): cleaned(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [cleaned(inner) for inner in value]
     if isinstance(value, str):
-        return plain(value)
+        return printable(value)
     if isinstance(value, np.generic):
         return cleaned(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
+from featbank.errors import UsageError
 
 __all__ = ["Spec", "load_yaml", "parse_range", "parse_shots", "parse_spec"]
 
@@ -41,17 +41,17 @@ def parse_spec(text: str) -> Spec:
     name, _, rest = text.partition(":")
     if not name:
         message = f"{text!r} is no spec; write name or name:key=value,key=value"
-        raise click.UsageError(message)
+        raise UsageError(message)
     params: dict[str, Any] = {}
     for part in split_outside_quotes(rest) if rest else ():
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key:
             message = f"in {text!r}: {part!r} is not key=value"
-            raise click.UsageError(message)
+            raise UsageError(message)
         if key in params:
             message = f"in {text!r}: {key} is given twice"
-            raise click.UsageError(message)
+            raise UsageError(message)
         params[key] = unquote(value.strip())
     return Spec(name, params)
 
@@ -73,7 +73,7 @@ def split_outside_quotes(text: str) -> Iterator[str]:
         part += char
     if quote:
         message = f"in {text!r}: a quote {quote} is not closed"
-        raise click.UsageError(message)
+        raise UsageError(message)
     yield part
 
 
@@ -111,15 +111,15 @@ def read_yaml(path: Path) -> Spec:
     """Read a spec from a YAML mapping with the key ``name``."""
     if not os.path.lexists(path):
         message = f"spec file {path} does not exist"
-        raise click.UsageError(message)
+        raise UsageError(message)
     try:
         content = load_yaml(path)
     except ValueError as error:
         message = f"{path} is not YAML: {error}"
-        raise click.UsageError(message) from error
+        raise UsageError(message) from error
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         message = f"{path} must be a mapping with the key name"
-        raise click.UsageError(message)
+        raise UsageError(message)
     return Spec(content.pop("name"), {str(key): value for key, value in content.items()})
 
 
@@ -131,7 +131,7 @@ def parse_shots(text: str | None) -> tuple[int, int] | None:
         many, few = (int(part) for part in text.split(","))
     except ValueError:
         message = f"--shots wants two whole numbers as 100,20; got {text!r}"
-        raise click.UsageError(message) from None
+        raise UsageError(message) from None
     return many, few
 
 
@@ -145,5 +145,5 @@ def parse_range(text: str, parts: int) -> list[float]:
     valid = len(numbers) == parts and all(abs(number) < 1e6 for number in numbers)
     if not valid or numbers[0] > numbers[1] or (parts == 3 and numbers[2] <= 0):
         message = f"{text!r} is not {form} with start <= stop and a step above 0"
-        raise click.UsageError(message)
+        raise UsageError(message)
     return numbers

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cli._show import plain
 from featbank.bank.provenance_diff import flattened
+from featbank.runtime.names import printable
 
 __all__ = ["provenance_rows"]
 
@@ -32,7 +32,7 @@ def facts(bank: dict[str, Any]) -> dict[str, str]:
         "shots": bank["shots"],
         **bank.get("provenance", {}),
     }
-    return {plain(name): text(value) for name, value in flattened(record).items()}
+    return {printable(name): text(value) for name, value in flattened(record).items()}
 
 
 def row(field: str, values: list[str]) -> dict[str, Any]:
@@ -47,4 +47,4 @@ def row(field: str, values: list[str]) -> dict[str, Any]:
 def text(value: Any) -> str:
     """Return a value as a reader wants it."""
     shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return plain(shown if len(shown) <= _LONGEST else shown[:_LONGEST] + " …")
+    return printable(shown if len(shown) <= _LONGEST else shown[:_LONGEST] + " …")

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cli._show import GROUPS
-from cli.report import classes, limits
-from cli.report.cells import Cell, cells_of
-from cli.report.confusion import top_confusions
-from cli.report.folder import Arrays, Results
-from cli.report.pack import UNITS, smallest, to_units
-from cli.report.provenance import provenance_rows
-from cli.report.reliability import reliability_bins
 from featbank.errors import DamagedError
+from featbank.report import classes, limits
+from featbank.report.cells import Cell, cells_of
+from featbank.report.confusion import top_confusions
+from featbank.report.folder import Arrays, Results
+from featbank.report.pack import UNITS, smallest, to_units
+from featbank.report.provenance import provenance_rows
+from featbank.report.reliability import reliability_bins
+from featbank.results.numbers import GROUPS
 from featbank.study.alike import group_kinds, other_classes, unlike_notes
 
 __all__ = ["collect"]

@@ -1,0 +1,1 @@
+"""What studies find, as records and as tables."""
