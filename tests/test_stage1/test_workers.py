@@ -126,7 +126,7 @@ def test_an_error_of_ours_keeps_its_class_and_its_traceback(kind: type[FeatbankE
 
 @pytest.mark.usefixtures("none_left")
 def test_a_record_that_cannot_be_sent_is_told() -> None:
-    with pytest.raises(WorkerError, match="ickle.*--workers 0"):
+    with pytest.raises(WorkerError, match="local object.*--workers 0"):
         list(Workers(lambda job: (unpicklable(job), torch.zeros(2)), 2).run([1]))
 
 
