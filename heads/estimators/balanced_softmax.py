@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from heads._checks import MOST_DECAY, check_number, check_one_of
 from heads.curves._families import log_prior
 from heads.errors import HeadInputError
 from heads.estimators._convex_head import ANCHORS, ConvexHead
-from heads.solvers.path import Goal
-from heads.solvers.weighting import class_counts, class_shares
+from heads.solvers.objective import Goal
+from heads.solvers.rows import TrainingRows
+from heads.solvers.weighting import class_shares
 
 __all__ = ["BalancedSoftmax"]
 
@@ -88,14 +87,14 @@ class BalancedSoftmax(ConvexHead):
             raise HeadInputError(message)
         check_one_of(owner, "sampling", self.sampling, ("instance",))
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        return self._fit_exactly(feats, y_idx, n_classes, weights)
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        return self._fit_exactly(train)
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
-        counts = class_counts(y_idx, n_classes, weights)
-        shift = log_prior(counts).to(feats)
+    def _goal(self, train: TrainingRows) -> Goal:
+        counts = train.class_counts()
         anchor = self.anchor or ("zero" if self.weight is None else "stage1")
-        point = self._anchor_point(anchor, feats, y_idx, n_classes, weights)
-        return Goal(class_shares(counts, 1.0), shift, point, weights)
+        return Goal(
+            class_shares=class_shares(counts, 1.0),
+            log_prior=log_prior(counts).to(train.feats),
+            anchor=self._anchor_point(anchor, train),
+        )

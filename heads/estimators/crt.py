@@ -17,16 +17,17 @@ from heads.errors import HeadInputError
 from heads.estimators._convex_head import ANCHORS, ConvexHead
 from heads.estimators._recipe import RecipeParams
 from heads.solvers.linear import softmax_error
-from heads.solvers.path import USUAL, Fitted, Goal
-from heads.solvers.sgd import Schedule, descend_together, plan_steps
-from heads.solvers.stacking import bundles
+from heads.solvers.objective import Goal
+from heads.solvers.optimum import USUAL, Fitted
+from heads.solvers.rows import TrainingRows
+from heads.solvers.sgd import descend_together, plan_steps
+from heads.solvers.stacking import Bundle, Fit, bundles
 from heads.solvers.sums import column_sums
 from heads.solvers.weighting import (
     WEIGHTINGS,
     class_counts,
     class_shares,
     loss_factors,
-    within_class,
 )
 
 __all__ = ["ClassifierRetraining"]
@@ -166,75 +167,60 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             message = f"{owner}: anchor={self.anchor!r} belongs to solver='exact', not to 'sgd'"
             raise HeadInputError(message)
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
-        counts = self._counts(y_idx, n_classes, weights)
+    def _goal(self, train: TrainingRows) -> Goal:
+        counts = self._in_one_view(train, train.class_counts())
         shares = class_shares(counts, self.q, self.weighting, self.beta)
-        point = self._anchor_point(self.anchor, feats, y_idx, n_classes, weights)
-        return Goal(shares, None, point, weights)
+        return Goal(class_shares=shares, anchor=self._anchor_point(self.anchor, train))
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {**super()._solved(found), "floored_": False}
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
         if self.solver == "exact":
-            return self._fit_exactly(feats, y_idx, n_classes, weights)
-        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
+            return self._fit_exactly(train)
+        return self._fit_together([self], train)[0]
 
-    def _fit_together(
-        self,
-        heads: Sequence[Self],
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None = None,
-    ) -> list[dict[str, Any]]:
-        recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
-        states = [head.random_state for head in heads]
-        factors = self._factors(heads, y_idx, n_classes, weights).to(feats.dtype)
-        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
+    def _fit_together(self, heads: Sequence[Self], train: TrainingRows) -> list[dict[str, Any]]:
+        fits = [
+            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            for head, recipe in ((head, head._recipe()) for head in heads)
+        ]
+        factors = self._factors(heads, train).to(train.feats.dtype)
         fitted: list[dict[str, Any]] = [{} for _ in heads]
-        start = partial(fresh_linear, feats, n_classes)
-        for bundle in bundles(recipes, plans, states, y_idx, feats, start):
+        start = partial(fresh_linear, train.feats, train.n_classes)
+        for bundle in bundles(fits, train, start):
             W, b = (
                 bundle.stacked(torch.stack(parts)) for parts in zip(*bundle.starts, strict=True)
             )
-            retrain(
-                W, b, feats, y_idx, factors[bundle.members], within, bundle.batches, bundle.plan
-            )
+            retrain(W, b, train, factors[bundle.members], bundle)
             for place, weight, bias in zip(
                 bundle.members.ravel(), W.flatten(0, 1), b.flatten(0, 1), strict=True
             ):
                 fitted[place] = {"weight_": weight.clone(), "bias_": bias.clone()}
-        warn_if_unusual(feats)
+        warn_if_unusual(train.feats)
         return [
             {
                 **values,
-                "n_steps_": plan.n_steps,
-                "floored_": plan.floored,
+                "n_steps_": fit.plan.n_steps,
+                "floored_": fit.plan.floored,
                 "gradient_": None,
-                "weight_decay_": recipe.weight_decay,
+                "weight_decay_": fit.recipe.weight_decay,
             }
-            for values, plan, recipe in zip(fitted, plans, recipes, strict=True)
+            for values, fit in zip(fitted, fits, strict=True)
         ]
 
-    def _counts(self, y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
-        """Return the rows of each class (C,), or their weights, each counted in one view."""
-        if self._first_view(y_idx) is y_idx:
-            return class_counts(y_idx, n_classes, weights)
-        return class_counts(y_idx, n_classes, weights).double() / self.views
+    def _in_one_view(self, train: TrainingRows, counts: Tensor) -> Tensor:
+        """Return what each class has in one view, given what it has in all views (C,)."""
+        if self._first_view(train.y_idx) is train.y_idx:
+            return counts
+        return counts.double() / self.views
 
-    def _factors(
-        self,
-        heads: Sequence[ClassifierRetraining],
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None,
-    ) -> Tensor:
-        counts = self._counts(y_idx, n_classes)
-        heavy = None if weights is None else self._counts(y_idx, n_classes, weights)
+    def _factors(self, heads: Sequence[ClassifierRetraining], train: TrainingRows) -> Tensor:
+        """Return the factor of the loss of each class's rows, for each head, (H, C) float64."""
+        counts = self._in_one_view(train, class_counts(train.y_idx, train.n_classes))
+        heavy = None
+        if train.sample_weight is not None:
+            heavy = self._in_one_view(train, train.class_counts())
         return torch.stack(
             [loss_factors(counts, head.q, head.weighting, head.beta, heavy) for head in heads]
         )
@@ -269,19 +255,26 @@ def fresh_linear(feats: Tensor, n_classes: int, rng: np.random.Generator) -> tup
 def retrain(
     W: Tensor,
     b: Tensor,
-    feats: Tensor,
-    y_idx: Tensor,
+    train: TrainingRows,
     factors: Tensor,
-    within: Tensor | None,
-    batches: Tensor,
-    plan: Schedule,
+    bundle: Bundle[tuple[Tensor, Tensor]],
 ) -> None:
-    """Train a stack of classifiers in place, W (S, H, C, D) and b (S, H, C).
+    """Train a stack of classifiers in place by SGD.
 
-    The gradient is that of the mean over the batch of each class's factor (S, H, C) times each
-    row's weight within its class (n,), if any, times the loss; batches are row numbers
-    (n_steps, S, batch).
+    What is descended is the mean over a batch of the factor of the row's class, times the row's
+    weight within its class, times the cross-entropy.
+
+    Parameters
+    ----------
+    W, b : Tensors of shape (S, H, C, D) and (S, H, C)
+        The classifiers of H fits on each of S streams of batches.
+    train : TrainingRows
+    factors : Tensor of shape (S, H, C)
+        What the loss of each class's rows is multiplied by.
+    bundle : Bundle
+        The batches of every step, and what each fit does.
     """
+    feats, y_idx, within = train.feats, train.y_idx, train.sample_weight_in_class()
 
     def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
         W, b = params
@@ -291,11 +284,11 @@ def retrain(
         scores = torch.baddbmm(b.view(n_streams, 1, -1), block, flat.transpose(1, 2))
         target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
         _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
-        weight = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
+        factor = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
         if within is not None:
-            weight = weight * within[rows].unsqueeze(2)
-        error *= weight.reshape(-1, 1) / rows.shape[1]
+            factor = factor * within[rows].unsqueeze(2)
+        error *= factor.reshape(-1, 1) / rows.shape[1]
         error = error.view(scores.shape)
         return torch.bmm(error.transpose(1, 2), block).view_as(W), error.sum(dim=1).view_as(b)
 
-    descend_together([W, b], gradient, batches, plan)
+    descend_together([W, b], gradient, bundle.batches, bundle.plan)

@@ -12,7 +12,7 @@ from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._checks import check_number, refuse_overflow
 from heads.curves._families import AdjustLines, log_prior
 from heads.estimators._base import Scorer, Stage1Head
-from heads.solvers.weighting import class_counts
+from heads.solvers.rows import TrainingRows
 
 __all__ = ["LogitAdjustment"]
 
@@ -68,12 +68,10 @@ class LogitAdjustment(Stage1Head):
             type(self).__name__, "tau", self.tau, low=-MOST_ADJUSTMENT, high=MOST_ADJUSTMENT
         )
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes, weights)
-        prior = log_prior(class_counts(y_idx, n_classes, weights))
-        return {"weight_": W, "bias_": b, "log_prior_": prior.to(feats.device)}
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        W, b = self._stage1(train)
+        prior = log_prior(train.class_counts())
+        return {"weight_": W, "bias_": b, "log_prior_": prior.to(W.device)}
 
     def _lines(self, feats: Tensor) -> AdjustLines:
         prior = as_tensor(self.log_prior_).to(feats.device)

@@ -69,11 +69,11 @@ def _fit_group(group: Sequence[H], X: Any, y: Any, sample_weight: Any) -> None:
         lead.fit(X, y, sample_weight)
         return
     with as_before_on_failure(group):
-        feats, y_idx, weights, classes = lead._training(X, y, sample_weight)
+        train, classes = lead._training(X, y, sample_weight)
         seen = {name: value for name, value in vars(lead).items() if name.endswith("_in_")}
-        for some in _cut(group, max(1, MOST // (len(classes) * (feats.shape[1] + 1)))):
+        for some in _cut(group, max(1, MOST // (len(classes) * (train.feats.shape[1] + 1)))):
             with full_precision():
-                fitted = lead._fit_together(some, feats, y_idx, len(classes), weights)
+                fitted = lead._fit_together(some, train)
             for head, values in zip(some, fitted, strict=True):
                 for name, value in seen.items():
                     setattr(head, name, value)

@@ -31,8 +31,8 @@ from heads.estimators._nearest import (
     centroid_scores,
     torch_searcher,
 )
+from heads.solvers.rows import TrainingRows
 from heads.solvers.sums import class_means, class_sums, column_sums, unit_rows
-from heads.solvers.weighting import class_counts
 
 __all__ = ["NearestClassMean"]
 
@@ -151,30 +151,23 @@ class NearestClassMean(Head):
         check_one_of(owner, "centroids", self.centroids, CENTROIDS)
         check_one_of(owner, "engine", self.engine, ENGINES)
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        mean, counts = None, class_counts(y_idx, n_classes, weights)
-        if self._transform == "cl2n":
-            mean = _mean_row(feats, weights)
-        sums = self._sums_of(feats, y_idx, n_classes, mean, weights)
-        return self._centroids_of(sums, counts, mean, feats.dtype)
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        mean = _mean_row(train) if self._transform == "cl2n" else None
+        sums = self._sums_of(train, mean)
+        return self._centroids_of(sums, train.class_counts(), mean, train.feats.dtype)
 
-    def _sums_of(
-        self,
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        mean: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        unit, heaviest, share = self._transform != "un", None, None
-        if weights is not None:
-            # By the heaviest of their class: in float32 the weights themselves could be 0.
-            none = torch.zeros(n_classes, dtype=torch.float64, device=feats.device)
-            heaviest = none.scatter_reduce(0, y_idx, weights, "amax")
-            share = (weights / heaviest.clamp(min=LEAST)[y_idx]).to(feats.dtype)
-        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit, weights=share)
+    def _sums_of(self, train: TrainingRows, mean: Tensor | None = None) -> Tensor:
+        """Return the weighted sums of the transformed rows of each class, (C, D) float64."""
+        feats, y_idx, sample_weight = train.feats, train.y_idx, train.sample_weight
+        unit, heaviest = self._transform != "un", None
+        if sample_weight is not None:
+            # Divided by the heaviest of their class: in float32 the weights could be 0.
+            none = torch.zeros(train.n_classes, dtype=torch.float64, device=feats.device)
+            heaviest = none.scatter_reduce(0, y_idx, sample_weight, "amax")
+            sample_weight = (sample_weight / heaviest.clamp(min=LEAST)[y_idx]).to(feats.dtype)
+        sums = class_sums(
+            feats, y_idx, train.n_classes, centre=mean, unit=unit, sample_weight=sample_weight
+        )
         if not is_finite(sums):
             check_finite(feats)
             refuse_overflow(sums)
@@ -219,12 +212,12 @@ class NearestClassMean(Head):
         first, known = not hasattr(self, "classes_"), self._known(classes)
         with as_before_on_failure([self]):
             feats, labels = check_training(self, X, y, reset=first, finite=False)
-            coded, weights = code_known(labels, known, "of the first call"), None
+            y_idx = torch.from_numpy(code_known(labels, known, "of the first call"))
             if sample_weight is not None:
-                weights = torch.from_numpy(check_weights(sample_weight, labels)).to(feats.device)
-            y_idx = torch.from_numpy(coded).to(feats.device)
-            sums = self._sums_of(feats, y_idx, len(known), None, weights)
-            counts = class_counts(y_idx, len(known), weights)
+                checked = check_weights(sample_weight, labels)
+                sample_weight = torch.from_numpy(checked).to(feats.device)
+            train = TrainingRows(feats, y_idx.to(feats.device), len(known), sample_weight)
+            sums, counts = self._sums_of(train), train.class_counts()
             if not first:
                 sums += match(self._running.sums, sums)
                 counts = counts + self._running.counts.to(counts.device)
@@ -302,11 +295,12 @@ class NearestClassMean(Head):
         return faiss_searcher if engine == "faiss" else torch_searcher
 
 
-def _mean_row(feats: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean row (D,) of feats (n, D), by weights (n,) float64, if any."""
-    if weights is None:
+def _mean_row(train: TrainingRows) -> Tensor:
+    """Return the mean row (D,), each row by its sample weight."""
+    feats, sample_weight = train.feats, train.sample_weight
+    if sample_weight is None:
         return (column_sums(feats) / len(feats)).to(feats.dtype)
-    share = weights / weights.max()  # no weight leaves float32
+    share = sample_weight / sample_weight.max()  # scaled so that no weight leaves float32
     return (column_sums(feats, share.to(feats.dtype)) / share.sum()).to(feats.dtype)
 
 

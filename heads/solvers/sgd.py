@@ -27,7 +27,6 @@ __all__ = [
     "Plan",
     "Recipe",
     "Schedule",
-    "descend",
     "descend_together",
     "plan_steps",
     "sampled_rows",
@@ -180,24 +179,6 @@ def descend_together(
             for whole, part in zip((*params, *velocity), (*moving, *speeds), strict=True):
                 whole[:, :n_active] = part  # a copy, unless all are moving
     _refuse_divergence(params, plan)
-
-
-def descend(
-    params: Sequence[Tensor],
-    gradient: Callable[[Tensor], Slopes],
-    batches: Tensor,
-    recipe: Recipe,
-    plan: Plan,
-) -> None:
-    """Move the parameters of one fit in place; `gradient` is of the rows (batch,) of a step."""
-    stack = [param[None, None] for param in params]
-    together = schedule([[(recipe, plan)]], params[0])
-    descend_together(
-        stack,
-        lambda _, rows: [slope[None, None] for slope in gradient(rows[0])],
-        batches.unsqueeze(1),
-        together,
-    )
 
 
 def _stretches(stops: Sequence[int]) -> Iterator[tuple[slice, int]]:

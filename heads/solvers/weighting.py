@@ -7,14 +7,34 @@ from torch import Tensor
 
 from heads.solvers.sampling import class_probabilities
 
-__all__ = ["WEIGHTINGS", "class_counts", "class_shares", "effective_number", "loss_factors"]
+__all__ = [
+    "WEIGHTINGS",
+    "class_counts",
+    "class_loss_share",
+    "class_shares",
+    "effective_number",
+    "loss_factors",
+    "within_class",
+]
 
 WEIGHTINGS = ("none", "class-balanced", "effective")
 
 
-def class_counts(y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
-    """Return how many rows each class has (C,), or the sum of their weights (n,), float64."""
-    return torch.bincount(y_idx, weights, minlength=n_classes)
+def class_counts(y_idx: Tensor, n_classes: int, sample_weight: Tensor | None = None) -> Tensor:
+    """Return how many rows each class has (C,), or the sum of their sample weights, float64."""
+    return torch.bincount(y_idx, sample_weight, minlength=n_classes)
+
+
+def class_loss_share(counts: Tensor, shares: Tensor | None = None) -> Tensor:
+    """Return the part of the loss that a row of each class has (C,), float64.
+
+    It is the class's share divided by its rows `counts` (C,), and 0 for a class without rows.
+    `shares` (C,) None gives all classes that have rows the same share.
+    """
+    n_c = counts.double()
+    present = (n_c > 0).double()
+    parts = present / present.sum() if shares is None else shares * present
+    return parts / torch.where(n_c > 0, n_c, 1.0)
 
 
 def effective_number(counts: Tensor, beta: float) -> Tensor:
@@ -30,10 +50,11 @@ def effective_number(counts: Tensor, beta: float) -> Tensor:
     return torch.expm1(n_c * log_beta) / torch.expm1(log_beta)
 
 
-def within_class(y_idx: Tensor, n_classes: int, weights: Tensor) -> Tensor:
-    """Return the weights (n,) of rows, divided by their mean over their class."""
-    means = class_counts(y_idx, n_classes, weights) / class_counts(y_idx, n_classes).clamp(min=1)
-    return weights / means[y_idx]
+def within_class(y_idx: Tensor, n_classes: int, sample_weight: Tensor) -> Tensor:
+    """Return the sample weights (n,), divided by their mean over the rows of their class."""
+    n_rows = class_counts(y_idx, n_classes).clamp(min=1)
+    means = class_counts(y_idx, n_classes, sample_weight) / n_rows
+    return sample_weight / means[y_idx]
 
 
 def loss_factors(

@@ -302,7 +302,7 @@ def test_weighted_class_sums(rng: np.random.Generator, centred: bool, unit: bool
     X = torch.from_numpy(rng.normal(size=(500, 7)))
     y, w = rng.integers(0, 4, 500), torch.from_numpy(rng.uniform(size=500))
     centre = X.mean(0) if centred else None
-    got = stats.class_sums(X, torch.from_numpy(y), 4, centre=centre, unit=unit, weights=w)
+    got = stats.class_sums(X, torch.from_numpy(y), 4, centre=centre, unit=unit, sample_weight=w)
 
     rows = X - centre if centred else X
     rows = rows / rows.norm(dim=1, keepdim=True) if unit else rows
