@@ -28,12 +28,9 @@ def rows(rng: np.random.Generator, weighted: bool) -> TrainingRows:
 
 def parts_of_the_loss(train: TrainingRows, class_shares: Tensor | None) -> Tensor:
     """Each row's part u_i of the loss, row by row."""
-    weights = (
-        torch.ones(len(train)).double() if train.sample_weight is None else train.sample_weight
-    )
-    shares = (
-        torch.full((N_CLASSES,), 1 / N_CLASSES).double() if class_shares is None else class_shares
-    )
+    weights, shares = train.sample_weight, class_shares
+    weights = torch.ones(len(train)).double() if weights is None else weights
+    shares = torch.ones(N_CLASSES).double() / N_CLASSES if shares is None else shares
     parts = [
         float(shares[y] * w / weights[train.y_idx == y].sum())
         for y, w in zip(train.y_idx.tolist(), weights, strict=True)
@@ -42,9 +39,9 @@ def parts_of_the_loss(train: TrainingRows, class_shares: Tensor | None) -> Tenso
 
 
 def softmax_problem(
-    rng: np.random.Generator, variant: str, weighted: bool, anchored: bool, in_coordinates: bool
+    rng: np.random.Generator, variant: str, weighted: bool, anchored: bool, directions: int
 ) -> tuple[SoftmaxObjective, Formula, Tensor]:
-    """Return an objective, its formula in the point, and a point."""
+    """Return an objective, its formula in the point, and a point; 0 directions: on features."""
     train = rows(rng, weighted)
     shares = (
         None if variant == "cRT" else train.class_counts().double() / train.class_counts().sum()
@@ -55,8 +52,8 @@ def softmax_problem(
     goal = Goal(shares, prior, anchor)
     padded = torch.cat([train.feats, torch.ones(len(train), 1)], dim=1).double()
     into = torch.eye(WIDTH + 1).double()
-    if in_coordinates:
-        basis = principal_basis(train.feats, goal.loss_shares(train), WIDTH)
+    if directions:
+        basis = principal_basis(train.feats, goal.loss_shares(train), directions)
         objective = SoftmaxObjective.in_coordinates(train, goal, DECAY, basis, torch.float64)
         into = basis.into
     else:
@@ -88,14 +85,15 @@ def agrees_with_autograd(
     torch.testing.assert_close(product, bend, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("in_coordinates", [True, False])
+# In few directions the anchor lies outside the coordinates, so that its scores are an offset.
+@pytest.mark.parametrize("directions", [0, WIDTH, 2])
 @pytest.mark.parametrize("anchored", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("variant", ["joint", "cRT", "balanced softmax"])
 def test_the_softmax_objective_is_its_formula(
-    rng: np.random.Generator, variant: str, weighted: bool, anchored: bool, in_coordinates: bool
+    rng: np.random.Generator, variant: str, weighted: bool, anchored: bool, directions: int
 ) -> None:
-    objective, formula, point = softmax_problem(rng, variant, weighted, anchored, in_coordinates)
+    objective, formula, point = softmax_problem(rng, variant, weighted, anchored, directions)
     direction = torch.from_numpy(rng.normal(size=point.shape))
 
     agrees_with_autograd(objective, formula, point, direction)
@@ -141,7 +139,7 @@ def test_both_choices_of_rows_describe_one_problem(
 
 
 def test_the_stand_in_is_the_hessian_of_each_class_alone(rng: np.random.Generator) -> None:
-    objective, formula, point = softmax_problem(rng, "cRT", False, False, True)
+    objective, formula, point = softmax_problem(rng, "cRT", False, False, WIDTH)
     hessian = torch.autograd.functional.hessian(formula, point)
     of_classes = [torch.linalg.inv(hessian[c, :, c, :]) for c in range(N_CLASSES)]
     gradient = torch.from_numpy(rng.normal(size=point.shape))
