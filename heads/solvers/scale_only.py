@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from heads.solvers.certificate import Verdict, judge, warn_if_unfinished
 from heads.solvers.lbfgs import Found, minimise
 from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
 from heads.solvers.newton import Operator, newton
-from heads.solvers.objective import KEPT, added_up
+from heads.solvers.objective import KEPT, Spread, added_up
 from heads.solvers.optimum import AIM, FINE, LONGEST, TOLERANCE
 from heads.solvers.path import few_rows
 from heads.solvers.rows import TrainingRows
@@ -72,6 +74,8 @@ class ScaleObjective:
     weight_decay : float
     like : Tensor
         Any tensor of the dtype and device that products are computed in.
+    spread : callable, optional
+        A `map` over threads for many evaluations in a row; without it each opens its own.
 
     References
     ----------
@@ -85,6 +89,7 @@ class ScaleObjective:
     loss_share: Tensor
     weight_decay: float
     like: Tensor
+    spread: Spread | None = None
 
     @property
     def blocks(self) -> list[slice]:
@@ -99,8 +104,7 @@ class ScaleObjective:
         Products are in the dtype of `like`; losses, penalty and sums over pieces in float64.
         """
         near = point.to(self.like.dtype)
-        scratch = Scratch((self.blocks[0].stop, self.n_classes), self.like)
-        return self._penalised(point, self._sums(lambda rows: self._part(near, rows, scratch)))
+        return self._penalised(point, self._sums(lambda rows: self._part(near, rows)))
 
     def exactly(self, point: Tensor) -> tuple[float, Tensor]:
         """Return the same in float64 throughout, with all digits of small losses."""
@@ -148,10 +152,14 @@ class ScaleObjective:
             total -= pulled.T @ pulled
         return total + bend.diag()
 
-    def _part(self, scale: Tensor, rows: slice, scratch: Scratch) -> tuple[Tensor, Tensor]:
+    @cached_property
+    def _scratch(self) -> Scratch:
+        return Scratch((self.blocks[0].stop, self.n_classes), self.like)
+
+    def _part(self, scale: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """Return a piece's loss and its gradient sum_i u_i (p_i - e_{y_i}) * z_i, (C,)."""
         logits, y_idx, share = self.logits(rows), self.y_idx[rows], self.loss_share[rows]
-        p = torch.mul(logits, scale, out=scratch.block[: len(logits)])
+        p = torch.mul(logits, scale, out=self._scratch.block[: len(logits)])
         losses = softmax_shares(p, y_idx, lambda lost: logits[lost] * scale)
         gradient = share.to(p.dtype) @ p.mul_(logits)
         own = logits.gather(1, y_idx.unsqueeze(1)).squeeze(1)
@@ -166,9 +174,14 @@ class ScaleObjective:
 
     def _sums(self, part: Callable[[slice], tuple[Tensor, ...]]) -> list[Tensor]:
         """Return the sums over all pieces, float64, of the tensors that `part` returns of each."""
-        blocks = self.blocks
-        with one_thread_each(self.like.is_cuda or len(blocks) < 4) as spread:
-            return added_up(part, blocks, spread)
+        if self.spread is not None:
+            return added_up(part, self.blocks, self.spread)
+        with self.threads() as spread:
+            return added_up(part, self.blocks, spread)
+
+    def threads(self) -> AbstractContextManager[Spread]:
+        """Return the context in which pieces are worked on by one thread each."""
+        return one_thread_each(self.like.is_cuda or len(self.blocks) < 4)
 
 
 @dataclass(frozen=True)
@@ -276,14 +289,17 @@ def _solve(whole: ScaleObjective, start: Tensor, sample: ScaleObjective, gain: f
     """Minimise from a start (C,), in coordinates that the Hessian of a sample there makes round."""
     factor = _factor(sample.hessian(start))
 
-    def rounded(point: Tensor) -> tuple[float, Tensor]:
-        value, gradient = whole.value_and_gradient(_solved(factor.T, point, upper=True))
-        return value, _solved(factor, gradient)
-
     def done(value: float, gradient: Tensor) -> bool:
         return float(gradient @ gradient) / 2 <= gain * value
 
-    found = minimise(rounded, factor.T @ start, done, MOST, gain)
+    with whole.threads() as spread:
+        objective = replace(whole, spread=spread)
+
+        def rounded(point: Tensor) -> tuple[float, Tensor]:
+            value, gradient = objective.value_and_gradient(_solved(factor.T, point, upper=True))
+            return value, _solved(factor, gradient)
+
+        found = minimise(rounded, factor.T @ start, done, MOST, gain)
     return Found(
         _solved(factor.T, found.point, upper=True),
         found.value,
