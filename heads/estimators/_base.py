@@ -18,17 +18,15 @@ from torch import Tensor
 
 from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
 from heads._checks import (
-    cast_stage1,
     check_features,
     check_finite,
-    check_stage1,
     check_training,
     check_weights,
-    code_labels,
-    code_row_numbers,
     refuse_overflow,
     warn_of_lost_classes,
 )
+from heads._labels import code_labels, code_row_numbers
+from heads._stage1 import cast_stage1, check_stage1
 from heads.errors import HeadInputError
 from heads.solvers.linear import linear_scores
 from heads.solvers.objective import natural

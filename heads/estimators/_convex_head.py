@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._arrays import full_precision
-from heads._checks import MOST_DECAY, check_held_out, check_number, check_one_of
+from heads._checks import check_held_out
 from heads._labels import coding
+from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.errors import HeadInputError
 from heads.estimators._base import Stage1Head, as_before_on_failure
 from heads.metrics import evaluate

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heads._checks import MOST_DECAY, check_number, check_one_of, check_random_state
+from heads._params import MOST_DECAY, check_number, check_one_of, check_random_state
 from heads.errors import HeadInputError
 from heads.solvers.sgd import Recipe
 

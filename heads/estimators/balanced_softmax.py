@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heads._checks import MOST_DECAY, check_number, check_one_of
+from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.curves._families import log_prior
 from heads.errors import HeadInputError
 from heads.estimators._convex_head import ANCHORS, ConvexHead

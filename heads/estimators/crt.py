@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heads._arrays import row_blocks
-from heads._checks import MOST_DECAY, check_number, check_one_of
+from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.errors import HeadInputError
 from heads.estimators._convex_head import ANCHORS, ConvexHead
 from heads.estimators._recipe import RecipeParams

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from heads._checks import MOST_DECAY, check_number
+from heads._params import MOST_DECAY, check_number
 from heads.errors import HeadInputError
 from heads.estimators._base import STAGE1_WEIGHT_DECAY
 from heads.estimators._convex_head import ConvexHead

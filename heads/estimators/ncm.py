@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads._arrays import is_finite, match, row_blocks
-from heads._checks import (
-    check_finite,
-    check_one_of,
-    check_training,
-    check_weights,
-    code_labels,
-    refuse_overflow,
-)
-from heads._labels import code_known
+from heads._checks import check_finite, check_training, check_weights, refuse_overflow
+from heads._labels import code_known, code_labels
+from heads._params import check_one_of
 from heads.errors import HeadInputError
 from heads.estimators._base import Head, Scorer, as_before_on_failure
 from heads.estimators._faiss import faiss_searcher

@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from heads._arrays import as_tensor, match, row_blocks, to_kind
-from heads._checks import check_flag, check_number, refuse_overflow
+from heads._checks import refuse_overflow
+from heads._params import check_flag, check_number
 from heads.curves._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.estimators._base import Scorer, Stage1Head
 from heads.solvers.rows import TrainingRows
