@@ -35,6 +35,7 @@ _WIDE = 1e30
 
 
 def _float_type(X: Any) -> Any:
+    """Return the dtype, or dtypes, that scikit-learn is to read X as."""
     dtype = getattr(X, "dtype", None)
     if not isinstance(dtype, np.dtype):
         return [np.float64, np.float32]
@@ -110,8 +111,22 @@ def check_training(
 ) -> tuple[Tensor, NDArray[Any]]:
     """Return features (n, D) and labels (n,) to fit on.
 
-    `reset` notes the width in `n_features_in_`, else it is compared. Without `finite` the caller
-    looks for NaN, infinity and norms that are.
+    Parameters
+    ----------
+    head : estimator
+        Its `n_features_in_` is set, or compared with the width of X.
+    X : array of shape (n, D)
+    y : array of shape (n,)
+    reset : bool, default True
+        Whether the width is noted in `n_features_in_`, rather than compared with it.
+    finite : bool, default True
+        Whether NaN, infinity and rows of infinite norm are refused. Without it the caller refuses
+        them.
+
+    Raises
+    ------
+    ValueError
+        In scikit-learn's words where it has some.
     """
     labels = as_numpy(y) if isinstance(y, Tensor) else y
     if isinstance(X, Tensor):

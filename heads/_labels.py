@@ -1,4 +1,4 @@
-"""Labels as places: among the classes of a fit, and among the classes that counts count."""
+"""Labels as places among the classes of a fit, and among the classes that have train counts."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def coding(classes: NDArray[Any], n_classes: int) -> Coding:
 
 
 def _unique(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Do as `np.unique` does; whole numbers close together are counted, which sorts nothing."""
+    """Return what `np.unique` returns, without sorting where labels are whole numbers close by."""
     if labels.dtype.kind in "iu":
         low, span = int(labels.min()), int(labels.max()) - int(labels.min()) + 1
         if span <= 4 * len(labels) and -(2**62) < low < 2**62:

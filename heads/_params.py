@@ -19,7 +19,19 @@ MOST_DECAY = 1e12
 
 
 def check_one_of(owner: str, name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a `value` that is not one of the words `allowed`."""
+    """Refuse a value that is not one of some words.
+
+    Parameters
+    ----------
+    owner, name : str
+        The class and its parameter, for the message.
+    value : object
+    allowed : tuple of str
+
+    Raises
+    ------
+    HeadInputError
+    """
     if not isinstance(value, str) or value not in allowed:
         words = ", ".join(allowed)
         message = (
@@ -38,10 +50,25 @@ def check_number(
     whole: bool = False,
     above: bool = False,
 ) -> None:
-    """Refuse a `value` that is no number from `low` (with `above`: above it) to `high`.
+    """Refuse a value that is no number of a range, or that float32 cannot hold.
 
-    And one that float32 cannot hold: features are most often computed in it, where 1e39 is
-    infinity and 1e-50 is 0.
+    Features are most often computed in float32, where 1e39 is infinity and 1e-50 is 0.
+
+    Parameters
+    ----------
+    owner, name : str
+        The class and its parameter, for the message.
+    value : object
+    low, high : float
+        The ends of the range, which belong to it.
+    whole : bool, default False
+        Whether only whole numbers are allowed.
+    above : bool, default False
+        Whether `low` itself is refused.
+
+    Raises
+    ------
+    HeadInputError
     """
     kind = Integral if whole else Real
     good = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
@@ -60,6 +87,7 @@ def check_number(
 
 
 def _as_float(value: Any) -> float:
+    """Return a number as a float, infinity where a float has no room for it."""
     try:
         return float(value)
     except OverflowError:  # a whole number of more digits than a float has room for
@@ -67,7 +95,7 @@ def _as_float(value: Any) -> float:
 
 
 def check_random_state(owner: str, value: object) -> None:
-    """Refuse what is no seed: None, a whole number from 0, or a generator of numpy's."""
+    """Refuse a value that is not None, a whole number of at least 0 or a generator of numpy's."""
     whole = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     if whole and int(value) >= 0:  # type: ignore[call-overload]
         return

@@ -15,13 +15,22 @@ __all__ = ["cast_stage1", "check_stage1"]
 
 
 def check_stage1(owner: str, weight: Any, bias: Any, n_features: int) -> tuple[Tensor, Tensor]:
-    """Return a stage-1 weight (C, D) and bias (C,) as tensors; no bias means zeros.
+    """Return a stage-1 weight (C, D) and bias (C,) as tensors.
+
+    Parameters
+    ----------
+    owner : str
+        The class that takes them, for the message.
+    weight, bias : arrays of shape (C, D) and (C,)
+        A bias of None means zeros.
+    n_features : int
+        The width D that the features have.
 
     Raises
     ------
     HeadInputError
-        What holds no real numbers, shapes that do not belong together, a width other than
-        `n_features`, one class, or a number that is not finite.
+        An array that holds no real numbers, shapes that do not belong together, a width other
+        than `n_features`, one class, or a number that is not finite.
     """
     W = _real_numbers(owner, "weight", weight)
     message = ""
@@ -61,8 +70,16 @@ def _real_numbers(owner: str, name: str, array: Any) -> Tensor:
 def cast_stage1(owner: str, W: Tensor, b: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Return a stage-1 weight and bias in the dtype to compute in, on the device of `like`.
 
-    Copies: what is fitted must not follow later changes to what was given, and one layout in
-    memory gives one result to the last bit.
+    They are copied, because a fitted head must not follow later changes to what was given, and
+    because one layout in memory gives one result to the last bit.
+
+    Parameters
+    ----------
+    owner : str
+        The class that takes them, for the message.
+    W, b : Tensors of shape (C, D) and (C,)
+    like : Tensor
+        The features that they will be used with.
 
     Raises
     ------

@@ -27,8 +27,8 @@ from heads.solvers.rows import TrainingRows
 __all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead", "HeldOut"]
 
 ANCHORS = ("zero", "stage1")
-# Used where none is given and there is no validation split to choose it on, for features of a usual
-# size; for others it goes with the square of their unit.
+# The weight decay where none is given and no validation split to choose it on. It holds for features
+# of a usual size; for others it is multiplied by the square of their unit.
 DEFAULT_WEIGHT_DECAY = 3e-3
 
 
@@ -100,10 +100,10 @@ class ConvexHead(Stage1Head):
             in [0, C) and some have no training rows, of each number. With the thresholds as in
             `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
-            The points of the path, all of which are tried. Else, for features whose mean squared
-            distance from their mean is about 30, 1e-1 to 1e-4, and for others what that is in
-            their unit, until val falls twice by more than the noise; and on at either end while
-            the best is there.
+            The points of the path, all of which are tried. By default it goes from 1e-1 to 1e-4 for
+            features whose mean squared distance from their mean is about 30; for others these are
+            multiplied by the square of their unit. It ends where val falls twice by more than the
+            noise, and goes on at either end while the best point is there.
         sample_weight : array of shape (n,), optional
             As in `fit`.
 

@@ -25,19 +25,21 @@ class BalancedSoftmax(ConvexHead):
     Parameters
     ----------
     weight_decay : float, default 3e-3
-        The default holds for features whose mean squared distance from their mean is about 30; for
-        others it is what that is in their unit. `fit_path` chooses it on a validation split.
+        How strongly weights are pulled towards the anchor. The default holds for features whose
+        mean squared distance from their mean is about 30; for others it is multiplied by the square
+        of their unit. `fit_path` chooses it on a validation split.
     anchor : {"zero", "stage1"}, optional
         What the penalty pulls towards; stage 1's classifier where a `weight` is given, else zero.
     sampling : {"instance"}, default "instance"
+        How the rows are sampled. "class" is refused: with it the balance would count twice.
     weight, bias : arrays of shape (C, D) and (C,), optional
-        Stage 1's classifier.
+        Stage 1's classifier, for `anchor="stage1"`.
 
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     weight_decay_ : float
-        What was used.
+        The weight decay that was used.
     n_steps_ : int
         Evaluations of the objective, and products with its Hessian.
     gradient_ : float

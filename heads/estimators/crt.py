@@ -32,7 +32,7 @@ from heads.solvers.weighting import (
 
 __all__ = ["ClassifierRetraining"]
 
-# How many times smaller, larger or further out than usual features must be to be named.
+# Features that are so many times smaller, larger or further out than usual ones are warned of.
 FAR = 30
 
 
@@ -54,19 +54,25 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     Parameters
     ----------
     solver : {"exact", "sgd"}, default "exact"
+        "exact" solves the objective to its optimum, or warns; "sgd" follows the paper's recipe.
     lr : float, default 0.2
-        Rate of the first epoch; half a cosine takes it down, a step after each epoch. `lr`,
-        `batch` and `epochs` belong to "sgd" and are refused with "exact".
+        Learning rate of the first epoch, which half a cosine takes down, a step after each epoch.
+        `lr`, `batch` and `epochs` need `solver="sgd"` and are refused with "exact".
     momentum : float, default 0.9
+        SGD's momentum, in [0, 1]. The exact solver does not use it.
     weight_decay : float, default 3e-3 (exact) or 5e-4 (sgd)
-        The exact solver's default holds for features whose mean squared distance from their mean is
-        about 30; for others it is what that is in their unit.
+        How strongly weights are pulled towards zero, or towards the anchor. The exact solver's
+        default holds for features whose mean squared distance from their mean is about 30; for
+        others it is multiplied by the square of their unit.
     batch : int, default 512
+        Rows of one SGD step.
     epochs : int, default 10
-        Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
+        Passes of int(n / batch) SGD steps. With fewer than 10 batches of rows at least 200 steps
+        are taken in all.
     per_class : int, default 4
-        Rows in a row from each class drawn, with `q=0`.
+        How many rows SGD takes in a row from each class drawn, with `q=0`.
     random_state : int, numpy.random.Generator or None, default 0
+        Seed of SGD's first weights and batches. The exact solver draws nothing.
     anchor : {"zero", "stage1"}, default "zero"
         What the exact solver's penalty pulls towards.
     q : float, default 0.0
@@ -74,10 +80,10 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         1 as they come, -1 reversed.
     weighting : {"none", "class-balanced", "effective"}, default "none"
         Factor of the loss of class c's rows: 1; 1 / n_c; 1 over the effective number of n_c rows.
-        Scaled to a mean of 1 over what is sampled, so that `lr` and `weight_decay` keep their
+        It is scaled to a mean of 1 over what is sampled, so that `lr` and `weight_decay` keep their
         meaning.
     beta : float, default 0.9999
-        Of the effective number (1 - beta^n) / (1 - beta), in [0, 1).
+        The base of the effective number (1 - beta^n) / (1 - beta) of n rows, in [0, 1).
     views : int, default 0
         X holds that many views of the same rows, one view after another, with y repeated: the
         fit cycles through them, a view for each pass over the data. 0: every row once.
@@ -88,7 +94,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     weight_decay_ : float
-        What was used.
+        The weight decay that was used.
     n_steps_ : int
         Steps taken; evaluations of the objective, and products with its Hessian, where it was
         solved.
@@ -218,16 +224,16 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     def _factors(self, heads: Sequence[ClassifierRetraining], train: TrainingRows) -> Tensor:
         """Return the factor of the loss of each class's rows, for each head, (H, C) float64."""
         counts = self._in_one_view(train, class_counts(train.y_idx, train.n_classes))
-        heavy = None
+        weighted = None
         if train.sample_weight is not None:
-            heavy = self._in_one_view(train, train.class_counts())
+            weighted = self._in_one_view(train, train.class_counts())
         return torch.stack(
-            [loss_factors(counts, head.q, head.weighting, head.beta, heavy) for head in heads]
+            [loss_factors(counts, head.q, head.weighting, head.beta, weighted) for head in heads]
         )
 
 
 def warn_if_unusual(feats: Tensor) -> None:
-    """Warn where features (n, D) are of such a size, or lie so far out, that no rate fits them."""
+    """Warn where features (n, D) are too small, too large or too far out for the recipe's rates."""
     mean = column_sums(feats) / len(feats)
     size = float(torch.linalg.vector_norm(mean))
     spread = sum(
@@ -291,4 +297,4 @@ def retrain(
         error = error.view(scores.shape)
         return torch.bmm(error.transpose(1, 2), block).view_as(W), error.sum(dim=1).view_as(b)
 
-    descend_together([W, b], gradient, bundle.batches, bundle.plan)
+    descend_together([W, b], gradient, bundle.batches, bundle.schedule)

@@ -29,15 +29,16 @@ class JointClassifier(ConvexHead):
     bias : array of shape (C,), optional
         Stage 1's bias; zeros if only `weight` is given.
     weight_decay : float, optional
-        Used only where no `weight` is given. By default 5e-4 for features whose mean squared
-        distance from their mean is about 30, and for others what that is in their unit; `fit_path`
-        chooses it on a validation split.
+        How strongly weights are pulled towards zero, used only where no `weight` is given. The
+        default is 5e-4 for features whose mean squared distance from their mean is about 30; for
+        others it is multiplied by the square of their unit. `fit_path` chooses it on a validation
+        split.
 
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     weight_decay_ : float or None
-        What was used; None where stage 1's classifier was taken over.
+        The weight decay that was used; None where stage 1's classifier was taken over.
     classes_ : ndarray of shape (C,)
 
     Examples

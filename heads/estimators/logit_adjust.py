@@ -17,7 +17,7 @@ from heads.solvers.rows import TrainingRows
 
 __all__ = ["LogitAdjustment"]
 
-# Times the log shares, more than this leaves nothing of the logits in float32.
+# A larger tau, in size, times the log shares leaves nothing of the logits in float32.
 MOST_ADJUSTMENT = 1e4
 
 
@@ -31,7 +31,7 @@ class LogitAdjustment(Stage1Head):
     Parameters
     ----------
     tau : float, default 1.0
-        At most 10,000 in size.
+        How strongly frequent classes are held back, at most 10,000 in size.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
         `JointClassifier` describes.

@@ -32,16 +32,23 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     Parameters
     ----------
     solver : {"exact", "sgd"}, default "exact"
+        "exact" solves the objective to its optimum, or warns; "sgd" follows the paper's recipe.
     lr : float, default 0.2
-        Rate of the first epoch; half a cosine takes it down, a step after each epoch.
+        Learning rate of the first epoch, which half a cosine takes down, a step after each epoch.
+        `lr`, `batch` and `epochs` need `solver="sgd"` and are refused with "exact".
     momentum : float, default 0.9
+        SGD's momentum, in [0, 1]. The exact solver does not use it.
     weight_decay : float, default 5e-4
+        How strongly the factors are pulled towards zero.
     batch : int, default 512
+        Rows of one SGD step.
     epochs : int, default 5
-        Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
+        Passes of int(n / batch) SGD steps. With fewer than 10 batches of rows at least 200 steps
+        are taken in all.
     per_class : int, default 4
-        Rows in a row from each class drawn.
+        How many rows SGD takes in a row from each class drawn.
     random_state : int, numpy.random.Generator or None, default 0
+        Seed of SGD's batches. The exact solver draws nothing.
     views : int, default 0
         X holds that many views of the same rows, one view after another, with y repeated: the
         fit cycles through them, a view for each pass over the data. 0: every row once.
@@ -155,7 +162,10 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
 
 
 def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function from row numbers to frozen scores: looked up unless wider than `feats`."""
+    """Return a function from row numbers to frozen scores.
+
+    Scores are kept and looked up, unless they take more memory than the features.
+    """
     if len(W) > feats.shape[1]:
         return lambda rows: linear_scores(feats[rows], W, b)
     blocks = row_blocks(len(feats), feats.shape[1])
@@ -191,4 +201,4 @@ def learn_scale(
             error *= within[rows].view(*rows.shape, 1, 1)
         return (error.mean(dim=1),)
 
-    descend_together([scale], gradient, bundle.batches, bundle.plan)
+    descend_together([scale], gradient, bundle.batches, bundle.schedule)

@@ -31,6 +31,7 @@ from heads.solvers.sums import class_means, class_sums, column_sums, unit_rows
 __all__ = ["NearestClassMean"]
 
 TRANSFORMS, METRICS = ("un", "l2n", "cl2n"), ("l2", "cosine", "dot")
+# Divisors are raised to this, so that none is 0.
 LEAST = torch.finfo(torch.float64).tiny
 CENTROIDS, ENGINES = ("mean", "unit"), ("auto", "faiss", "torch")
 
@@ -254,7 +255,7 @@ class NearestClassMean(Head):
         return lambda block: unit_rows(transform(block)), unit_rows(centroids)
 
     def _exactly(self, feats: Tensor) -> Callable[[Tensor], Exactly]:
-        """Return the function from a block of rows to what gives some of them in float64."""
+        """Return the function from a block of rows to what gives some of its rows in float64."""
         prepare, centroids = self._prepared(feats[:0].double())
         unit = self.fitted_params()["centroids"] == "unit"
         centroids = unit_rows(centroids) if unit else centroids
@@ -301,8 +302,8 @@ def _mean_row(train: TrainingRows) -> Tensor:
 def warn_of_common_part(means: Tensor, plain: bool, dtype: torch.dtype) -> None:
     """Warn where inner products with class means (C, D) tell little of what sets those apart.
 
-    Of `plain` rows they tell the means' lengths where the classes have a large part in common; of
-    rows of norm 1, what rounding leaves.
+    Where the classes have a large part in common, inner products of `plain` rows tell the lengths
+    of the means; those of rows of norm 1 tell what rounding leaves of the difference.
     """
     common = means.mean(dim=0)
     shared = float(common.square().sum())
@@ -320,7 +321,7 @@ def warn_of_common_part(means: Tensor, plain: bool, dtype: torch.dtype) -> None:
 
 
 def row_transform(name: str, mean: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """Return the function from rows (k, D) to transformed rows; `mean` (D,) is cl2n's."""
+    """Return the function from rows (k, D) to transformed rows; "cl2n" subtracts `mean` (D,)."""
     if name == "un":
         return lambda rows: rows
     if mean is None:

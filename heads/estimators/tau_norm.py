@@ -18,7 +18,8 @@ from heads.solvers.rows import TrainingRows
 
 __all__ = ["TauNorm"]
 
-# Rows, evenly spaced, on which it is seen what dropping the bias does; fewer tell too little.
+# The number of rows, evenly spaced, on which it is seen what dropping the bias does, and the number
+# below which rows tell too little.
 LOOKED_AT, FEWEST = 1024, 100
 
 
@@ -32,8 +33,10 @@ class TauNorm(Stage1Head):
     Parameters
     ----------
     tau : float, default 1.0
-        At least 0. One for which a scale leaves the normal numbers of the dtype is refused.
+        How strongly rows are normalised, at least 0. A tau for which a scale leaves the normal
+        numbers of the dtype is refused.
     keep_bias : bool, default False
+        Whether the bias is added, unscaled, rather than dropped.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
         `JointClassifier` describes.

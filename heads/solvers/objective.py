@@ -172,7 +172,18 @@ class SoftmaxObjective:
         basis: Basis,
         dtype: torch.dtype,
     ) -> SoftmaxObjective:
-        """Return the objective in the coordinates of a basis, with products in `dtype`."""
+        """Return the objective in the coordinates of a basis.
+
+        Parameters
+        ----------
+        train : TrainingRows
+        goal : Goal
+        weight_decay : float
+        basis : Basis
+            Where it spans all directions, or all rows, the anchor becomes a point of it.
+        dtype : torch.dtype
+            What the rows are stored in, and products are computed in.
+        """
         Z, anchor = basis.coordinates(train.feats, dtype), None
         if goal.anchor is not None and Z.shape[1] in (len(train), train.feats.shape[1] + 1):
             # The coordinates span the rows, so they can hold the scores of the anchor. Kept apart

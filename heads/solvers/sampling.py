@@ -69,7 +69,22 @@ def rows_by_q(
 def class_aware_rows(
     y_idx: NDArray[np.int64], n_draws: int, per_class: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw row numbers with every class equally often; classes without rows are not drawn."""
+    """Draw row numbers with every class equally often; classes without rows are not drawn.
+
+    Parameters
+    ----------
+    y_idx : ndarray of shape (n,), int64 >= 0
+    n_draws : int
+        How many row numbers to return.
+    per_class : int
+        Row numbers in a row from each class drawn.
+    rng : numpy.random.Generator
+        The only source of chance.
+
+    Returns
+    -------
+    ndarray of shape (n_draws,), int64
+    """
     counts = np.bincount(y_idx)
     counts = counts[counts > 0]
     n_cycles = -(-n_draws // (per_class * len(counts)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads.solvers.rows import TrainingRows
-from heads.solvers.sgd import Plan, Recipe, Schedule, sampled_rows, schedule
+from heads.solvers.sgd import Plan, Recipe, Schedule, sampled_rows, schedule_of
 
 __all__ = ["Bundle", "Fit", "bundles"]
 
@@ -44,17 +44,17 @@ class Bundle(Generic[Start]):
         What each stream's generator drew first.
     batches : Tensor of shape (n_steps, S, batch), int64
         Row numbers of every step and stream.
-    plan : Schedule
+    schedule : Schedule
         What each fit does at each step.
     """
 
     members: NDArray[np.int64]
     starts: list[Start]
     batches: Tensor
-    plan: Schedule
+    schedule: Schedule
 
     def stacked(self, of_streams: Tensor) -> Tensor:
-        """Return (S, H, …): each fit its own copy of what its stream has in `of_streams` (S, …)."""
+        """Return (S, H, …), a copy for each fit of what its stream has in `of_streams` (S, …)."""
         n_heads = self.members.shape[1]
         return of_streams.unsqueeze(1).repeat(1, n_heads, *(1,) * (of_streams.ndim - 1))
 
@@ -64,7 +64,7 @@ def bundles(
 ) -> list[Bundle[Start]]:
     """Draw the batches of fits that have one batch size, and put the fits into stacks.
 
-    Fits with the same seed, q and handfuls share a stream; one with fewer steps takes the
+    Fits with the same seed, q and per_class share a stream; one with fewer steps takes the
     beginning of it. Streams whose fits take the same numbers of steps make one stack.
 
     Parameters
@@ -104,7 +104,7 @@ def _schedule(
 ) -> Schedule:
     """Return what the fits of some streams, given by their keys, do at each step."""
     members = [[fits[i] for i in streams[key]] for key in keys]
-    return schedule([[(fit.recipe, fit.plan) for fit in stream] for stream in members], like)
+    return schedule_of([[(fit.recipe, fit.plan) for fit in stream] for stream in members], like)
 
 
 def _streams(fits: Sequence[Fit]) -> dict[Hashable, list[int]]:

@@ -1,4 +1,4 @@
-"""Means, norms, and sums per class: each reads the rows once."""
+"""Means, norms and sums of the rows of each class; every function reads the rows once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from heads.errors import HeadInputError
 
 __all__ = ["class_means", "class_sums", "column_sums", "rows_by_class", "unit_rows"]
 
-# Rows of one class that are added in their own precision; all else is added in float64. A float32
-# sum of 32 is off by at most 31 roundings of the terms' sizes, as if each row had been rounded
-# that often, and conversions cost a thirtieth of what converting every row costs.
+# So many rows of one class are added in their own precision, and their sums in float64. A float32
+# sum of 32 terms is off by at most 31 roundings of the terms' sizes. Converting one sum in the
+# place of 32 rows costs a thirtieth.
 BAG = 32
 # Numbers in one piece of work: enough that the calls cost little beside it, and few enough to stay
-# in a cache. Plain sums need no block of rows, and larger pieces.
+# in a cache. Plain sums copy no rows, so their pieces are larger.
 PIECE, PLAIN_PIECE = 1 << 21, 1 << 23
-# Norms from here to its reciprocal have squares that float32 holds to full precision.
+# Norms between this and its reciprocal have squares that float32 holds to full precision.
 _TINY = 1e-15
 
 

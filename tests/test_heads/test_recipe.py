@@ -9,7 +9,7 @@ import torch
 from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling
 from heads.metrics import evaluate
 from heads.solvers.sampling import class_aware_rows
-from heads.solvers.sgd import Plan, Recipe, descend_together, plan_steps, schedule
+from heads.solvers.sgd import Plan, Recipe, descend_together, plan_steps, schedule_of
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -103,7 +103,7 @@ def test_descent_is_that_of_torch(rng: np.random.Generator) -> None:
     def gradient(params: Sequence[torch.Tensor], rows: torch.Tensor) -> list[torch.Tensor]:
         return [2 * (params[0] - targets[rows[0]].mean(dim=0))]
 
-    descend_together([ours], gradient, batches.unsqueeze(1), schedule([[(recipe, plan)]], ours))
+    descend_together([ours], gradient, batches.unsqueeze(1), schedule_of([[(recipe, plan)]], ours))
 
     torch.testing.assert_close(ours.view(6), theirs.detach(), rtol=1e-12, atol=1e-12)
 
