@@ -200,7 +200,7 @@ def warn_of_lost_classes(labels: NDArray[Any], classes: NDArray[Any]) -> None:
             f"sample_weight is 0 on every row of class {lost[0]} ({len(lost)} of "
             f"{len(lost) + len(classes)} classes): left out, as if there were no such rows"
         )
-        warnings.warn(message, UserWarning, stacklevel=5)
+        warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def refuse_overflow(scores: Tensor) -> Tensor:

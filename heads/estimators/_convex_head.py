@@ -27,8 +27,8 @@ from heads.solvers.rows import TrainingRows
 __all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead", "HeldOut"]
 
 ANCHORS = ("zero", "stage1")
-# The weight decay where none is given and no validation split to choose it on. It holds for features
-# of a usual size; for others it is multiplied by the square of their unit.
+# The weight decay where none is given, and no validation split to choose it on. It holds for
+# features of a usual size; for others it is multiplied by the square of their unit.
 DEFAULT_WEIGHT_DECAY = 3e-3
 
 

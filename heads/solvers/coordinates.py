@@ -1,4 +1,4 @@
-"""Coordinates in which a softmax objective is well conditioned."""
+"""The rows (x, 1) of a linear classifier with a bias, and coordinates that condition them well."""
 
 from __future__ import annotations
 
@@ -10,7 +10,35 @@ from torch import Tensor
 
 from heads._arrays import row_blocks
 
-__all__ = ["Basis", "principal_basis"]
+__all__ = ["Basis", "FeaturesAndOne", "as_one", "principal_basis"]
+
+
+def as_one(W: Tensor, b: Tensor) -> Tensor:
+    """Return W (C, D) and b (C,) as one array (C, D + 1), float64."""
+    return torch.cat([W.double(), b.double().unsqueeze(1)], dim=1)
+
+
+class FeaturesAndOne:
+    """Rows (x, 1), (n, D + 1) in float64, put together from features (n, D) where they are read."""
+
+    dtype = torch.float64
+
+    def __init__(self, feats: Tensor) -> None:
+        self.feats = feats
+        self.shape = (len(feats), feats.shape[1] + 1)
+        self.is_cuda = feats.is_cuda
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.feats)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        """Return some of the rows (k, D + 1)."""
+        block = self.feats[rows]
+        both = block.new_empty(len(block), self.shape[1], dtype=self.dtype)
+        both[:, :-1] = block
+        both[:, -1] = 1
+        return both
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
-from heads.solvers.coordinates import Basis
+from heads.solvers.coordinates import Basis, FeaturesAndOne, as_one
 from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
 from heads.solvers.rows import TrainingRows
 from heads.solvers.weighting import class_shares
@@ -64,29 +64,6 @@ class Goal:
 def natural(train: TrainingRows) -> Goal:
     """Return the goal of the mean cross-entropy over all rows as they come, by sample weight."""
     return Goal(class_shares(train.class_counts(), 1.0))
-
-
-class FeaturesAndOne:
-    """Rows (x, 1), (n, D + 1) in float64, put together from features (n, D) where they are read."""
-
-    dtype = torch.float64
-
-    def __init__(self, feats: Tensor) -> None:
-        self.feats = feats
-        self.shape = (len(feats), feats.shape[1] + 1)
-        self.is_cuda = feats.is_cuda
-
-    def __len__(self) -> int:
-        """Return the number of rows."""
-        return len(self.feats)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        """Return some of the rows (k, D + 1)."""
-        block = self.feats[rows]
-        both = block.new_empty(len(block), self.shape[1], dtype=self.dtype)
-        both[:, :-1] = block
-        both[:, -1] = 1
-        return both
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,11 +326,6 @@ def added_up(
             for total, tensor in zip(totals, found, strict=True):
                 total += tensor
     return totals
-
-
-def as_one(W: Tensor, b: Tensor) -> Tensor:
-    """Return W (C, D) and b (C,) as one array (C, D + 1), float64."""
-    return torch.cat([W.double(), b.double().unsqueeze(1)], dim=1)
 
 
 def score_offset(feats: Tensor, goal: Goal, dtype: torch.dtype) -> Callable[[slice], Tensor] | None:

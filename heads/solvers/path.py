@@ -34,7 +34,7 @@ from heads.solvers.optimum import (
 from heads.solvers.rows import TrainingRows
 from heads.solvers.sums import rows_by_class
 
-__all__ = ["WEIGHT_DECAYS", "Followed", "PathPoint", "Score", "few_rows", "half_decade", "path"]
+__all__ = ["Followed", "PathPoint", "Score", "few_rows", "half_decade", "path"]
 
 # The tolerance of the points of a path, and of those that a user lists, in parts of the objective.
 ON_PATH, ON_LIST = 1e-2, 1e-6
@@ -43,8 +43,6 @@ ROUGH = 1e-1
 # The path goes through 1 and 3 times powers of ten, from 1e-1 to 1e-4 for usual features: those are
 # the half decades -2 to -8. It goes on while that may help, at most so far: see `_explore`.
 STRONGEST, WEAKEST, FURTHEST = -2, -8, 14
-# The same weight decays as numbers, strong to weak.
-WEIGHT_DECAYS = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 # Rows of each class in the reduced problem.
 ROWS_PER_CLASS = 20
 # Evaluations of L-BFGS at a point of the path. A few are enough: accuracy settles long before the
