@@ -23,7 +23,7 @@ __all__ = [
     "check_held_out",
     "check_norms",
     "check_training",
-    "check_weights",
+    "check_sample_weight",
     "refuse_overflow",
     "warn_of_lost_classes",
 ]
@@ -159,7 +159,7 @@ def check_held_out(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
     return feats, labels
 
 
-def check_weights(sample_weight: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
+def check_sample_weight(sample_weight: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
     """Return weights (n,) of rows, none below zero and not all of them zero.
 
     Raises

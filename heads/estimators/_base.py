@@ -20,8 +20,8 @@ from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
 from heads._checks import (
     check_features,
     check_finite,
+    check_sample_weight,
     check_training,
-    check_weights,
     refuse_overflow,
     warn_of_lost_classes,
 )
@@ -88,7 +88,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         feats, labels = check_training(self, X, y, finite=not self._sees_all)
         every = labels
         if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, labels)
+            sample_weight = check_sample_weight(sample_weight, labels)
             counted = sample_weight > 0
             if not counted.all():
                 feats = check_finite(feats)[torch.from_numpy(counted).to(feats.device)]

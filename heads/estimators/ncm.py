@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads._arrays import is_finite, match, row_blocks
-from heads._checks import check_finite, check_training, check_weights, refuse_overflow
+from heads._checks import check_finite, check_sample_weight, check_training, refuse_overflow
 from heads._labels import code_known, code_labels
 from heads._params import check_one_of
 from heads.errors import HeadInputError
@@ -209,7 +209,7 @@ class NearestClassMean(Head):
             feats, labels = check_training(self, X, y, reset=first, finite=False)
             y_idx = torch.from_numpy(code_known(labels, known, "of the first call"))
             if sample_weight is not None:
-                checked = check_weights(sample_weight, labels)
+                checked = check_sample_weight(sample_weight, labels)
                 sample_weight = torch.from_numpy(checked).to(feats.device)
             train = TrainingRows(feats, y_idx.to(feats.device), len(known), sample_weight)
             sums, counts = self._sums_of(train), train.class_counts()

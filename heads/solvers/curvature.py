@@ -46,16 +46,16 @@ class HessianStandIn:
             found = gradient / self._factors
         return found - found.mean(dim=0)
 
-    def _weight(self, rows: slice) -> Tensor:
-        """Return the weight of rows in the block of every class, u p (1 - p), (k, C)."""
+    def _bend(self, rows: slice) -> Tensor:
+        """Return what rows add to the curvature of every class, u p (1 - p), (k, C)."""
         p = self.probabilities(rows)
         return p * (1 - p) * self.objective.loss_share[rows].to(p.dtype).unsqueeze(1)
 
     def _of_classes(self) -> Tensor:
         """Return the Cholesky factors (C, r, r) of the blocks of the classes."""
         everything = slice(len(self.objective.Z))
-        Z, weight = self.objective.Z[everything], self._weight(everything).T
-        blocks = torch.stack([(Z.T * of_class) @ Z for of_class in weight]).double()
+        Z, bend = self.objective.Z[everything], self._bend(everything).T
+        blocks = torch.stack([(Z.T * of_class) @ Z for of_class in bend]).double()
         diagonal = blocks.diagonal(dim1=1, dim2=2)
         # Rounding may leave a direction without curvature a little below zero.
         diagonal += self.penalty + torch.finfo(Z.dtype).eps * diagonal.amax(dim=1, keepdim=True)
@@ -64,5 +64,5 @@ class HessianStandIn:
     def _diagonal(self) -> Tensor:
         """Return the diagonal of the Hessian, (C, r), above 0."""
         objective = self.objective
-        (bend,) = objective.sums(lambda rows: (self._weight(rows).T @ objective.Z[rows].square(),))
+        (bend,) = objective.sums(lambda rows: (self._bend(rows).T @ objective.Z[rows].square(),))
         return bend + self.penalty + torch.finfo(torch.float64).tiny
