@@ -50,6 +50,7 @@ _LABEL_BYTES, _LABEL_FACTOR = 64 << 20, 64
 
 
 def packed(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the record of a fitted head."""
     state = {name: value for name, value in vars(head).items() if name.endswith("_")}
     tensors: dict[str, Tensor] = {}
     record: dict[str, Any] = {
@@ -80,6 +81,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def unpacked(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Head:
+    """Return the head that tensors and a record describe, checked as `fit` would."""
     values = {group: {**record[group]} for group in ("params", "fitted")}
     for name, tensor in tensors.items():
         group, _, attribute = name.partition(".")
@@ -124,6 +126,7 @@ def _check_fitted(
 
 
 def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
+    """Refuse a record that would not read back from JSON as it is."""
     try:
         same = json.loads(canonical(record)) == record
     except (TypeError, ValueError, UnicodeEncodeError) as error:
@@ -137,6 +140,7 @@ def _refuse_what_json_cannot_hold(record: dict[str, Any]) -> None:
 
 
 def labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
+    """Return labels (k,) as their dtype and a list of values."""
     dtype = "object" if labels.dtype.kind == "O" else labels.dtype.newbyteorder("=").name
     dtype = f"<U{labels.dtype.itemsize // 4}" if labels.dtype.kind == "U" else dtype
     values = labels.tolist()
@@ -151,6 +155,7 @@ def labels_to_json(labels: NDArray[Any]) -> dict[str, Any]:
 
 
 def labels_from_json(coded: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the labels (k,) that `labels_to_json` wrote."""
     dtype = coded["dtype"]
     if not _LABEL_DTYPE.fullmatch(dtype):
         message = f"labels of unknown dtype {dtype!r}"

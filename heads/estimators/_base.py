@@ -141,10 +141,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         save(self, path, metadata)
 
     def _checked(self, X: Any) -> Tensor:
+        """Return the checked features of a fitted head."""
         check_is_fitted(self)
         return check_features(self, X)
 
     def _scored(self, feats: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of rows with their scores (k, C)."""
         score = self._scorer(feats)
         for rows in row_blocks(len(feats), max(feats.shape[1], len(self.classes_))):
             yield rows, refuse_overflow(score(feats[rows]))

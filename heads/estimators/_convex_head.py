@@ -61,6 +61,7 @@ class HeldOut:
 
     @cached_property
     def _row_share(self) -> NDArray[np.float64]:
+        """Return what each row adds to the score where it is right."""
         return row_shares(self.true)
 
 
@@ -163,6 +164,7 @@ class ConvexHead(Stage1Head):
         return HeldOut(feats, coded.code(labels), coded.places, groups)
 
     def _fit_exactly(self, train: TrainingRows) -> dict[str, Any]:
+        """Return the fitted attributes of the optimum on these rows."""
         goal = self._goal(train)
         decay = self.weight_decay
         if decay is None:

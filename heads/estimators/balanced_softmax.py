@@ -45,6 +45,11 @@ class BalancedSoftmax(ConvexHead):
     gradient_ : float
         Largest entry of the gradient in W and b at the end, taken in float64.
 
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or class-balanced sampling.
+
     Warns
     -----
     ConvergenceWarning

@@ -103,6 +103,12 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     gradient_ : float or None
         Largest entry of the gradient in W and b at the end, taken in float64.
 
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or one that the chosen solver does not take;
+        features on which SGD diverges.
+
     Warns
     -----
     ConvergenceWarning

@@ -75,6 +75,7 @@ class LogitAdjustment(Stage1Head):
         return {"weight_": W, "bias_": b, "log_prior_": prior.to(W.device)}
 
     def _lines(self, feats: Tensor) -> AdjustLines:
+        """Return the scores as lines in tau, like the features."""
         prior = as_tensor(self.log_prior_).to(feats.device)
         return AdjustLines(match(self.weight_, feats), match(self.bias_, feats), prior)
 

@@ -67,6 +67,12 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     gradient_ : float or None
         Largest entry of the exact solver's gradient at the end, taken in float64.
 
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or one that the chosen solver does not take;
+        features on which SGD diverges.
+
     Warns
     -----
     ConvergenceWarning

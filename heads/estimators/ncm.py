@@ -88,6 +88,16 @@ class NearestClassMean(Head):
         Mean of all training rows, for "cl2n".
     classes_ : ndarray of shape (C,)
 
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or features whose norm is beyond their dtype.
+
+    Warns
+    -----
+    UserWarning
+        In `fit`: where inner products with the class means hardly tell the classes.
+
     Notes
     -----
     In float32 a row can be so nearly as close to one centroid as to another that rounding would
@@ -137,6 +147,7 @@ class NearestClassMean(Head):
 
     @property
     def _transform(self) -> str:
+        """Return the parameter `transform`."""
         return vars(self)["transform"]
 
     def _check_params(self) -> None:
@@ -171,6 +182,7 @@ class NearestClassMean(Head):
     def _centroids_of(
         self, sums: Tensor, counts: Tensor, mean: Tensor | None, dtype: torch.dtype
     ) -> dict[str, Any]:
+        """Return the fitted attributes that sums (C, D) and counts (C,) give."""
         means = class_means(sums, counts)
         if self.metric == "dot" and self.centroids == "mean":
             warn_of_common_part(means[counts > 0], self._transform == "un", dtype)
@@ -203,6 +215,7 @@ class NearestClassMean(Head):
         return self._partial_fit
 
     def _partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on fitting on more rows; see `partial_fit`."""
         self._check_params()
         first, known = not hasattr(self, "classes_"), self._known(classes)
         with as_before_on_failure([self]):
@@ -234,6 +247,7 @@ class NearestClassMean(Head):
         return code_labels(np.asarray(classes))[0] if first else self.classes_
 
     def _checked(self, X: Any) -> Tensor:
+        """Return the checked features, or name a class that has no rows yet."""
         feats = super()._checked(X)
         running = getattr(self, "_running", None)
         empty = [] if running is None else (running.counts == 0).nonzero().squeeze(1).tolist()
@@ -283,6 +297,7 @@ class NearestClassMean(Head):
         return torch.cat(found)
 
     def _searcher_for(self, feats: Tensor) -> Callable[..., Searcher]:
+        """Return what makes a searcher of centroids for these features."""
         engine = self.fitted_params()["engine"]
         if engine == "faiss" and feats.dtype == torch.float64:
             message = "faiss holds float32 only: pass float32 features, or engine='auto' or 'torch'"

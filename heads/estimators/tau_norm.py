@@ -48,6 +48,16 @@ class TauNorm(Stage1Head):
     scale_ : array of shape (C,)
         ||w_c||^-tau.
 
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range.
+
+    Warns
+    -----
+    UserWarning
+        In `fit`: where the classifier hardly tells the classes without its bias.
+
     References
     ----------
     Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition",

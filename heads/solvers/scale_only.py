@@ -154,6 +154,7 @@ class ScaleObjective:
 
     @cached_property
     def _scratch(self) -> Scratch:
+        """Return the buffer of one piece, for each thread."""
         return Scratch((self.blocks[0].stop, self.n_classes), self.like)
 
     def _part(self, scale: Tensor, rows: slice) -> tuple[Tensor, Tensor]:

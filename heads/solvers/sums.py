@@ -48,6 +48,7 @@ class _Bags:
 
     @classmethod
     def of(cls, y_idx: Tensor, n_classes: int) -> _Bags:
+        """Cut the rows of labels (n,) into bags."""
         order = rows_by_class(y_idx, n_classes)
         counts = torch.bincount(y_idx, minlength=n_classes)
         n_bags = (counts + (BAG - 1)) // BAG
