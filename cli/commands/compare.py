@@ -9,7 +9,7 @@ import click
 
 from cli import options
 from cli._progress import reporter
-from cli._show import print_notes, say, write_json
+from cli._show import say, write_json
 from featbank.runtime.names import printable
 from featbank.runtime.spec import parse_spec
 
@@ -139,23 +139,19 @@ def write_markdown(
 ) -> None:
     """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
     from cli._outputs import write_output
-    from featbank.results.matrix import markdown
+    from featbank.results.comparison import Comparison
     from featbank.study.owned import COMPARISON_MARK
 
-    text = f"{markdown(result, metrics)}\n{COMPARISON_MARK}\n"
+    text = f"{Comparison.from_json(result).to_markdown(metrics)}\n{COMPARISON_MARK}\n"
     write_output("--markdown", path, text, overwrite=overwrite)
 
 
 def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:
     """Print the tables of a comparison."""
-    from featbank.results.matrix import comparison_lines, group_lines, matrix_lines
+    from featbank.results.comparison import Comparison
 
-    for metric in metrics:
-        for line in matrix_lines(result, metric):
-            say(line)
-    for line in (*group_lines(result), *comparison_lines(result, everything=everything)):
+    for line in Comparison.from_json(result).lines(metrics, everything=everything):
         say(line)
-    print_notes(result["notes"])
 
 
 def seed_groups(texts: tuple[str, ...]) -> dict[str, list[str]]:

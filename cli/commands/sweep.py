@@ -11,8 +11,7 @@ from cli import options
 from cli._progress import reporter
 from cli._show import print_notes, print_table, say, write_json
 from featbank.results.numbers import GROUPS, percent
-from featbank.runtime.names import printable
-from featbank.runtime.spec import Spec, parse_range, parse_spec
+from featbank.runtime.spec import parse_range, parse_spec
 
 __all__ = ["command"]
 
@@ -72,47 +71,28 @@ def command(
     from cli._outputs import refuse_outputs
     from featbank import Bank
     from featbank.runtime.device import resolve_device
-    from featbank.study.fitting import BankArrays
-    from featbank.study.splits import role_notes, roles
+    from featbank.study.splits import roles
+    from featbank.study.sweeping import check_sweep, sweep_splits
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite)
-    spec, span = checked_spec(head, grid), checked_range(ends)
+    spec, span = parse_spec(head), checked_range(ends)
+    check_sweep(spec, exact=grid is None)
     opened = Bank.open(bank)
     parts = roles(opened, select, report)
-    if parts.select is None:
-        why = "has no val split" if parts.chooser is None else f"cannot be swept: {parts.reason}"
-        message = f"{bank} {why}; name the split to choose on with --select"
-        raise click.UsageError(printable(message))
-    arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
-    arrays.classifier(reporter(quiet=quiet))
-    wanted = tuple(dict.fromkeys((parts.select, *parts.report)))
-    if grid is None:
-        result = sweep_exact(arrays, spec.name, wanted, span, rule, seed, full=full)
-    else:
-        keep_bias = spec.params.get("bias", "drop") == "keep"
-        result = sweep_grid(arrays, wanted, points(grid), keep_bias=keep_bias)
-    result["notes"] = [*role_notes(opened, parts), *range_notes(result)]
+    result = sweep_splits(
+        opened,
+        spec,
+        parts,
+        span=span,
+        grid=None if grid is None else points(grid),
+        rule=rule,
+        seed=seed,
+        device=str(resolve_device(device)),
+        full=full,
+        reporter=reporter(quiet=quiet),
+    )
     if not write_json(json_to, result, overwrite=overwrite):
         show(result, parts.label(parts.select), coarse=grid is None)
-
-
-def checked_spec(head: str, grid: str | None) -> Spec:
-    """Return the head to sweep, or say why it has no curve of the kind that is asked for."""
-    from heads import specs
-
-    spec = parse_spec(head)
-    message = ""
-    if spec.name not in ("tau", "logit-adjust") or "tau" in spec.params:
-        message = "only tau and logit-adjust have a parameter to sweep, and it must be left open"
-    elif grid is None and spec.params.get("bias") == "keep":
-        message = "with the bias kept the curve is not exact; give a --grid"
-    elif grid is not None and spec.name != "tau":
-        message = "its exact curve needs no --grid"
-    if message:
-        message = f"--head {head}: {message}"
-        raise click.UsageError(message)
-    specs.build(spec.name, spec.params)  # refuses what would go unseen
-    return spec
 
 
 def checked_range(ends: str) -> tuple[float, float]:
@@ -132,90 +112,6 @@ def points(grid: str) -> list[float]:
         message = f"--grid {grid} has {count} points; {MOST_POINTS} are the most"
         raise click.UsageError(message)
     return [round(start + index * step, 10) for index in range(count)]
-
-
-def sweep_exact(
-    arrays: Any,
-    head: str,
-    splits: tuple[str, ...],
-    ends: tuple[float, float],
-    rule: str,
-    seed: int,
-    *,
-    full: bool,
-) -> dict[str, Any]:
-    """Return the exact sweep's object of schema 1; the first split chooses."""
-    from featbank.study.fitting import exact_curve
-    from heads.curves.rules import choose_on_curve
-
-    found = {name: exact_curve(arrays, head, name, ends) for name in splits}
-    chosen = choose_on_curve(found[splits[0]], rule, seed=seed)
-    curves = {name: sampled(curve, chosen["best"]) for name, curve in found.items()}
-    result = result_of(arrays, head, splits, chosen, curves)
-    if full:
-        result["steps"] = {name: all_steps(curve) for name, curve in found.items()}
-    return result
-
-
-def sampled(curve: Any, best: float) -> list[dict[str, Any]]:
-    """Return the curve every 0.05 of its range, at its ends and at the chosen parameter."""
-    from heads.curves.curve import samples
-
-    taus = sorted({*samples(curve.low, curve.high).tolist(), best})
-    return [{"tau": tau, **curve.at(tau)} for tau in taus]
-
-
-def all_steps(curve: Any) -> dict[str, Any]:
-    """Return every breakpoint, and the value of `all` and of each group between two of them."""
-    edges, every = curve.steps("all")
-    values = {"all": every.tolist()}
-    for group in GROUPS[:3]:
-        known = curve.at(curve.low)[group] is not None
-        values[group] = curve.steps(group)[1].tolist() if known else None
-    return {"edges": edges.tolist(), **values}
-
-
-def sweep_grid(
-    arrays: Any, splits: tuple[str, ...], taus: list[float], *, keep_bias: bool
-) -> dict[str, Any]:
-    """Return the sweep's object of schema 1, from a grid; the first split chooses."""
-    from featbank.study.fitting import tau_curve
-    from heads.curves.sweep import choose
-
-    curves = {name: tau_curve(arrays, name, taus, keep_bias=keep_bias) for name in splits}
-    return result_of(arrays, "tau", splits, choose(curves[splits[0]]), curves)
-
-
-def result_of(
-    arrays: Any,
-    head: str,
-    splits: tuple[str, ...],
-    chosen: dict[str, Any],
-    curves: dict[str, list[dict[str, Any]]],
-) -> dict[str, Any]:
-    """Put a sweep together: what was chosen on the first split, and the last one at that point."""
-    at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen["best"])
-    return {
-        "schema": 1,
-        "bank": str(arrays.bank.path),
-        "head": head,
-        "parameter": "tau",
-        "select": {"split": splits[0], "metric": "all", **chosen},
-        "report": {
-            "split": splits[-1],
-            "metrics": {key: value for key, value in at_best.items() if key != "tau"},
-        },
-        "curves": curves,
-    }
-
-
-def range_notes(result: dict[str, Any]) -> list[str]:
-    """Say where the chosen parameter is an end of the range, or the best values reach the end."""
-    from featbank.study.choosing import end_note
-
-    select = result["select"]
-    taus = [point["tau"] for point in result["curves"][select["split"]]]
-    return end_note("tau", select["best"], min(taus), max(taus), select["maximum"]["interval"][1])
 
 
 def on_tenths(tau: float) -> bool:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.errors import DamagedError, FeatbankError, InputError, MissingFileError
-from featbank.study.cells import digest_of, read_whole
+from featbank.errors import DamagedError, InputError
+from featbank.results.comparison import read_comparison
+from featbank.results.saved import AGAIN, read_object, require
 
-__all__ = ["Arrays", "Results", "believed", "read_arrays"]
+__all__ = ["Arrays", "Results", "read_arrays"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -35,20 +34,7 @@ class Results:
     @cached_property
     def compare(self) -> dict[str, Any]:
         """The comparison's own object."""
-        path = self.folder / "compare.json"
-        if not os.path.lexists(path):
-            message = f"{self.folder} holds no compare.json; featbank compare writes one to --out"
-            raise MissingFileError(message)
-        found = read_object(path)
-        if found.get("schema") != 1:
-            message = f"{path}: schema {found.get('schema')!r} is not 1, which this version reads"
-            raise DamagedError(message)
-        require(found, path, "settings", "banks", "heads", "results")
-        for name, kind in (("settings", dict), ("banks", list), ("heads", list), ("results", list)):
-            if not isinstance(found[name], kind):
-                message = f"{path}: {name} is no {kind.__name__}; {AGAIN}"
-                raise DamagedError(message)
-        return found
+        return read_comparison(self.folder)
 
     @cached_property
     def banks(self) -> list[dict[str, Any]]:
@@ -103,43 +89,12 @@ class Results:
         return of_kinds(read_arrays(path, names), path, whole=whole, finite=finite)
 
 
-AGAIN = "run featbank compare again, which makes damaged results anew"
-
-
 def plain_name(name: str) -> str:
     """Return a folder's name, refused where it could lead out of the results."""
     if not _PLAIN_NAME.fullmatch(name):
         message = f"compare.json names a folder {name!r}, which no comparison writes; {AGAIN}"
         raise DamagedError(message)
     return name
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object, which must have the digest that it names."""
-    try:
-        found = json.loads(read_whole(path))
-    except MissingFileError as error:
-        message = f"{path} is missing; {AGAIN}"
-        raise DamagedError(message) from error
-    except (ValueError, RecursionError) as error:
-        message = f"{path} is no JSON ({' '.join(str(error).split())}); {AGAIN}"
-        raise DamagedError(message) from error
-    if not isinstance(found, dict):
-        message = f"{path} is no JSON object; {AGAIN}"
-        raise DamagedError(message)
-    digest = found.pop("sha256", None)
-    if digest is not None and digest != digest_of(found):
-        message = f"{path} does not hold what was written; {AGAIN}"
-        raise DamagedError(message)
-    return found
-
-
-def require(found: dict[str, Any], path: Path, *names: str) -> None:
-    """Refuse an object that lacks one of `names`."""
-    lacking = [name for name in names if name not in found]
-    if lacking:
-        message = f"{path} lacks {', '.join(lacking)}; {AGAIN}"
-        raise DamagedError(message)
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
@@ -169,27 +124,3 @@ def of_kinds(
         message = f"{path}: {', '.join(odd)} is not of the numbers that it should be; {AGAIN}"
         raise DamagedError(message)
     return arrays
-
-
-# What results that nobody's `featbank compare` wrote can make of the operations on them.
-ODD = (
-    KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
-    MemoryError,
-)  # fmt: skip
-
-
-@contextmanager
-def believed(folder: Path) -> Iterator[None]:
-    """Say of what goes wrong with saved results that they are not what `compare` writes.
-
-    Every part of a folder is checked when it is read. What stands in its objects and arrays could
-    still be of any kind, and is looked at in many places.
-    """
-    try:
-        yield
-    except FeatbankError:
-        raise
-    except ODD as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        message = f"{folder} does not hold what featbank compare writes ({reason:.200}); {AGAIN}"
-        raise DamagedError(message) from error

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
+from featbank.results.fit import brief
 from featbank.results.numbers import GROUPS, percent
 from featbank.study.splits import Roles
 
 __all__ = ["results_table"]
-
-# What a reader of the table wants to know of a head; the rest stands in the JSON.
-SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
-
-
-def brief(params: dict[str, Any], grid: Sequence[str] = ()) -> str:
-    """Name the parameters that tell one head of a kind from another; `grid` was chosen from."""
-    keys = [*(("solver",) if params.get("solver") == "sgd" else SHOWN), "views"]
-    shown = {key: params[key] for key in dict.fromkeys((*keys, *grid)) if key in params}
-    if shown.get("anchor") == "zero" and "anchor" not in grid:
-        del shown["anchor"]
-    return (
-        ", ".join(
-            f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-            for key, value in shown.items()
-        )
-        or "-"
-    )
 
 
 def results_table(results: dict[str, Any], roles: Roles) -> tuple[list[str], list[list[str]]]:

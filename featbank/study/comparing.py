@@ -9,20 +9,13 @@ from typing import Any
 
 from featbank import Bank
 from featbank.errors import InputError, UsageError
+from featbank.results.saved import COMPARISON, digest_of, read_record, write_record
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.alike import other_classes
 from featbank.study.bank_run import Bench, Entry, Settings
-from featbank.study.cells import (
-    COMPARISON,
-    cell_key,
-    digest_of,
-    installed_version,
-    read_record,
-    slugs,
-    write_record,
-)
+from featbank.study.cells import cell_key, installed_version, slugs
 from featbank.study.kept import adopt, comparing, keep_page
 from featbank.study.result import combine, recorded
 from featbank.study.seed_groups import by_recipe, named_groups

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.cells import arrays_bytes
-from featbank.study.choosing import defaults_of, ends_of
-from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, fit_one, origin
+from featbank.study.choosing import defaults_of, ends_of, timed_fit
+from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, origin
 from featbank.study.splits import Roles
 from heads import metrics, specs
 from heads.metrics import calibration
@@ -90,10 +89,7 @@ def fit_cell(
     The record is an entry of schema 1, with the points that were tried and the calibration.
     """
     split = roles.report[0]
-    arrays["train"]
-    started = time.perf_counter()
-    head, chosen, tried = fit_one(arrays, spec, roles, seed, reporter)
-    seconds = time.perf_counter() - started
+    head, chosen, tried, seconds = timed_fit(arrays, spec, roles, seed, reporter)
     entry = {
         "head": spec.name,
         "spec": str(spec),

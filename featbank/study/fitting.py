@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from featbank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
 from featbank.files.replacing import recover, require_room
+from featbank.results.fit import Fit
+from featbank.results.records import Candidate, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays, as_numpy
@@ -20,9 +21,9 @@ from featbank.study.choosing import (
     defaults_of,
     ends_of,
     exact_curve,
-    fit_one,
     points_of,
     tau_curve,
+    timed_fit,
 )
 from featbank.study.owned import RESULTS, numbered, own_heads
 from featbank.study.placing import placing, refuse_strangers, used_bytes
@@ -43,7 +44,7 @@ __all__ = [
     "as_numpy",
     "exact_curve",
     "fit_heads",
-    "fit_one",
+    "fit_head",
     "origin",
     "tau_curve",
 ]
@@ -99,6 +100,68 @@ def fit_heads(
     return results
 
 
+def fit_head(
+    arrays: BankArrays,
+    spec: Spec,
+    roles: Roles,
+    *,
+    seed: int = 0,
+    reporter: Reporter = SILENT,
+    file: str | None = None,
+) -> Fit:
+    """Fit one head, choose what it leaves open, and evaluate it on every reported split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    spec : Spec
+        The head's name and parameters.
+    roles : Roles
+        The split that chooses and those that are reported.
+    seed : int
+        Seed of every draw.
+    reporter : Reporter
+        Is told what takes time.
+    file : str, optional
+        The name of the file that the head is going to have.
+    """
+    head, chosen, tried, seconds = timed_fit(arrays, spec, roles, seed, reporter)
+    choice = {
+        "spec": str(spec),
+        "defaults": defaults_of(spec, head, chosen),
+        "ends": ends_of(chosen, tried),
+    }
+    own = fit_notes(arrays.bank, roles, choice, chosen)
+    selection = None if chosen is None else Selection.from_json(chosen)
+    results = []
+    for split in roles.report:
+        score = arrays.score(head, split, seed)
+        results.append(
+            Result(
+                bank=arrays.path,
+                head=spec.name,
+                params=specs.describe(head),
+                selected_on=roles.selected_on(chosen=chosen is not None),
+                selection=selection,
+                notes=tuple(distinct([*own, *report_notes(arrays.bank, split)])),
+                split=split,
+                metrics=score["metrics"],
+                ci95=score["ci95"],
+                fit_seconds=round(seconds, 4),
+                file=file,
+            )
+        )
+    return Fit(
+        head=head,
+        results=tuple(results),
+        selection=selection,
+        candidates=tuple(map(Candidate.from_json, tried)),
+        notes=tuple(own),
+        choice=choice,
+        origin=origin(arrays.bank),
+    )
+
+
 def fit_into(
     folder: Path,
     arrays: BankArrays,
@@ -109,47 +172,39 @@ def fit_into(
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Fit each head and save it under its name; return the results object of schema 1."""
-    results: list[dict[str, Any]] = []
-    candidates: list[dict[str, Any]] = []
-    fitted: list[dict[str, Any]] = []
+    fitted = []
     for spec, name in zip(wanted, names, strict=True):
-        arrays["train"]
-        started = time.perf_counter()
-        head, chosen, tried = fit_one(arrays, spec, roles, seed, reporter)
-        seconds = time.perf_counter() - started
-        entry: dict[str, Any] = {
-            "bank": arrays.path,
-            "head": spec.name,
-            "params": specs.describe(head),
-            "selected_on": roles.selected_on(chosen=chosen is not None),
-            "selection": chosen,
-        }
-        of_head = {
-            "spec": str(spec),
-            "defaults": defaults_of(spec, head, chosen),
-            "ends": ends_of(chosen, tried),
-        }
-        fitted.append(of_head)
-        own = fit_notes(arrays.bank, roles, of_head, chosen)
-        entry["notes"] = own
-        metadata = {**origin(arrays.bank), "spec": str(spec), **entry}
-        head.save(folder / name, metadata=metadata)
-        candidates += [{"bank": arrays.path, "head": spec.name, **point} for point in tried]
-        for split in roles.report:
-            score = arrays.score(head, split, seed)
-            seen = {"split": split, **score, "fit_seconds": round(seconds, 4), "file": name}
-            said = {"notes": distinct([*own, *report_notes(arrays.bank, split)])}
-            results.append({**entry, **seen, **said})
-    notes = distinct([*role_notes(arrays.bank, roles), *all_head_notes(fitted, roles.reason)])
-    return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
+        fitted.append(fit_head(arrays, spec, roles, seed=seed, reporter=reporter, file=name))
+        fitted[-1].save(folder / name)
+    return results_of(arrays, fitted, roles)
+
+
+def results_of(arrays: BankArrays, fitted: Sequence[Fit], roles: Roles) -> dict[str, Any]:
+    """Return the results object of schema 1."""
+    return {
+        "schema": 1,
+        "results": [result.to_json() for each in fitted for result in each.results],
+        "candidates": [
+            {"bank": arrays.path, "head": each.results[0].head, **point.to_json()}
+            for each in fitted
+            for point in each.candidates
+        ],
+        "notes": notes_of(arrays.bank, fitted, roles),
+    }
+
+
+def notes_of(bank: Bank, fitted: Sequence[Fit], roles: Roles) -> list[str]:
+    """Return what a reader has to know of several heads beside the numbers."""
+    choices = [each.choice for each in fitted]
+    return distinct([*role_notes(bank, roles), *all_head_notes(choices, roles.reason)])
 
 
 def fit_notes(
-    bank: Bank, roles: Roles, of_head: dict[str, Any], chosen: dict[str, Any] | None
+    bank: Bank, roles: Roles, choice: Mapping[str, Any], chosen: dict[str, Any] | None
 ) -> list[str]:
     """Return what there is to say of a fitted head, on whatever split it is evaluated."""
     of_split = [] if chosen is None else select_notes(bank, roles)
-    return [*of_split, *head_notes(of_head, roles.reason)]
+    return [*of_split, *head_notes(choice, roles.reason)]
 
 
 def head_bytes(bank: Bank) -> int:

@@ -19,7 +19,7 @@ from featbank.bank.rows import SplitRows
 from featbank.report.data import collect
 from featbank.report.folder import Results
 from featbank.report.page import summary
-from featbank.study.cells import read_record, write_record
+from featbank.results.saved import read_record, write_record
 from featbank.study.statistics import Place, resampled, statistics, without_groups
 from heads.metrics.holm import holm
 from heads.metrics.mcnemar import mcnemar
@@ -157,7 +157,8 @@ def test_a_second_run_loads_nothing_heavy(banks: list[Path], copy: Path) -> None
     code = (
         "import sys; from cli.main import main\n"
         f"try: main({['compare', *map(str, banks), *WANTED, '--out', str(copy)]})\n"
-        "except SystemExit as e: print(e.code, sorted({'torch', 'sklearn', 'scipy', 'heads'}"
+        "except SystemExit as e: print(e.code, sorted("
+        "{'torch', 'sklearn', 'scipy', 'heads.estimators.crt'}"
         " & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

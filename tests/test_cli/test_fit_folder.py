@@ -79,7 +79,7 @@ def test_a_file_of_the_users_with_a_new_name_is_refused_before_the_first_fit(
         out.mkdir()
     (out / name).write_text('{"schema": 1, "results": [{"mine": 1}], "candidates": []}')
     before = contents(out)
-    monkeypatch.setattr(fitting, "fit_one", None)  # nothing is fitted
+    monkeypatch.setattr(fitting, "fit_head", None)  # nothing is fitted
     assert "was not made by featbank and has the name of a new file" in refused(3, *fit(bank, out))
     assert contents(out) == before
 
@@ -127,19 +127,19 @@ class Boom(Exception):
 def test_whatever_ends_a_fit_the_old_heads_are_there(
     bank: Path, out: Path, error: Any, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = fitting.fit_one, []
+    real, calls = fitting.fit_head, []
 
-    def fit_one(*args: Any) -> Any:
+    def fit_head(*args: Any, **more: Any) -> Any:
         calls.append(args)
         if len(calls) < 2:
-            return real(*args)
+            return real(*args, **more)
         if error == "SIGTERM":
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(5)
         raise error
 
     before = contents(out)
-    monkeypatch.setattr(fitting, "fit_one", fit_one)
+    monkeypatch.setattr(fitting, "fit_head", fit_head)
     line = refused(code, *fit(bank, out))
     assert (
         code != 3
@@ -207,12 +207,12 @@ def test_a_lock_that_another_process_holds_is_respected_at_once(bank: Path, out:
 SLOW_FIT = """
 import sys, time, featbank.study.fitting
 from cli.main import main
-real = featbank.study.fitting.fit_one
-def fit_one(*args):
+real = featbank.study.fitting.fit_head
+def fit_head(*args, **more):
     print("fitting", flush=True)
     sys.stdin.read(1)
-    return real(*args)
-featbank.study.fitting.fit_one = fit_one
+    return real(*args, **more)
+featbank.study.fitting.fit_head = fit_head
 main(sys.argv[1:])
 """
 

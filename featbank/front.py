@@ -1,0 +1,299 @@
+"""The front door: heads fitted, swept, evaluated and compared on banks, in one call each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+from featbank.bank.bank import Bank
+from featbank.results.comparison import Comparison
+from featbank.results.fit import Fit, Fits
+from featbank.results.sweep import Sweep
+from featbank.runtime.device import resolve_device
+from featbank.runtime.progress import SILENT, Reporter
+from featbank.runtime.spec import Spec, parse_spec
+from featbank.study.arrays import BankArrays
+from featbank.study.choosing import TAU_RANGE, points_of
+from featbank.study.comparing import Settings
+from featbank.study.comparing import compare as compare_banks
+from featbank.study.fitting import fit_head
+from featbank.study.saved_heads import evaluate_heads
+from featbank.study.splits import roles
+from featbank.study.sweeping import check_sweep, sweep_splits
+
+__all__ = ["compare", "evaluate", "fit", "sweep"]
+
+
+@overload
+def fit(
+    bank: str | Path | Bank,
+    head: str | Spec = ...,
+    *,
+    select: str | None = ...,
+    report: str | None = ...,
+    seed: int = ...,
+    device: str = ...,
+    reporter: Reporter = ...,
+) -> Fit: ...
+@overload
+def fit(
+    bank: str | Path | Bank,
+    head: list[str | Spec] | list[str] | tuple[str | Spec, ...],
+    *,
+    select: str | None = ...,
+    report: str | None = ...,
+    seed: int = ...,
+    device: str = ...,
+    reporter: Reporter = ...,
+) -> Fits: ...
+def fit(
+    bank: str | Path | Bank,
+    head: str | Spec | Sequence[str | Spec] = "crt",
+    *,
+    select: str | None = None,
+    report: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    reporter: Reporter = SILENT,
+) -> Fit | Fits:
+    """Fit a head on a bank, choose what it leaves open on val, and evaluate it once.
+
+    Parameters
+    ----------
+    bank : path or Bank
+    head : str, Spec, or a sequence of these
+        ``crt``, ``crt:weight_decay=0.1``: a name with parameters, as on the command line. Of a
+        sequence all are fitted, and the features are read once.
+    select : str, optional
+        The split on which parameters are chosen; ``val`` where there is one.
+    report : str, optional
+        The split that is evaluated; every split but train and the selecting one, if none is named.
+    seed : int
+        Seed of every draw: the same seed gives the same head.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:0`` or ``auto``.
+    reporter : Reporter
+        Is told what takes time; silent by default.
+
+    Returns
+    -------
+    Fit, or Fits for a sequence of heads
+        The fitted head, its metrics with intervals, and how it was chosen. Prints as a table.
+
+    Raises
+    ------
+    UsageError
+        The bank lacks a split that was named.
+    HeadSpecError
+        An unknown head or parameter, or a value that is not allowed.
+
+    Examples
+    --------
+    >>> fit = featbank.fit(bank, "tau")
+    >>> sorted(fit.metrics)[:2], fit.selection.split
+    (['all', 'few'], 'val')
+    >>> print(featbank.fit(bank, ["ncm", "tau:tau=1"]).to_markdown().splitlines()[2])
+    | head | many | medium | few | all | parameters | chosen on | seconds |
+    """
+    opened, alone = opened_bank(bank), isinstance(head, str | Spec)
+    specs = [spec_of(each) for each in ([head] if isinstance(head, str | Spec) else head)]
+    parts = roles(opened, select, report)
+    for spec in specs:
+        points_of(spec, parts)
+    arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
+    fits = Fits(fit_head(arrays, spec, parts, seed=seed, reporter=reporter) for spec in specs)
+    return fits[0] if alone else fits
+
+
+def sweep(
+    bank: str | Path | Bank,
+    head: str | Spec = "tau",
+    *,
+    span: tuple[float, float] = TAU_RANGE,
+    grid: Sequence[float] | None = None,
+    rule: str = "one-se",
+    select: str | None = None,
+    report: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Sweep:
+    """Return accuracy over a head's parameter, exactly, and the value chosen on val.
+
+    Parameters
+    ----------
+    bank : path or Bank
+    head : str or Spec
+        ``tau`` or ``logit-adjust``.
+    span : tuple of two floats
+        The range of the exact curve.
+    grid : sequence of float, optional
+        Points to try in place of the exact curve; of tau only.
+    rule : {"one-se", "bootstrap", "maximum"}
+        How the exact curve's parameter is chosen: see `heads.curves.rules`.
+    select, report : str, optional
+        The split that chooses, and the one that is reported, as in `fit`.
+    seed : int
+        Seed of the rule that draws.
+    device : str
+        As in `fit`.
+
+    Raises
+    ------
+    UsageError
+        The head has no such curve, or there is no split to choose on.
+
+    Examples
+    --------
+    >>> curve = featbank.sweep(bank, "tau")
+    >>> 0 <= curve.best <= 2
+    True
+    >>> curve.at(0.7)["all"] >= 0.5
+    True
+    """
+    opened, spec = opened_bank(bank), spec_of(head)
+    check_sweep(spec, exact=grid is None)
+    found = sweep_splits(
+        opened,
+        spec,
+        roles(opened, select, report),
+        span=span,
+        grid=grid,
+        rule=rule,
+        seed=seed,
+        device=str(resolve_device(device)),
+    )
+    return Sweep.from_json(found)
+
+
+def evaluate(
+    bank: str | Path | Bank,
+    heads: str | Path | Sequence[str | Path],
+    *,
+    report: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Fits:
+    """Evaluate saved heads on a bank.
+
+    Parameters
+    ----------
+    bank : path or Bank
+    heads : path or sequence of paths
+        Files that `Fit.save`, or the command line, wrote.
+    report : str, optional
+        The split to evaluate on; every split that is there to test on, if none is named.
+    seed : int
+        Seed of the intervals.
+    device : str
+        As in `fit`.
+
+    Raises
+    ------
+    StaleError
+        A head was fitted on other features or classes; the message names what differs.
+    UsageError
+        The bank lacks the split.
+
+    Examples
+    --------
+    >>> featbank.fit(bank, "ncm").save(folder / "ncm.head")
+    >>> again = featbank.evaluate(bank, folder / "ncm.head")
+    >>> again[0].metrics == featbank.fit(bank, "ncm").metrics
+    True
+    """
+    files = [heads] if isinstance(heads, str | Path) else heads
+    return evaluate_heads(
+        opened_bank(bank),
+        [Path(file) for file in files],
+        report,
+        seed=seed,
+        device=str(resolve_device(device)),
+    )
+
+
+def compare(
+    banks: Sequence[str | Path],
+    heads: Sequence[str | Spec] = ("joint", "ncm", "tau", "crt", "lws"),
+    out: str | Path | None = None,
+    *,
+    select: str | None = None,
+    report: str | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+    baseline: str | None = None,
+    groups: Mapping[str, Sequence[str]] | Literal["recipe"] | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> Comparison:
+    """Fit heads on banks, and test which differences are more than chance.
+
+    Parameters
+    ----------
+    banks : sequence of paths
+        Banks with the same classes in the same order.
+    heads : sequence of str or Spec
+        As in `fit`.
+    out : path, optional
+        The folder that keeps the comparison and its page: what it holds already is not done again.
+        Without it nothing is kept.
+    select, report : str, optional
+        The split that chooses, and the one that is reported, as in `fit`.
+    seed : int
+        Seed of every draw.
+    draws : int
+        How often the evaluation rows are resampled.
+    baseline : str, optional
+        A head or a bank: only differences from it are tested.
+    groups : mapping or "recipe", optional
+        Banks that differ in their seed only, by a name for each group; ``recipe`` groups those
+        whose recorded recipes say so.
+    device : str
+        As in `fit`.
+    overwrite : bool
+        Do everything in `out` anew.
+    reporter : Reporter
+        Is told what takes time.
+
+    Raises
+    ------
+    InputError
+        The banks have other classes.
+    OutputExistsError
+        `out` holds something that is no comparison.
+
+    Examples
+    --------
+    >>> study = featbank.compare([bank], ["ncm", "tau"])
+    >>> study.best.spec in ("ncm", "tau"), len(study.differences())
+    (True, 1)
+    """
+    settings = Settings(
+        select,
+        report,
+        seed,
+        draws,
+        baseline,
+        {} if groups is None or groups == "recipe" else groups,
+        groups == "recipe",
+        str(resolve_device(device)),
+    )
+    paths, specs = [Path(path) for path in banks], [spec_of(head) for head in heads]
+    with tempfile.TemporaryDirectory(prefix="featbank-") as temporary:
+        folder = Path(temporary, "comparison") if out is None else Path(out)
+        found = compare_banks(
+            paths, specs, folder, settings, overwrite=overwrite, reporter=reporter
+        )
+    return Comparison.from_json(found)
+
+
+def opened_bank(bank: str | Path | Bank) -> Bank:
+    """Return an open bank."""
+    return bank if isinstance(bank, Bank) else Bank.open(bank)
+
+
+def spec_of(head: str | Spec) -> Spec:
+    """Return a head's name and parameters."""
+    return head if isinstance(head, Spec) else parse_spec(head)

@@ -1,0 +1,188 @@
+"""What a study finds, as records; the JSON of schema 1 is made of them and read into them here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+__all__ = ["Candidate", "Interval", "Metrics", "Result", "Selection"]
+
+# Accuracies by name, as fractions; None for a shot group that has no class.
+Metrics = Mapping[str, float | None]
+# The lower and the upper end.
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point of a head's parameters that was tried.
+
+    Attributes
+    ----------
+    params : mapping
+        The parameters that vary among the candidates.
+    split : str
+        The split on which parameters are chosen.
+    metrics : mapping
+        The accuracies there.
+    """
+
+    params: Mapping[str, Any]
+    split: str
+    metrics: Metrics
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of one candidate."""
+        return {"params": dict(self.params), "split": self.split, "metrics": dict(self.metrics)}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read the JSON object of one candidate."""
+        return cls(found["params"], found["split"], found["metrics"])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How parameters were chosen.
+
+    Attributes
+    ----------
+    split, metric : str or None
+        The split on which they were chosen, and the metric. None where nothing was chosen but the
+        weight decay of a linear classifier that stands in for stage 1's.
+    rule : str or None
+        ``maximum``, or a rule of `heads.curves.rules`.
+    grid : sequence of str or None
+        The parameters that the candidates differ in.
+    best
+        The chosen value, or a mapping of the chosen values by parameter.
+    value : float or None
+        The metric there.
+    maximum : mapping or None
+        The greatest value of the metric, and where it is reached.
+    points, seeds : int or None
+        How many points were tried, and how many seeds a point is the mean of.
+    then : mapping or None
+        How a parameter was chosen within the chosen point of a grid.
+    stage1 : mapping or None
+        How the weight decay of the linear classifier that stands in for stage 1's was found.
+    """
+
+    split: str | None = None
+    metric: str | None = None
+    rule: str | None = None
+    grid: tuple[str, ...] | None = None
+    best: Any = None
+    value: float | None = None
+    maximum: Mapping[str, Any] | None = None
+    points: int | None = None
+    seeds: int | None = None
+    then: Mapping[str, Any] | None = None
+    stage1: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object, without what does not apply."""
+        named = {each.name: getattr(self, each.name) for each in fields(self)}
+        known = {name: value for name, value in named.items() if value is not None}
+        return known | ({} if self.grid is None else {"grid": list(self.grid)})
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read the JSON object; fields that this version does not know are left out."""
+        names = {each.name for each in fields(cls)}
+        known = {name: value for name, value in found.items() if name in names}
+        return cls(**known | ({"grid": tuple(known["grid"])} if known.get("grid") else {}))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one head reached on one split of one bank.
+
+    Attributes
+    ----------
+    bank : str
+        The bank's path.
+    head : str
+        The head's name, as a specification has it.
+    params : mapping
+        The parameters of the fitted head.
+    selected_on : str or None
+        The split on which parameters were chosen, where they were.
+    selection : Selection or None
+        How they were chosen.
+    notes : tuple of str
+        What a reader has to know beside the numbers.
+    split : str
+        The split that was evaluated.
+    metrics : mapping
+        `all`, `many`, `medium`, `few`, `micro`, `macro_f1`, …, as `heads.metrics.evaluate` has
+        them.
+    ci95 : mapping
+        The 95 % intervals of the accuracies, by name.
+    fit_seconds : float or None
+        What fitting took, where the head was fitted and not loaded, without what the heads of a bank share: reading the features, and the
+        linear classifier that stands in where stage 1 left none.
+    file : str or None
+        The name of the head's file beside the results.
+    """
+
+    bank: str
+    head: str
+    params: Mapping[str, Any]
+    selected_on: str | None
+    selection: Selection | None
+    notes: tuple[str, ...]
+    split: str
+    metrics: Metrics
+    ci95: Mapping[str, Interval | None]
+    fit_seconds: float | None
+    file: str | None = None
+
+    @property
+    def chose_on_reported(self) -> bool:
+        """Whether a parameter was chosen on the split that was evaluated."""
+        return self.selected_on is not None and self.selected_on == self.split
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one entry of ``results``."""
+        return {
+            "bank": self.bank,
+            "head": self.head,
+            "params": dict(self.params),
+            "selected_on": self.selected_on,
+            "selection": None if self.selection is None else self.selection.to_json(),
+            "notes": list(self.notes),
+            "split": self.split,
+            "metrics": dict(self.metrics),
+            "ci95": {name: None if of is None else list(of) for name, of in self.ci95.items()},
+            "fit_seconds": self.fit_seconds,
+            **({} if self.file is None else {"file": self.file}),
+        }
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read one entry of ``results``, of any version of schema 1.
+
+        Raises
+        ------
+        KeyError, TypeError
+            It is no such entry.
+        """
+        selection = found.get("selection")
+        return cls(
+            bank=found["bank"],
+            head=found["head"],
+            params=found["params"],
+            selected_on=found.get("selected_on"),
+            selection=None if selection is None else Selection.from_json(selection),
+            notes=tuple(found.get("notes") or ()),
+            split=found["split"],
+            metrics=found["metrics"],
+            ci95={
+                name: None if of is None else (of[0], of[1])
+                for name, of in (found.get("ci95") or {}).items()
+            },
+            fit_seconds=found.get("fit_seconds"),
+            file=found.get("file"),
+        )
