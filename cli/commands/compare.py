@@ -140,7 +140,7 @@ def write_markdown(
     """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
     from cli._outputs import write_output
     from featbank.results.matrix import markdown
-    from featbank.study.owned import COMPARISON_MARK
+    from featbank.results.owned import COMPARISON_MARK
 
     text = f"{markdown(result, metrics)}\n{COMPARISON_MARK}\n"
     write_output("--markdown", path, text, overwrite=overwrite)

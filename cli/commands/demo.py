@@ -83,8 +83,8 @@ def make_all(
     from featbank import Bank
     from featbank.files.atomic import replace_text
     from featbank.study.fitting import fit_heads
-    from featbank.study.owned import RESULTS
-    from featbank.study.placing import placing
+    from featbank.results.owned import RESULTS
+    from featbank.files.placing import placing
     from featbank.study.splits import roles
 
     wanted = [Spec(name, {}) for name in HEADS]
@@ -109,7 +109,7 @@ def make_all(
 
 def part_owners() -> dict[str, Callable[[Path], Sequence[Path] | None]]:
     """Return the folders of a demo, and what tells which files in them are featbank's."""
-    from featbank.study.owned import own_bank, own_comparison, own_heads, own_run
+    from featbank.results.owned import own_bank, own_comparison, own_heads, own_run
 
     runs, banks = [f"run-{name}" for name in RECIPES], [f"{name}.zarr" for name in RECIPES]
     return {
@@ -127,7 +127,7 @@ def own_demo(folder: Path) -> list[Path] | None:
     what it left when it was killed has no results.json.
     """
     from featbank.files.replacing import WITHIN, is_folder
-    from featbank.study.owned import RESULTS, is_fit, is_head, old_head_names, read_json
+    from featbank.results.owned import RESULTS, is_fit, is_head, old_head_names, read_json
 
     results = read_json(folder / RESULTS)
     if not is_fit(results) and any(os.path.lexists(folder / each) for each in (RESULTS, WITHIN)):
@@ -148,8 +148,8 @@ def own_demo(folder: Path) -> list[Path] | None:
 def refuse_others(out: Path) -> None:
     """Refuse, before any work, a folder in which something of the user's is in the way."""
     from featbank.files.replacing import recover, refuse_odd_folder, require_room
-    from featbank.study.owned import RESULTS
-    from featbank.study.placing import refuse_strangers, used_bytes
+    from featbank.results.owned import RESULTS
+    from featbank.files.placing import refuse_strangers, used_bytes
 
     recover(out)
     refuse_odd_folder(out)

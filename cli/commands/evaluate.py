@@ -119,7 +119,7 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
     import heads
     from featbank import StaleError
     from featbank.bank.provenance_diff import differences, feature_identity
-    from featbank.study.alike import other_classes
+    from featbank.results.alike import other_classes
 
     head, metadata = heads.load(file), heads.read_metadata(file)
     if not (

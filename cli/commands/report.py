@@ -38,7 +38,7 @@ def command(
     from featbank.files.atomic import storage_errors
     from featbank.report import believed, build_report
     from featbank.report.folder import Results
-    from featbank.study.placing import held
+    from featbank.files.placing import held
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
     with believed(folder):

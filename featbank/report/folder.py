@@ -103,43 +103,12 @@ class Results:
         return of_kinds(read_arrays(path, names), path, whole=whole, finite=finite)
 
 
-AGAIN = "run featbank compare again, which makes damaged results anew"
-
-
 def plain_name(name: str) -> str:
     """Return a folder's name, refused where it could lead out of the results."""
     if not _PLAIN_NAME.fullmatch(name):
         message = f"compare.json names a folder {name!r}, which no comparison writes; {AGAIN}"
         raise DamagedError(message)
     return name
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object, which must have the digest that it names."""
-    try:
-        found = json.loads(read_whole(path))
-    except MissingFileError as error:
-        message = f"{path} is missing; {AGAIN}"
-        raise DamagedError(message) from error
-    except (ValueError, RecursionError) as error:
-        message = f"{path} is no JSON ({' '.join(str(error).split())}); {AGAIN}"
-        raise DamagedError(message) from error
-    if not isinstance(found, dict):
-        message = f"{path} is no JSON object; {AGAIN}"
-        raise DamagedError(message)
-    digest = found.pop("sha256", None)
-    if digest is not None and digest != digest_of(found):
-        message = f"{path} does not hold what was written; {AGAIN}"
-        raise DamagedError(message)
-    return found
-
-
-def require(found: dict[str, Any], path: Path, *names: str) -> None:
-    """Refuse an object that lacks one of `names`."""
-    lacking = [name for name in names if name not in found]
-    if lacking:
-        message = f"{path} lacks {', '.join(lacking)}; {AGAIN}"
-        raise DamagedError(message)
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
@@ -171,25 +140,3 @@ def of_kinds(
     return arrays
 
 
-# What results that nobody's `featbank compare` wrote can make of the operations on them.
-ODD = (
-    KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
-    MemoryError,
-)  # fmt: skip
-
-
-@contextmanager
-def believed(folder: Path) -> Iterator[None]:
-    """Say of what goes wrong with saved results that they are not what `compare` writes.
-
-    Every part of a folder is checked when it is read. What stands in its objects and arrays could
-    still be of any kind, and is looked at in many places.
-    """
-    try:
-        yield
-    except FeatbankError:
-        raise
-    except ODD as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        message = f"{folder} does not hold what featbank compare writes ({reason:.200}); {AGAIN}"
-        raise DamagedError(message) from error

@@ -9,8 +9,6 @@ again. Its files are never changed, so that the next comparison takes them over 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import re
 import secrets
 import shutil
@@ -20,40 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from featbank.errors import InputError
-from featbank.files.atomic import naming, replace_file, sync
+from featbank.files.atomic import naming, sync
 from featbank.files.plain_files import open_regular
-from featbank.store.manifest import canonical
+from featbank.results.saved import RECORD, digest_of, read_record, write_record
 
-__all__ = [
-    "BANK",
-    "COMPARISON",
-    "RECORD",
-    "arrays_bytes",
-    "cell_key",
-    "clear_partial",
-    "digest_of",
-    "installed_version",
-    "read_cell",
-    "read_record",
-    "read_whole",
-    "slugs",
-    "write_cell",
-    "write_record",
-]
+__all__ = ["cell_key", "clear_partial", "installed_version", "read_cell", "slugs", "write_cell"]
 
-COMPARISON = "compare.json"
-RECORD, BANK = "cell.json", "bank.json"
 # Of a bank's or a head's name, what may stand in a file's.
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # A file's name in a cell; none may lead elsewhere.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._=+-]*")
-# Parsed, JSON takes up to twenty times its bytes.
-JSON_BYTES = 256 << 20
-
-
-def digest_of(value: Any) -> str:
-    """Return the SHA-256 of a JSON value, in hexadecimal."""
-    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def installed_version() -> str:
@@ -79,15 +53,6 @@ def slugs(names: Sequence[str]) -> list[str]:
             slug, number = f"{base}-{number}", number + 1
         taken[slug.lower()] = slug
     return list(taken.values())
-
-
-def arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """Return arrays as the bytes of an ``.npz``; the same arrays give the same bytes."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def write_cell(
@@ -140,39 +105,6 @@ def read_cell(folder: Path, name: str = RECORD) -> tuple[dict[str, Any] | None, 
         if file.is_symlink() or _file_digest(file) != digest:
             return None, f"{file} is damaged or missing"
     return record, None
-
-
-def read_whole(path: Path) -> bytes:
-    """Return the bytes of a JSON file of results, which must be regular and of a bounded size.
-
-    Raises
-    ------
-    MissingFileError, InputError
-        It is missing, no regular file, or too large to be such a file.
-    """
-    with open_regular(path) as handle:
-        raw = handle.read(JSON_BYTES + 1)
-    if len(raw) > JSON_BYTES:
-        message = f"{path} is larger than {JSON_BYTES >> 20} MiB, which no comparison writes"
-        raise InputError(message)
-    return raw
-
-
-def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON object with its own digest, in one step."""
-    whole = {**record, "sha256": digest_of(record)}
-    text = json.dumps(whole, indent=1, allow_nan=False) + "\n"
-    replace_file(path, lambda part: part.write_bytes(text.encode()))
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return what `write_record` wrote, or None where that is not there, byte for byte."""
-    try:
-        record = json.loads(read_whole(path))
-        digest = record.pop("sha256")
-        return record if digest == digest_of(record) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
 
 
 def _file_digest(file: Path) -> str | None:

@@ -12,7 +12,7 @@ from featbank.errors import InputError, UsageError
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.alike import other_classes
+from featbank.results.alike import other_classes
 from featbank.study.bank_run import Bench, Entry, Settings
 from featbank.study.cells import (
     COMPARISON,

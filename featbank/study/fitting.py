@@ -24,8 +24,8 @@ from featbank.study.choosing import (
     points_of,
     tau_curve,
 )
-from featbank.study.owned import RESULTS, numbered, own_heads
-from featbank.study.placing import placing, refuse_strangers, used_bytes
+from featbank.results.owned import RESULTS, numbered, own_heads
+from featbank.files.placing import placing, refuse_strangers, used_bytes
 from featbank.study.splits import (
     Roles,
     all_head_notes,

@@ -19,7 +19,7 @@ from featbank.bank.rows import SplitRows
 from featbank.report.data import collect
 from featbank.report.folder import Results
 from featbank.report.page import summary
-from featbank.study.cells import read_record, write_record
+from featbank.results.saved import read_record, write_record
 from featbank.study.statistics import Place, resampled, statistics, without_groups
 from heads.metrics.holm import holm
 from heads.metrics.mcnemar import mcnemar

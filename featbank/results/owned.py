@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from featbank.files.plain_files import read_plain
-from featbank.study.cells import BANK, COMPARISON, RECORD, read_record
+from featbank.results.saved import BANK, COMPARISON, RECORD, read_record
 
 __all__ = [
     "COMPARISON_MARK",

@@ -1,0 +1,219 @@
+"""Heads on banks side by side: what `featbank.compare` returns and ``compare.json`` keeps."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from featbank.errors import DamagedError, MissingFileError, UsageError
+from featbank.results.compared import (
+    ComparedBank,
+    ComparedCandidate,
+    ComparedResult,
+    ComparisonSettings,
+    Difference,
+    SeedGroup,
+)
+from featbank.results.matrix import Matrix, difference_lines, group_lines, markdown, matrix_lines
+from featbank.results.plain import known_fields, plain
+from featbank.results.saved import AGAIN, COMPARISON, believed, read_object, require
+from featbank.runtime.names import printable
+
+__all__ = ["Comparison", "read_comparison"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every head on every bank, with intervals, paired differences and groups of seeds.
+
+    Attributes
+    ----------
+    settings : ComparisonSettings
+        How the banks were compared.
+    banks : tuple of ComparedBank
+    heads : tuple of str
+        The specifications of the heads.
+    results : tuple of ComparedResult
+        One for each bank and head, bank by bank.
+    candidates : tuple of ComparedCandidate
+        The parameters that were tried, with their metrics on the selecting split.
+    comparisons : tuple of Difference
+        The differences of `all` between two heads on a bank, and between two banks under a head.
+    groups : tuple of SeedGroup
+        Mean and deviation over banks that are seeds of one recipe.
+    notes : tuple of str
+        What a reader has to know beside the numbers.
+    made_from : str
+        A digest of everything that the comparison was made from.
+    """
+
+    settings: ComparisonSettings
+    banks: tuple[ComparedBank, ...]
+    heads: tuple[str, ...]
+    results: tuple[ComparedResult, ...]
+    candidates: tuple[ComparedCandidate, ...] = ()
+    comparisons: tuple[Difference, ...] = ()
+    groups: tuple[SeedGroup, ...] = ()
+    notes: tuple[str, ...] = ()
+    made_from: str = ""
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read the comparison that `featbank.compare` keeps in a folder.
+
+        Parameters
+        ----------
+        folder : path
+            What was given as `out`.
+
+        Raises
+        ------
+        MissingFileError
+            The folder holds no ``compare.json``.
+        DamagedError
+            What it holds is not what `featbank.compare` writes.
+        """
+        folder = Path(folder)
+        with believed(folder):
+            return cls.from_json(read_comparison(folder))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of ``compare.json``, schema 1."""
+        candidates = [each.to_json() for each in self.candidates]
+        return {"schema": 1, **plain(self), "candidates": candidates}
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read the JSON object of ``compare.json``.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            The object is not what `to_json` makes.
+        """
+        return cls(
+            settings=known_fields(ComparisonSettings, found["settings"]),
+            banks=tuple(known_fields(ComparedBank, bank) for bank in found["banks"]),
+            heads=tuple(str(head) for head in found["heads"]),
+            results=tuple(map(ComparedResult.from_json, found["results"])),
+            candidates=tuple(map(ComparedCandidate.from_json, found.get("candidates") or ())),
+            comparisons=tuple(map(Difference.from_json, found.get("comparisons") or ())),
+            groups=tuple(map(SeedGroup.from_json, found.get("groups") or ())),
+            notes=tuple(str(note) for note in found.get("notes") or ()),
+            made_from=str(found.get("made_from", "")),
+        )
+
+    @property
+    def best(self) -> ComparedResult:
+        """The result with the largest `all`; of equals the one that comes first."""
+        return max(self.results, key=lambda each: each.metrics["all"] or 0.0)
+
+    def differences(self, baseline: str | None = None) -> tuple[Difference, ...]:
+        """Return the differences of `all`, those of a baseline only where one is named.
+
+        Parameters
+        ----------
+        baseline : str, optional
+            A head or a bank. Returned are the differences that it is part of, each turned so that
+            it is what is subtracted. Their p-values stay corrected for the number of all
+            differences of the comparison; to correct for fewer, name the baseline to
+            `featbank.compare`.
+
+        Raises
+        ------
+        UsageError
+            The baseline is neither a head nor a bank of the comparison.
+        """
+        if baseline is None:
+            return self.comparisons
+        known = (*self.heads, *(bank.name for bank in self.banks))
+        if baseline not in known:
+            message = f"baseline {baseline} is neither head nor bank; there are {', '.join(known)}"
+            raise UsageError(printable(message))
+        return tuple(against(each, baseline) for each in self.comparisons if names(each, baseline))
+
+    def matrix(self, metric: str = "all") -> Matrix:
+        """Return one metric of every head on every bank."""
+        return Matrix.of(metric, self.banks, self.heads, self.results)
+
+    def lines(self, metrics: Sequence[str] = ("all",), *, everything: bool = False) -> list[str]:
+        """Return the tables as lines of text in 80 columns, as the command line shows them.
+
+        Parameters
+        ----------
+        metrics : sequence of str
+            Those that get a table, of `all`, `many`, `medium`, `few`, `micro` and `error`.
+        everything : bool
+            Show every difference, not only the clearest.
+        """
+        tables = (line for metric in metrics for line in matrix_lines(self.matrix(metric)))
+        return [
+            *tables,
+            *group_lines(self.groups, self.results),
+            *difference_lines(self.comparisons, self.results, everything=everything),
+            *self.note_lines(),
+        ]
+
+    def note_lines(self) -> Iterator[str]:
+        """Yield the notes, each from a line of its own."""
+        for note in self.notes:
+            yield textwrap.fill(printable(f"note: {note}"), 80, subsequent_indent="      ")
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_markdown(self, metrics: Sequence[str] = ("all",)) -> str:
+        """Return tables in Markdown: value and interval in %, the best of each row bold.
+
+        Parameters
+        ----------
+        metrics : sequence of str
+            One table each, of `all`, `many`, `medium`, `few`, `micro` and `error`.
+        """
+        return markdown([self.matrix(metric) for metric in metrics], self.notes)
+
+
+def names(each: Difference, name: str) -> bool:
+    """Tell whether a head or a bank is on just one side of a difference."""
+    return side(each, name) is not None
+
+
+def side(each: Difference, name: str) -> str | None:
+    """Return on which side of a difference a head or a bank alone is, "a" or "b"."""
+    there = [name in (end.bank, end.head) for end in (each.a, each.b)]
+    return {(True, False): "a", (False, True): "b"}.get((there[0], there[1]))
+
+
+def against(each: Difference, baseline: str) -> Difference:
+    """Return a difference in which the baseline is subtracted."""
+    return each.turned() if side(each, baseline) == "a" else each
+
+
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Read ``compare.json`` in a folder, which must hold at least the parts of schema 1.
+
+    Raises
+    ------
+    MissingFileError
+        There is none.
+    DamagedError
+        It holds something else.
+    """
+    path = folder / COMPARISON
+    if not os.path.lexists(path):
+        message = f"{folder} holds no compare.json; featbank compare writes one to --out"
+        raise MissingFileError(message)
+    found = read_object(path)
+    if found.get("schema") != 1:
+        message = f"{path}: schema {found.get('schema')!r} is not 1, which this version reads"
+        raise DamagedError(message)
+    require(found, path, "settings", "banks", "heads", "results")
+    for name, kind in (("settings", dict), ("banks", list), ("heads", list), ("results", list)):
+        if not isinstance(found[name], kind):
+            message = f"{path}: {name} is no {kind.__name__}; {AGAIN}"
+            raise DamagedError(message)
+    return found

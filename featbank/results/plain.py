@@ -1,0 +1,48 @@
+"""Records as plain JSON values and back: a record's fields are the names in its JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+__all__ = ["known_fields", "plain"]
+
+Record = TypeVar("Record")
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: records and mappings as dicts, sequences as lists.
+
+    The fields of a record come in the order in which its class names them.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def known_fields(kind: type[Record], found: Mapping[str, Any], **parsed: Any) -> Record:
+    """Build a record from the JSON object that `plain` made of one.
+
+    Fields that the object lacks keep their defaults, and what it holds besides is left out.
+
+    Parameters
+    ----------
+    kind : type
+        The record's dataclass.
+    found : mapping
+        The JSON object.
+    parsed
+        Fields that are records themselves, as they have been read from the object already.
+
+    Raises
+    ------
+    TypeError
+        The object lacks a field that has no default.
+    """
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # always a dataclass
+    return kind(**{name: found[name] for name in names & found.keys()} | parsed)
