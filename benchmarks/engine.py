@@ -30,9 +30,9 @@ from heads.curves.curve import exact_tau_curve
 from heads.curves.rules import choose_on_curve
 from heads.metrics import evaluate
 from heads.solvers.linear import linear_scores, softmax_error
-from heads.solvers.objective import class_weights
 from heads.solvers.path import few_rows
-from heads.solvers.sgd import Recipe, descend, plan_steps, sampled_rows
+from heads.solvers.sgd import Recipe, plan_steps, sampled_rows
+from heads.solvers.weighting import class_loss_share
 
 SHAPES = {
     "imagenet-lt": dataclasses.replace(features.IMAGENET_LT, spread=0.75),
@@ -140,14 +140,14 @@ def lws_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
     X, y = problem.splits["train"]
     recipe = Recipe(epochs=5)
     plan = plan_steps(len(X), recipe)
-    weights = class_weights(torch.bincount(y, minlength=len(W)))
+    share = class_loss_share(torch.bincount(y, minlength=len(W)))
 
     def objective(scale: Any) -> str:
         loss = 0.0
         for s in range(0, len(X), 4096):
             scores = linear_scores(X[s : s + 4096], W, b) * scale
             losses, _ = softmax_error(scores, y[s : s + 4096])
-            loss += float((losses * weights[y[s : s + 4096]]).sum())
+            loss += float((losses * share[y[s : s + 4096]]).sum())
         return f"objective {loss + 2.5e-4 * float(scale.square().sum()):.5f}"
 
     def straight() -> Any:
@@ -159,7 +159,7 @@ def lws_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
             _, error = softmax_error(frozen * scale, y[chosen])
             return ((error * frozen).mean(dim=0),)
 
-        descend([scale], gradient, rows, recipe, plan)
+        features.by_torch([scale], gradient, rows, [recipe.rate(epoch) for epoch in range(5)])
         return scale
 
     exact = LearnableWeightScaling("exact", weight=W, bias=b)

@@ -9,6 +9,7 @@ follow the counts too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,7 +90,7 @@ def make(shape: Shape, seed: int = 0, *, noise: float = 1.0) -> Problem:
 def stage1(problem: Problem, epochs: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Train a linear classifier with natural sampling: weight (C, dim) and bias (C,)."""
     from heads.solvers.linear import linear_scores, softmax_error
-    from heads.solvers.sgd import Recipe, descend, plan_steps
+    from heads.solvers.sgd import Recipe, plan_steps
 
     X, y = problem.splits["train"]
     generator = torch.Generator().manual_seed(seed)
@@ -105,5 +106,23 @@ def stage1(problem: Problem, epochs: int = 5, seed: int = 0) -> tuple[Tensor, Te
         error /= len(rows)
         return error.T @ block, error.sum(dim=0)
 
-    descend([W, b], gradient, batches, recipe, plan)
+    by_torch([W, b], gradient, batches, [recipe.rate(epoch) for epoch in range(epochs)])
     return W, b
+
+
+def by_torch(
+    params: list[Tensor],
+    gradient: Callable[[Tensor], Sequence[Tensor]],
+    batches: Tensor,
+    rates: Sequence[float],
+) -> None:
+    """Move parameters in place by the recipe's SGD, as a plain loop over torch's optimiser.
+
+    `gradient` is that of the rows (batch,) of a step; `rates` are those of the epochs.
+    """
+    sgd = torch.optim.SGD(params, momentum=0.9, weight_decay=5e-4)
+    for step, rows in enumerate(batches):
+        sgd.param_groups[0]["lr"] = rates[step * len(rates) // len(batches)]
+        for param, slope in zip(params, gradient(rows), strict=True):
+            param.grad = slope
+        sgd.step()

@@ -16,8 +16,12 @@ import torch
 
 from benchmarks import features
 from benchmarks.banks import problem_of
-from heads.solvers.path import WEIGHT_DECAYS, Goal, path
+from heads.solvers.objective import Goal
+from heads.solvers.path import Score, half_decade, path
+from heads.solvers.rows import TrainingRows
 
+# 1e-1 to 1e-4, as the path goes for usual features.
+WEIGHT_DECAYS = tuple(half_decade(step) for step in range(-2, -9, -1))
 SLACKS = {"maximum": 0.0, "half a standard error": 0.5, "one standard error": 1.0}
 
 
@@ -47,11 +51,11 @@ def main() -> None:
 
         def score(predicted, hits=hits, answers=answers):  # type: ignore[no-untyped-def]
             hits.append(predicted == answers)
-            return 0.0, hits[-1].double()
+            return Score(0.0, hits[-1].double())
 
         X, y = problem.splits["train"]
         both = torch.cat([X for X, _ in held_out])
-        path(X, y, n_classes, Goal(), both, score, WEIGHT_DECAYS)
+        path(TrainingRows(X, y, n_classes), Goal(), both, score, WEIGHT_DECAYS)
         right = torch.stack(hits).double()
         n_val = len(held_out[0][1])
         val, test = right[:, :n_val].numpy(), right[:, n_val:].numpy()

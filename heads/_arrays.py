@@ -32,7 +32,7 @@ __all__ = [
 # the features themselves however many rows there are.
 _BLOCK_ELEMENTS = 1 << 23
 
-# Less than half a millisecond on one core.
+# Multiplications that take less than half a millisecond on one core.
 _FEW_PRODUCTS = 1 << 22
 
 
@@ -115,8 +115,8 @@ def one_thread_if_small(n_products: int, few: int = _FEW_PRODUCTS) -> Iterator[N
 
     Sharing such work costs more than it saves, and where other processes hold the cores each
     operation waits for its slowest thread: 200 steps of 512 rows, 3 features and 3 classes took
-    1.6 s on two busy cores, and 0.05 s on one thread. `few` is how many count as few: more, where
-    the element-wise part of a step is large.
+    1.6 s on two busy cores, and 0.05 s on one thread. `few` is the number up to which they are few;
+    it should be larger where the element-wise part of a step is large.
     """
     if n_products > few:
         yield
@@ -132,10 +132,10 @@ def one_thread_if_small(n_products: int, few: int = _FEW_PRODUCTS) -> Iterator[N
 
 @contextmanager
 def one_thread_each(alone: bool) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Yield a `map` that works on pieces in parallel, each on one thread; in turn where `alone`.
+    """Yield a `map` that works on pieces in parallel, each on one thread.
 
-    Element-wise work on pieces that stay in a core's cache is several times faster so than by
-    torch's own division of every single operation.
+    Where `alone` it works on one piece after another. Element-wise work on pieces that stay in a
+    core's cache is several times faster this way than where torch divides every single operation.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the pool's threads take this over when they begin
@@ -150,7 +150,7 @@ def one_thread_each(alone: bool) -> Iterator[Callable[..., Iterable[Any]]]:
 
 
 class Scratch(threading.local):
-    """A block of memory of each thread: taking it anew for every piece costs more than its use."""
+    """A block of memory for each thread, because taking one for every piece costs much time."""
 
     def __init__(self, shape: tuple[int, ...], like: Tensor) -> None:
         self.block = like.new_empty(shape)

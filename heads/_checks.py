@@ -1,10 +1,9 @@
-"""Checks of parameters, features, labels and stage-1 classifiers, in scikit-learn's words."""
+"""Checks of features, labels and weights of rows, in scikit-learn's words."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -19,106 +18,24 @@ from heads._arrays import as_numpy, as_tensor, compute_dtype, is_finite, row_blo
 from heads.errors import HeadInputError
 
 __all__ = [
-    "MOST_DECAY",
     "check_features",
     "check_finite",
-    "check_flag",
     "check_held_out",
-    "check_number",
-    "check_one_of",
-    "check_random_state",
-    "check_stage1",
+    "check_norms",
     "check_training",
-    "check_weights",
-    "code_labels",
-    "code_row_numbers",
-    "cast_stage1",
+    "check_sample_weight",
     "refuse_overflow",
     "warn_of_lost_classes",
 ]
 
-
-# The smallest normal number and the largest number of float32.
-_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-# A weight decay beyond this leaves weights that are nothing but rounding.
-MOST_DECAY = 1e12
 # Weights of rows beyond these could not be added, or not without losing digits.
 _LIGHTEST, _HEAVIEST = 1e-200, 1e200
 # A weight is nothing in float32 beside one that is so many times as heavy.
 _WIDE = 1e30
 
 
-def check_one_of(owner: str, name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Refuse a `value` that is not one of the words `allowed`."""
-    if not isinstance(value, str) or value not in allowed:
-        words = ", ".join(allowed)
-        message = (
-            f"The {name!r} parameter of {owner} must be one of: {words}. Got {value!r} instead."
-        )
-        raise HeadInputError(message)
-
-
-def check_number(
-    owner: str,
-    name: str,
-    value: object,
-    *,
-    low: float,
-    high: float = math.inf,
-    whole: bool = False,
-    above: bool = False,
-) -> None:
-    """Refuse a `value` that is no number from `low` (with `above`: above it) to `high`.
-
-    And one that float32 cannot hold: features are most often computed in it, where 1e39 is
-    infinity and 1e-50 is 0.
-    """
-    kind = Integral if whole else Real
-    good = isinstance(value, kind) and not isinstance(value, bool | np.bool_)
-    number = _as_float(value) if good else math.nan
-    held = number == 0 or _LEAST <= abs(number) <= _MOST  # NaN and infinity are not
-    if held and low <= number <= high and not (above and number == low):
-        return
-    what = "a whole number" if whole else "a number"
-    bound = f"above {low:g}" if above else f"of at least {low:g}"
-    bound += f" and at most {high:g}" if number > high else ""
-    if math.isfinite(number) and number >= low and not held:
-        bound += f", and one that float32 can hold: 0, or from {_LEAST:.1e} to {_MOST:.1e} in size"
-    shown = f"{value!r}" if len(f"{value!r:.60}") < 60 else f"{value!r:.60}..."
-    message = f"The {name!r} parameter of {owner} must be {what} {bound}. Got {shown} instead."
-    raise HeadInputError(message)
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of more digits than a float has room for
-        return math.inf if value > 0 else -math.inf
-
-
-def check_random_state(owner: str, value: object) -> None:
-    """Refuse what is no seed: None, a whole number from 0, or a generator of numpy's."""
-    whole = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
-    if whole and int(value) >= 0:  # type: ignore[call-overload]
-        return
-    generators = (np.random.Generator, np.random.BitGenerator, np.random.SeedSequence)
-    if value is None or isinstance(value, (*generators, np.random.RandomState)):
-        return
-    message = (
-        f"The 'random_state' parameter of {owner} must be None, a generator of numpy's or a whole "
-        f"number of at least 0. Got {value!r} instead."
-    )
-    raise HeadInputError(message)
-
-
-def check_flag(owner: str, name: str, value: object) -> None:
-    """Refuse a `value` that is neither True nor False."""
-    if not isinstance(value, bool | np.bool_):
-        message = f"The {name!r} parameter of {owner} must be True or False. Got {value!r} instead."
-        raise HeadInputError(message)
-
-
 def _float_type(X: Any) -> Any:
+    """Return the dtype, or dtypes, that scikit-learn is to read X as."""
     dtype = getattr(X, "dtype", None)
     if not isinstance(dtype, np.dtype):
         return [np.float64, np.float32]
@@ -194,8 +111,22 @@ def check_training(
 ) -> tuple[Tensor, NDArray[Any]]:
     """Return features (n, D) and labels (n,) to fit on.
 
-    `reset` notes the width in `n_features_in_`, else it is compared. Without `finite` the caller
-    looks for NaN, infinity and norms that are.
+    Parameters
+    ----------
+    head : estimator
+        Its `n_features_in_` is set, or compared with the width of X.
+    X : array of shape (n, D)
+    y : array of shape (n,)
+    reset : bool, default True
+        Whether the width is noted in `n_features_in_`, rather than compared with it.
+    finite : bool, default True
+        Whether NaN, infinity and rows of infinite norm are refused. Without it the caller refuses
+        them.
+
+    Raises
+    ------
+    ValueError
+        In scikit-learn's words where it has some.
     """
     labels = as_numpy(y) if isinstance(y, Tensor) else y
     if isinstance(X, Tensor):
@@ -228,7 +159,7 @@ def check_held_out(head: Any, X: Any, y: Any) -> tuple[Tensor, NDArray[Any]]:
     return feats, labels
 
 
-def check_weights(sample_weight: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
+def check_sample_weight(sample_weight: Any, labels: NDArray[Any]) -> NDArray[np.float64]:
     """Return weights (n,) of rows, none below zero and not all of them zero.
 
     Raises
@@ -269,113 +200,7 @@ def warn_of_lost_classes(labels: NDArray[Any], classes: NDArray[Any]) -> None:
             f"sample_weight is 0 on every row of class {lost[0]} ({len(lost)} of "
             f"{len(lost) + len(classes)} classes): left out, as if there were no such rows"
         )
-        warnings.warn(message, UserWarning, stacklevel=5)
-
-
-def _unique(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Do as `np.unique` does; whole numbers close together are counted, which sorts nothing."""
-    if labels.dtype.kind in "iu":
-        low, span = int(labels.min()), int(labels.max()) - int(labels.min()) + 1
-        if span <= 4 * len(labels) and -(2**62) < low < 2**62:
-            shifted = labels.astype(np.int64) - low
-            seen = np.bincount(shifted, minlength=span) > 0
-            classes = (np.flatnonzero(seen) + low).astype(labels.dtype)
-            return classes, (np.cumsum(seen) - 1)[shifted]
-    classes, y_idx = np.unique(labels, return_inverse=True)
-    return classes, y_idx
-
-
-def code_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the sorted classes (C,) of `labels`, and each label's place among them (n,)."""
-    classes, y_idx = _unique(labels)
-    if len(classes) < 2:
-        message = f"a head needs at least 2 classes; got 1 class, {classes[0]}"
-        raise HeadInputError(message)
-    return classes, y_idx.astype(np.int64, copy=False)
-
-
-def code_row_numbers(
-    labels: NDArray[Any], n_classes: int
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Read `labels` as rows 0..n_classes-1 of a stage-1 weight, or say which one is not."""
-    whole = labels.astype(np.int64) if labels.dtype.kind in "iufb" else np.full(len(labels), -1)
-    wrong = np.flatnonzero((whole < 0) | (whole >= n_classes))
-    if wrong.size:
-        message = (
-            f"label {labels[wrong[0]]} (row {wrong[0]}) is outside 0..{n_classes - 1}: with a "
-            f"stage-1 weight of {n_classes} rows, a label is a row number"
-        )
-        raise HeadInputError(message)
-    return np.arange(n_classes), whole
-
-
-def check_stage1(owner: str, weight: Any, bias: Any, n_features: int) -> tuple[Tensor, Tensor]:
-    """Return a stage-1 weight (C, D) and bias (C,) as tensors; no bias means zeros.
-
-    Raises
-    ------
-    HeadInputError
-        What holds no real numbers, shapes that do not belong together, a width other than
-        `n_features`, one class, or a number that is not finite.
-    """
-    W = _real_numbers(owner, "weight", weight)
-    message = ""
-    if W.ndim != 2 or len(W) < 2:
-        message = f"weight must be (C, D) with at least 2 classes; got shape {tuple(W.shape)}"
-    elif W.shape[1] != n_features:
-        message = f"weight has {W.shape[1]} columns, but X has {n_features} features"
-        if len(W) == n_features:
-            message += f": it is (C, D), a row for each class, and {tuple(W.shape)} looks turned"
-    if not message:
-        b = torch.zeros(len(W), dtype=W.dtype)
-        b = b if bias is None else _real_numbers(owner, "bias", bias)
-        if tuple(b.shape) != (len(W),):
-            message = f"bias has shape {tuple(b.shape)}, but weight has {len(W)} classes"
-        elif not (is_finite(W) and is_finite(b)):
-            message = "weight and bias must be finite; they hold NaN or infinity"
-    if message:
-        message = f"{owner}: {message}"
-        raise HeadInputError(message)
-    return W, b
-
-
-def _real_numbers(owner: str, name: str, array: Any) -> Tensor:
-    """Return an array as a tensor of whole or floating numbers, or say that it is none."""
-    try:
-        given = array if isinstance(array, Tensor) else np.asarray(array)
-        kind = given.dtype.kind if isinstance(given, np.ndarray) else str(given.dtype)
-        if kind in ("torch.bool", *"bcUSOmMV") or "complex" in kind:
-            raise TypeError(kind)
-        return as_tensor(given)
-    except (TypeError, ValueError) as error:
-        message = f"{owner}: {name} must be an array of real numbers; got {type(array).__name__}"
-        message += f" ({' '.join(str(error).split())})"
-        raise HeadInputError(message) from error
-
-
-def cast_stage1(owner: str, W: Tensor, b: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a stage-1 weight and bias in the dtype to compute in, on the device of `like`.
-
-    Copies: what is fitted must not follow later changes to what was given, and one layout in
-    memory gives one result to the last bit.
-
-    Raises
-    ------
-    HeadInputError
-        A number that is not finite in that dtype.
-    """
-    dtype = compute_dtype(like)
-    W, b = (
-        part.to(device=like.device, dtype=dtype).clone(memory_format=torch.contiguous_format)
-        for part in (W, b)
-    )
-    if not (is_finite(W) and is_finite(b)):
-        message = (
-            f"{owner}: weight and bias must be finite in {str(dtype).split('.')[-1]}, the "
-            "precision of X; they hold larger numbers"
-        )
-        raise HeadInputError(message)
-    return W, b
+        warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def refuse_overflow(scores: Tensor) -> Tensor:

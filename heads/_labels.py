@@ -1,4 +1,4 @@
-"""Labels as places: among the classes of a fit, and among the classes that counts count."""
+"""Labels as places among the classes of a fit, and among the classes that have train counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from heads._arrays import as_numpy
 from heads.errors import HeadInputError
 
-__all__ = ["Coding", "code_known", "coding", "whole_labels"]
+__all__ = [
+    "Coding",
+    "code_known",
+    "code_labels",
+    "code_row_numbers",
+    "coding",
+    "whole_labels",
+]
 
 Ints = NDArray[np.int64]
 
@@ -114,3 +121,40 @@ def coding(classes: NDArray[Any], n_classes: int) -> Coding:
             pass
     message = f"counts has {n} classes, but the labels have {k}"
     raise HeadInputError(message)
+
+
+def _unique(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return what `np.unique` returns, without sorting where labels are whole numbers close by."""
+    if labels.dtype.kind in "iu":
+        low, span = int(labels.min()), int(labels.max()) - int(labels.min()) + 1
+        if span <= 4 * len(labels) and -(2**62) < low < 2**62:
+            shifted = labels.astype(np.int64) - low
+            seen = np.bincount(shifted, minlength=span) > 0
+            classes = (np.flatnonzero(seen) + low).astype(labels.dtype)
+            return classes, (np.cumsum(seen) - 1)[shifted]
+    classes, y_idx = np.unique(labels, return_inverse=True)
+    return classes, y_idx
+
+
+def code_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the sorted classes (C,) of `labels`, and each label's place among them (n,)."""
+    classes, y_idx = _unique(labels)
+    if len(classes) < 2:
+        message = f"a head needs at least 2 classes; got 1 class, {classes[0]}"
+        raise HeadInputError(message)
+    return classes, y_idx.astype(np.int64, copy=False)
+
+
+def code_row_numbers(
+    labels: NDArray[Any], n_classes: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Read `labels` as rows 0..n_classes-1 of a stage-1 weight, or say which one is not."""
+    whole = labels.astype(np.int64) if labels.dtype.kind in "iufb" else np.full(len(labels), -1)
+    wrong = np.flatnonzero((whole < 0) | (whole >= n_classes))
+    if wrong.size:
+        message = (
+            f"label {labels[wrong[0]]} (row {wrong[0]}) is outside 0..{n_classes - 1}: with a "
+            f"stage-1 weight of {n_classes} rows, a label is a row number"
+        )
+        raise HeadInputError(message)
+    return np.arange(n_classes), whole

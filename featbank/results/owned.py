@@ -113,7 +113,7 @@ def numbered(heads: Iterable[str]) -> Iterator[str]:
 
 def is_head(path: Path) -> bool:
     """Tell whether a file is a head by how it begins, or is empty: a disk may have lost it."""
-    from heads._io import is_head_file
+    from heads.head_file import is_head_file
 
     return is_head_file(path) or (is_plain(path) and not path.stat().st_size)
 

@@ -23,7 +23,8 @@ from heads._arrays import (
     full_precision,
     row_blocks,
 )
-from heads._checks import cast_stage1, check_stage1, refuse_overflow
+from heads._checks import refuse_overflow
+from heads._stage1 import cast_stage1, check_stage1
 from heads.curves._families import MOST_TAU, AdjustLines, Lines, TauLines, log_prior, tau_scale
 from heads.curves._intervals import bounded_intervals, pairwise_intervals
 from heads.curves._rows import checked_rows

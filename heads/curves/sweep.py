@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._arrays import as_tensor, compute_dtype, full_precision, row_blocks
-from heads._checks import cast_stage1, check_number, check_stage1, refuse_overflow
+from heads._checks import refuse_overflow
+from heads._params import check_number
+from heads._stage1 import cast_stage1, check_stage1
 from heads.curves._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.curves._rows import checked_rows
 from heads.errors import HeadInputError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,28 +18,28 @@ from torch import Tensor
 
 from heads._arrays import as_numpy, full_precision, match, row_blocks, to_kind
 from heads._checks import (
-    cast_stage1,
     check_features,
     check_finite,
-    check_stage1,
+    check_sample_weight,
     check_training,
-    check_weights,
-    code_labels,
-    code_row_numbers,
     refuse_overflow,
     warn_of_lost_classes,
 )
+from heads._labels import code_labels, code_row_numbers
+from heads._stage1 import cast_stage1, check_stage1
 from heads.errors import HeadInputError
 from heads.solvers.linear import linear_scores
-from heads.solvers.path import natural, optimum, usual_decay
+from heads.solvers.objective import natural
+from heads.solvers.optimum import optimum, usual_decay
+from heads.solvers.rows import TrainingRows
 
 __all__ = ["STAGE1_WEIGHT_DECAY", "Head", "LinearHead", "Stage1Head", "as_before_on_failure"]
 
-# Of a softmax classifier that is fitted here in stage 1's place, for features of a usual size.
+# The weight decay of a softmax classifier that is fitted here in stage 1's place, for features of a
+# usual size.
 STAGE1_WEIGHT_DECAY = 5e-4
 
 Scorer = Callable[[Tensor], Tensor]
-Fitter = Callable[[Tensor, Tensor, NDArray[Any], Tensor | None], dict[str, Any]]
 
 
 @contextmanager
@@ -58,8 +59,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     """A classifier that fits on cached features.
 
     X is a numpy array or a tensor (n, D) on any device; what comes back is of the same kind, on
-    the same device. float32 and float64 are computed in, half precisions in float32, whole
-    numbers in float64.
+    the same device. float32 and float64 features are computed with as they are, half precisions as
+    float32, and whole numbers as float64.
     """
 
     _fitted: tuple[str, ...]  # what `_fit` returns, by name
@@ -68,8 +69,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Fit on features X (n, D) and labels y (n,).
 
-        `sample_weight` (n,): a row of weight 2 counts as two rows, one of weight 0 as none. A fit
-        that fails leaves the head as it was.
+        Of the weights `sample_weight` (n,), a row of weight 2 counts as two rows and one of weight
+        0 as none. A fit that fails leaves the head as it was.
 
         Raises
         ------
@@ -77,42 +78,27 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
             NaN or infinity, shapes that do not match, fewer than 2 classes, a label that the
             stage-1 weight has no row for, or a parameter outside its range.
         """
-
-        def fit(
-            feats: Tensor, y_idx: Tensor, classes: NDArray[Any], weights: Tensor | None
-        ) -> dict[str, Any]:
-            return self._fit(feats, y_idx, len(classes), weights)
-
-        return self._fit_by(X, y, fit, sample_weight)
-
-    def _fit_by(self, X: Any, y: Any, how: Fitter, sample_weight: Any = None) -> Self:
-        """Keep what `how` makes of checked features, label places, classes and weights."""
         self._check_params()
-        with as_before_on_failure([self]):
-            feats, y_idx, weights, classes = self._training(X, y, sample_weight)
-            with full_precision():
-                fitted = how(feats, y_idx, classes, weights)
-            return self._keep(fitted, classes, X)
+        with as_before_on_failure([self]), full_precision():
+            train, classes = self._training(X, y, sample_weight)
+            return self._keep(self._fit(train), classes, X)
 
-    def _training(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Tensor, Tensor, Tensor | None, NDArray[Any]]:
-        """Return checked features (n, D), each label's place (n,) among the classes, weights (n,).
-
-        And the classes. Rows of weight 0 are left out, and None is the weights of rows alike.
-        """
+    def _training(self, X: Any, y: Any, sample_weight: Any) -> tuple[TrainingRows, NDArray[Any]]:
+        """Return the checked rows without those of weight 0, and the classes (C,)."""
         feats, labels = check_training(self, X, y, finite=not self._sees_all)
-        weights, every = None, labels
+        every = labels
         if sample_weight is not None:
-            given = check_weights(sample_weight, labels)
-            if not given.all():
-                feats = check_finite(feats)[torch.from_numpy(given > 0).to(feats.device)]
-                labels, given = labels[given > 0], given[given > 0]
-            weights = torch.from_numpy(given).to(feats.device)
+            sample_weight = check_sample_weight(sample_weight, labels)
+            counted = sample_weight > 0
+            if not counted.all():
+                feats = check_finite(feats)[torch.from_numpy(counted).to(feats.device)]
+                labels, sample_weight = labels[counted], sample_weight[counted]
+            sample_weight = torch.from_numpy(sample_weight).to(feats.device)
         classes, coded = self._code(labels)
         if len(every) > len(labels):
             warn_of_lost_classes(every, classes)
-        return feats, torch.from_numpy(coded).to(feats.device), weights, classes
+        y_idx = torch.from_numpy(coded).to(feats.device)
+        return TrainingRows(feats, y_idx, len(classes), sample_weight), classes
 
     def _keep(self, fitted: dict[str, Any], classes: NDArray[Any], X: Any) -> Self:
         """Store what a fit returned, tensors as the kind of X."""
@@ -155,10 +141,12 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         save(self, path, metadata)
 
     def _checked(self, X: Any) -> Tensor:
+        """Return the checked features of a fitted head."""
         check_is_fitted(self)
         return check_features(self, X)
 
     def _scored(self, feats: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of rows with their scores (k, C)."""
         score = self._scorer(feats)
         for rows in row_blocks(len(feats), max(feats.shape[1], len(self.classes_))):
             yield rows, refuse_overflow(score(feats[rows]))
@@ -176,25 +164,13 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         """Name the heads that can be fitted together with this one; None: it is fitted alone."""
         return None
 
-    def _fit_together(
-        self,
-        heads: Sequence[Any],
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None = None,
-    ) -> list[dict[str, Any]]:
+    def _fit_together(self, heads: Sequence[Any], train: TrainingRows) -> list[dict[str, Any]]:
         """Return what `_fit` returns of each of some heads that name the same company."""
         raise NotImplementedError
 
     @abstractmethod
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        """Return the fitted attributes by name; tensors become the kind of X.
-
-        `weights` (n,) are those of the rows, float64 and above 0; None: all the same.
-        """
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        """Return the fitted attributes by name; tensors become the kind of X."""
 
     @abstractmethod
     def _scorer(self, feats: Tensor) -> Scorer:
@@ -229,19 +205,16 @@ class Stage1Head(LinearHead):
         W, _ = check_stage1(type(self).__name__, self.weight, self.bias, self.n_features_in_)
         return code_row_numbers(labels, len(W))
 
-    def _stage1(
-        self,
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the W (C, D) and b (C,) to start from, like `feats`."""
+    def _stage1(self, train: TrainingRows) -> tuple[Tensor, Tensor]:
+        """Return the W (C, D) and b (C,) to start from, like the features."""
+        feats = train.feats
         if self.weight is None:
-            mass = None if weights is None else weights / weights.max()  # no sum leaves float32
-            goal = natural(y_idx, n_classes, mass)
-            decay = usual_decay(feats, y_idx, n_classes, goal, STAGE1_WEIGHT_DECAY)
-            found = optimum(feats, y_idx, n_classes, goal, decay)
+            given = train.sample_weight
+            if given is not None:  # scaled so that no sum leaves float32
+                train = replace(train, sample_weight=given / given.max())
+            goal = natural(train)
+            decay = usual_decay(train, goal, STAGE1_WEIGHT_DECAY)
+            found = optimum(train, goal, decay)
             return found.W, found.b
         W, b = check_stage1(type(self).__name__, self.weight, self.bias, feats.shape[1])
         return cast_stage1(type(self).__name__, W, b, feats)

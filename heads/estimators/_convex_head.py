@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,57 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from heads._checks import MOST_DECAY, check_held_out, check_number, check_one_of
+from heads._arrays import full_precision
+from heads._checks import check_held_out
 from heads._labels import coding
+from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.errors import HeadInputError
-from heads.estimators._base import Stage1Head
+from heads.estimators._base import Stage1Head, as_before_on_failure
 from heads.metrics import evaluate
-from heads.solvers.path import Fitted, Goal, optimum, path, usual_decay
+from heads.solvers.objective import Goal
+from heads.solvers.optimum import Fitted, optimum, usual_decay
+from heads.solvers.path import Score, path
+from heads.solvers.rows import TrainingRows
 
-__all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead"]
+__all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead", "HeldOut"]
 
 ANCHORS = ("zero", "stage1")
-# Used where none is given and there is no validation split to choose it on, for features of a usual
-# size; for others it goes with the square of their unit.
+# The weight decay where none is given, and no validation split to choose it on. It holds for
+# features of a usual size; for others it is multiplied by the square of their unit.
 DEFAULT_WEIGHT_DECAY = 3e-3
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The validation rows that a weight decay is chosen on.
+
+    Attributes
+    ----------
+    feats : Tensor of shape (m, D)
+    true : ndarray of shape (m,)
+        The place of each row's label among the counts.
+    places : ndarray of shape (k,)
+        The place of each class of the fit among the counts.
+    groups : tuple
+        Counts (C,), and the thresholds of the shot groups, as `heads.metrics.evaluate` takes them.
+    """
+
+    feats: Tensor
+    true: NDArray[np.int64]
+    places: NDArray[np.int64]
+    groups: tuple[ArrayLike, int, int]
+
+    def score(self, predicted: Tensor) -> Score:
+        """Return the mean of per-class accuracies of predicted classes (m,), with all metrics."""
+        found = self.places[predicted.cpu().numpy()]
+        metrics = evaluate(self.true, found, *self.groups)
+        parts = torch.from_numpy(self._row_share * (found == self.true))
+        return Score(float(metrics["all"] or 0), parts, metrics)
+
+    @cached_property
+    def _row_share(self) -> NDArray[np.float64]:
+        """Return what each row adds to the score where it is right."""
+        return row_shares(self.true)
 
 
 class ConvexHead(Stage1Head):
@@ -62,10 +101,10 @@ class ConvexHead(Stage1Head):
             in [0, C) and some have no training rows, of each number. With the thresholds as in
             `heads.metrics.shot_groups`.
         weight_decays : sequence of float, optional
-            The points of the path, all of which are tried. Else, for features whose mean squared
-            distance from their mean is about 30, 1e-1 to 1e-4, and for others what that is in
-            their unit, until val falls twice by more than the noise; and on at either end while
-            the best is there.
+            The points of the path, all of which are tried. By default it goes from 1e-1 to 1e-4 for
+            features whose mean squared distance from their mean is about 30; for others these are
+            multiplied by the square of their unit. It ends where val falls twice by more than the
+            noise, and goes on at either end while the best point is there.
         sample_weight : array of shape (n,), optional
             As in `fit`.
 
@@ -94,67 +133,53 @@ class ConvexHead(Stage1Head):
         for decay in given:
             check_number(owner, "weight_decays", decay, low=0, high=MOST_DECAY, above=True)
         decays = tuple(sorted(given, reverse=True)) or None
-        tried: list[dict[str, Any]] = []
-        how = partial(
-            self._fit_path, (X_val, y_val), (counts, many_above, few_below), decays, tried
-        )
-        self._fit_by(X, y, how, sample_weight)
-        return tried
+        self._check_params()
+        with as_before_on_failure([self]), full_precision():
+            train, classes = self._training(X, y, sample_weight)
+            held_out = self._held_out(X_val, y_val, classes, (counts, many_above, few_below))
+            goal = self._goal(train)
+            found = path(train, goal, held_out.feats, held_out.score, decays)
+            self.weight_decay = found.weight_decay
+            fitted = self._solved(found.fitted) | {"weight_decay_": found.weight_decay}
+            self._keep(fitted, classes, X)
+        return [
+            {"weight_decay": point.weight_decay, "metrics": point.score.metrics}
+            for point in found.points
+        ]
 
-    def _fit_path(
+    def _held_out(
         self,
-        held_out: tuple[Any, Any],
-        groups: tuple[ArrayLike, int, int],
-        weight_decays: tuple[float, ...] | None,
-        tried: list[dict[str, Any]],
-        feats: Tensor,
-        y_idx: Tensor,
+        X_val: Any,
+        y_val: Any,
         classes: NDArray[Any],
-        weights: Tensor | None = None,
-    ) -> dict[str, Any]:
-        val_feats, labels = check_held_out(self, *held_out)
+        groups: tuple[ArrayLike, int, int],
+    ) -> HeldOut:
+        """Return the checked validation rows of a fit of some classes (C,)."""
+        feats, labels = check_held_out(self, X_val, y_val)
         n_counts = len(np.asarray(groups[0]))
         if self.weight is not None and n_counts != len(classes):
             message = f"counts has {n_counts} classes, but weight has {len(classes)}"
             raise HeadInputError(message)
         coded = coding(classes, n_counts)
-        true = coded.code(labels)
+        return HeldOut(feats, coded.code(labels), coded.places, groups)
 
-        share = torch.from_numpy(row_shares(true))
-
-        def score(predicted: Tensor) -> tuple[float, Tensor]:
-            found = coded.places[predicted.cpu().numpy()]
-            metrics = evaluate(true, found, *groups)
-            tried.append({"metrics": metrics})
-            return float(metrics["all"] or 0), share * torch.from_numpy(found == true)
-
-        n_classes = len(classes)
-        goal = self._goal(feats, y_idx, n_classes, weights)
-        found, chosen, points = path(feats, y_idx, n_classes, goal, val_feats, score, weight_decays)
-        for point, entry in zip(points, tried, strict=True):
-            entry["weight_decay"] = point.weight_decay
-        self.weight_decay = chosen
-        return self._solved(found) | {"weight_decay_": chosen}
-
-    def _fit_exactly(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
-    ) -> dict[str, Any]:
-        goal = self._goal(feats, y_idx, n_classes, weights)
+    def _fit_exactly(self, train: TrainingRows) -> dict[str, Any]:
+        """Return the fitted attributes of the optimum on these rows."""
+        goal = self._goal(train)
         decay = self.weight_decay
         if decay is None:
-            decay = usual_decay(feats, y_idx, n_classes, goal, self._usual_weight_decay)
-        found = optimum(feats, y_idx, n_classes, goal, decay)
+            decay = usual_decay(train, goal, self._usual_weight_decay)
+        found = optimum(train, goal, decay)
         return self._solved(found) | {"weight_decay_": decay}
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
+    def _goal(self, train: TrainingRows) -> Goal:
         """Return what is minimised."""
         raise NotImplementedError
 
-    def _anchor_point(
-        self, anchor: str, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
+    def _anchor_point(self, anchor: str, train: TrainingRows) -> tuple[Tensor, Tensor] | None:
+        """Return the W and b that the penalty is measured from; None is zero."""
         check_one_of(type(self).__name__, "anchor", anchor, ANCHORS)
-        return None if anchor == "zero" else self._stage1(feats, y_idx, n_classes, weights)
+        return None if anchor == "zero" else self._stage1(train)
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {

@@ -19,6 +19,7 @@ _SCRATCH_BYTES = 64 << 20
 
 
 def _faiss() -> ModuleType:
+    """Return the module faiss, or say how to install it."""
     try:
         import faiss  # 0.2 s, and needed by one head
     except ImportError as error:
@@ -32,6 +33,7 @@ def _faiss() -> ModuleType:
 
 
 def _flat_index(faiss: ModuleType, centroids: Tensor, inner: bool) -> Any:
+    """Return a faiss index of centroids (C, D), on their device."""
     width = centroids.shape[1]
     index = faiss.IndexFlatIP(width) if inner else faiss.IndexFlatL2(width)
     index.add(centroids.cpu().contiguous().numpy())

@@ -1,6 +1,6 @@
-"""The best of C centroids for each query, the same whoever searches.
+"""The best of C centroids for each query, which is the same whatever engine searches.
 
-Two metrics are enough: the inner product (`inner`), and minus the squared Euclidean distance.
+Scores are either the inner product (`inner`), or minus the squared Euclidean distance.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ Exactly = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def centroid_scores(queries: Tensor, centroids: Tensor, *, inner: bool, exactly: Exactly) -> Tensor:
-    """Return q . c or -||q - c||^2, (n, C), for queries (n, D) and centroids (C, D).
+    """Return the scores (n, C) of every query with every centroid.
 
     float32 scores of rows whose best two are a near tie are computed in float64 and rounded.
+
+    Parameters
+    ----------
+    queries, centroids : Tensors of shape (n, D) and (C, D)
+    inner : bool
+        Score by q . c if true, else by -||q - c||^2.
+    exactly : callable
+        From the numbers (k,) of some queries to those queries and the centroids, both in float64.
     """
     scores = refuse_overflow(_plain_scores(queries, centroids, inner))
     if scores.dtype == torch.float32:
@@ -50,7 +58,8 @@ def best_centroid(
         Gives each query's best class, its score and the runner-up's, in float32.
     inner : bool
     exactly : callable
-        Gives near ties anew; a norm that was rounded to float32 may have tied them.
+        From the numbers (k,) of near ties to those queries and the centroids, both in float64; a
+        norm that was rounded to float32 may have tied them.
     """
     chosen, best, second = search(queries)
     near = (best - second <= _margin(queries, centroids, inner)).nonzero().squeeze(1)
@@ -60,6 +69,7 @@ def best_centroid(
 
 
 def _plain_scores(queries: Tensor, centroids: Tensor, inner: bool) -> Tensor:
+    """Return the scores (n, C) as the dtype rounds them."""
     if inner:
         return queries @ centroids.T
     # -||q - c||^2 = 2 q.c - ||c||^2 - ||q||^2, one product instead of n C D differences.
@@ -69,6 +79,7 @@ def _plain_scores(queries: Tensor, centroids: Tensor, inner: bool) -> Tensor:
 
 
 def _best_two(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best class, its score and the runner-up's, (n,) each, of scores (n, C)."""
     # Two maxima, the first hidden in between, are five times faster than topk on a CPU.
     best, chosen = scores.max(dim=1, keepdim=True)
     scores.scatter_(1, chosen, -torch.inf)
@@ -91,6 +102,7 @@ def _margin(queries: Tensor, centroids: Tensor, inner: bool) -> Tensor:
 
 
 def _first_best(queries: Tensor, centroids: Tensor, inner: bool) -> Tensor:
+    """Return the first class (n,) whose score is the best but for rounding."""
     scores = _plain_scores(queries, centroids, inner)
     floor = scores.amax(dim=1) - _margin(queries, centroids, inner)
     return (scores >= floor.unsqueeze(1)).byte().argmax(dim=1)

@@ -1,4 +1,4 @@
-"""The parameters that cRT and LWS share, and the place where another solver joins."""
+"""The parameters that cRT and LWS share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from heads._checks import MOST_DECAY, check_number, check_one_of, check_random_state
+from heads._params import MOST_DECAY, check_number, check_one_of, check_random_state
 from heads.errors import HeadInputError
 from heads.solvers.sgd import Recipe
 
@@ -17,7 +17,10 @@ SOLVERS = ("exact", "sgd")
 
 
 class RecipeParams:
-    """Mixin of the heads that learn on class-aware batches; None stands for the recipe's value."""
+    """Mixin of the heads that can learn by the paper's SGD recipe.
+
+    A parameter that is None stands for the recipe's value.
+    """
 
     solver: str
     lr: float | None
@@ -34,6 +37,7 @@ class RecipeParams:
     _default_epochs = 10
 
     def _recipe(self) -> Recipe:
+        """Return the numbers of the SGD fit, with the recipe's where a parameter is None."""
         given = {
             "lr": self.lr,
             "weight_decay": self.weight_decay,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from heads._checks import MOST_DECAY, check_number, check_one_of
+from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.curves._families import log_prior
 from heads.errors import HeadInputError
 from heads.estimators._convex_head import ANCHORS, ConvexHead
-from heads.solvers.path import Goal
-from heads.solvers.weighting import class_counts, class_shares
+from heads.solvers.objective import Goal
+from heads.solvers.rows import TrainingRows
+from heads.solvers.weighting import class_shares
 
 __all__ = ["BalancedSoftmax"]
 
@@ -26,23 +25,30 @@ class BalancedSoftmax(ConvexHead):
     Parameters
     ----------
     weight_decay : float, default 3e-3
-        The default holds for features whose mean squared distance from their mean is about 30; for
-        others it is what that is in their unit. `fit_path` chooses it on a validation split.
+        How strongly weights are pulled towards the anchor. The default holds for features whose
+        mean squared distance from their mean is about 30; for others it is multiplied by the square
+        of their unit. `fit_path` chooses it on a validation split.
     anchor : {"zero", "stage1"}, optional
         What the penalty pulls towards; stage 1's classifier where a `weight` is given, else zero.
     sampling : {"instance"}, default "instance"
+        How the rows are sampled. "class" is refused: with it the balance would count twice.
     weight, bias : arrays of shape (C, D) and (C,), optional
-        Stage 1's classifier.
+        Stage 1's classifier, for `anchor="stage1"`.
 
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     weight_decay_ : float
-        What was used.
+        The weight decay that was used.
     n_steps_ : int
         Evaluations of the objective, and products with its Hessian.
     gradient_ : float
         Largest entry of the gradient in W and b at the end, taken in float64.
+
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or class-balanced sampling.
 
     Warns
     -----
@@ -88,14 +94,14 @@ class BalancedSoftmax(ConvexHead):
             raise HeadInputError(message)
         check_one_of(owner, "sampling", self.sampling, ("instance",))
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        return self._fit_exactly(feats, y_idx, n_classes, weights)
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        return self._fit_exactly(train)
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
-        counts = class_counts(y_idx, n_classes, weights)
-        shift = log_prior(counts).to(feats)
+    def _goal(self, train: TrainingRows) -> Goal:
+        counts = train.class_counts()
         anchor = self.anchor or ("zero" if self.weight is None else "stage1")
-        point = self._anchor_point(anchor, feats, y_idx, n_classes, weights)
-        return Goal(class_shares(counts, 1.0), shift, point, weights)
+        return Goal(
+            class_shares=class_shares(counts, 1.0),
+            log_prior=log_prior(counts).to(train.feats),
+            anchor=self._anchor_point(anchor, train),
+        )

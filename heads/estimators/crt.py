@@ -12,26 +12,27 @@ import torch
 from torch import Tensor
 
 from heads._arrays import row_blocks
-from heads._checks import MOST_DECAY, check_number, check_one_of
+from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.errors import HeadInputError
 from heads.estimators._convex_head import ANCHORS, ConvexHead
 from heads.estimators._recipe import RecipeParams
 from heads.solvers.linear import softmax_error
-from heads.solvers.path import USUAL, Fitted, Goal
-from heads.solvers.sgd import Schedule, descend_together, plan_steps
-from heads.solvers.stacking import bundles
+from heads.solvers.objective import Goal
+from heads.solvers.optimum import USUAL, Fitted
+from heads.solvers.rows import TrainingRows
+from heads.solvers.sgd import descend_together, plan_steps
+from heads.solvers.stacking import Bundle, Fit, bundles
 from heads.solvers.sums import column_sums
 from heads.solvers.weighting import (
     WEIGHTINGS,
     class_counts,
     class_shares,
     loss_factors,
-    within_class,
 )
 
 __all__ = ["ClassifierRetraining"]
 
-# How many times smaller, larger or further out than usual features must be to be named.
+# Features that are so many times smaller, larger or further out than usual ones are warned of.
 FAR = 30
 
 
@@ -53,19 +54,25 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     Parameters
     ----------
     solver : {"exact", "sgd"}, default "exact"
+        "exact" solves the objective to its optimum, or warns; "sgd" follows the paper's recipe.
     lr : float, default 0.2
-        Rate of the first epoch; half a cosine takes it down, a step after each epoch. `lr`,
-        `batch` and `epochs` belong to "sgd" and are refused with "exact".
+        Learning rate of the first epoch, which half a cosine takes down, a step after each epoch.
+        `lr`, `batch` and `epochs` need `solver="sgd"` and are refused with "exact".
     momentum : float, default 0.9
+        SGD's momentum, in [0, 1]. The exact solver does not use it.
     weight_decay : float, default 3e-3 (exact) or 5e-4 (sgd)
-        The exact solver's default holds for features whose mean squared distance from their mean is
-        about 30; for others it is what that is in their unit.
+        How strongly weights are pulled towards zero, or towards the anchor. The exact solver's
+        default holds for features whose mean squared distance from their mean is about 30; for
+        others it is multiplied by the square of their unit.
     batch : int, default 512
+        Rows of one SGD step.
     epochs : int, default 10
-        Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
+        Passes of int(n / batch) SGD steps. With fewer than 10 batches of rows at least 200 steps
+        are taken in all.
     per_class : int, default 4
-        Rows in a row from each class drawn, with `q=0`.
+        How many rows SGD takes in a row from each class drawn, with `q=0`.
     random_state : int, numpy.random.Generator or None, default 0
+        Seed of SGD's first weights and batches. The exact solver draws nothing.
     anchor : {"zero", "stage1"}, default "zero"
         What the exact solver's penalty pulls towards.
     q : float, default 0.0
@@ -73,10 +80,10 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         1 as they come, -1 reversed.
     weighting : {"none", "class-balanced", "effective"}, default "none"
         Factor of the loss of class c's rows: 1; 1 / n_c; 1 over the effective number of n_c rows.
-        Scaled to a mean of 1 over what is sampled, so that `lr` and `weight_decay` keep their
+        It is scaled to a mean of 1 over what is sampled, so that `lr` and `weight_decay` keep their
         meaning.
     beta : float, default 0.9999
-        Of the effective number (1 - beta^n) / (1 - beta), in [0, 1).
+        The base of the effective number (1 - beta^n) / (1 - beta) of n rows, in [0, 1).
     views : int, default 0
         X holds that many views of the same rows, one view after another, with y repeated: the
         fit cycles through them, a view for each pass over the data. 0: every row once.
@@ -87,7 +94,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     weight_decay_ : float
-        What was used.
+        The weight decay that was used.
     n_steps_ : int
         Steps taken; evaluations of the objective, and products with its Hessian, where it was
         solved.
@@ -95,6 +102,12 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
         Whether the floor on steps raised that number.
     gradient_ : float or None
         Largest entry of the gradient in W and b at the end, taken in float64.
+
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or one that the chosen solver does not take;
+        features on which SGD diverges.
 
     Warns
     -----
@@ -166,82 +179,67 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
             message = f"{owner}: anchor={self.anchor!r} belongs to solver='exact', not to 'sgd'"
             raise HeadInputError(message)
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
-        counts = self._counts(y_idx, n_classes, weights)
+    def _goal(self, train: TrainingRows) -> Goal:
+        counts = self._in_one_view(train, train.class_counts())
         shares = class_shares(counts, self.q, self.weighting, self.beta)
-        point = self._anchor_point(self.anchor, feats, y_idx, n_classes, weights)
-        return Goal(shares, None, point, weights)
+        return Goal(class_shares=shares, anchor=self._anchor_point(self.anchor, train))
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {**super()._solved(found), "floored_": False}
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
         if self.solver == "exact":
-            return self._fit_exactly(feats, y_idx, n_classes, weights)
-        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
+            return self._fit_exactly(train)
+        return self._fit_together([self], train)[0]
 
-    def _fit_together(
-        self,
-        heads: Sequence[Self],
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None = None,
-    ) -> list[dict[str, Any]]:
-        recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
-        states = [head.random_state for head in heads]
-        factors = self._factors(heads, y_idx, n_classes, weights).to(feats.dtype)
-        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
+    def _fit_together(self, heads: Sequence[Self], train: TrainingRows) -> list[dict[str, Any]]:
+        fits = [
+            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            for head, recipe in ((head, head._recipe()) for head in heads)
+        ]
+        factors = self._factors(heads, train).to(train.feats.dtype)
         fitted: list[dict[str, Any]] = [{} for _ in heads]
-        start = partial(fresh_linear, feats, n_classes)
-        for bundle in bundles(recipes, plans, states, y_idx, feats, start):
+        start = partial(fresh_linear, train.feats, train.n_classes)
+        for bundle in bundles(fits, train, start):
             W, b = (
                 bundle.stacked(torch.stack(parts)) for parts in zip(*bundle.starts, strict=True)
             )
-            retrain(
-                W, b, feats, y_idx, factors[bundle.members], within, bundle.batches, bundle.plan
-            )
+            retrain(W, b, train, factors[bundle.members], bundle)
             for place, weight, bias in zip(
                 bundle.members.ravel(), W.flatten(0, 1), b.flatten(0, 1), strict=True
             ):
                 fitted[place] = {"weight_": weight.clone(), "bias_": bias.clone()}
-        warn_if_unusual(feats)
+        warn_if_unusual(train.feats)
         return [
             {
                 **values,
-                "n_steps_": plan.n_steps,
-                "floored_": plan.floored,
+                "n_steps_": fit.plan.n_steps,
+                "floored_": fit.plan.floored,
                 "gradient_": None,
-                "weight_decay_": recipe.weight_decay,
+                "weight_decay_": fit.recipe.weight_decay,
             }
-            for values, plan, recipe in zip(fitted, plans, recipes, strict=True)
+            for values, fit in zip(fitted, fits, strict=True)
         ]
 
-    def _counts(self, y_idx: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
-        """Return the rows of each class (C,), or their weights, each counted in one view."""
-        if self._first_view(y_idx) is y_idx:
-            return class_counts(y_idx, n_classes, weights)
-        return class_counts(y_idx, n_classes, weights).double() / self.views
+    def _in_one_view(self, train: TrainingRows, counts: Tensor) -> Tensor:
+        """Return what each class has in one view, given what it has in all views (C,)."""
+        if self._first_view(train.y_idx) is train.y_idx:
+            return counts
+        return counts.double() / self.views
 
-    def _factors(
-        self,
-        heads: Sequence[ClassifierRetraining],
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None,
-    ) -> Tensor:
-        counts = self._counts(y_idx, n_classes)
-        heavy = None if weights is None else self._counts(y_idx, n_classes, weights)
+    def _factors(self, heads: Sequence[ClassifierRetraining], train: TrainingRows) -> Tensor:
+        """Return the factor of the loss of each class's rows, for each head, (H, C) float64."""
+        counts = self._in_one_view(train, class_counts(train.y_idx, train.n_classes))
+        weighted = None
+        if train.sample_weight is not None:
+            weighted = self._in_one_view(train, train.class_counts())
         return torch.stack(
-            [loss_factors(counts, head.q, head.weighting, head.beta, heavy) for head in heads]
+            [loss_factors(counts, head.q, head.weighting, head.beta, weighted) for head in heads]
         )
 
 
 def warn_if_unusual(feats: Tensor) -> None:
-    """Warn where features (n, D) are of such a size, or lie so far out, that no rate fits them."""
+    """Warn where features (n, D) are too small, too large or too far out for the recipe's rates."""
     mean = column_sums(feats) / len(feats)
     size = float(torch.linalg.vector_norm(mean))
     spread = sum(
@@ -269,19 +267,26 @@ def fresh_linear(feats: Tensor, n_classes: int, rng: np.random.Generator) -> tup
 def retrain(
     W: Tensor,
     b: Tensor,
-    feats: Tensor,
-    y_idx: Tensor,
+    train: TrainingRows,
     factors: Tensor,
-    within: Tensor | None,
-    batches: Tensor,
-    plan: Schedule,
+    bundle: Bundle[tuple[Tensor, Tensor]],
 ) -> None:
-    """Train a stack of classifiers in place, W (S, H, C, D) and b (S, H, C).
+    """Train a stack of classifiers in place by SGD.
 
-    The gradient is that of the mean over the batch of each class's factor (S, H, C) times each
-    row's weight within its class (n,), if any, times the loss; batches are row numbers
-    (n_steps, S, batch).
+    What is descended is the mean over a batch of the factor of the row's class, times the row's
+    weight within its class, times the cross-entropy.
+
+    Parameters
+    ----------
+    W, b : Tensors of shape (S, H, C, D) and (S, H, C)
+        The classifiers of H fits on each of S streams of batches.
+    train : TrainingRows
+    factors : Tensor of shape (S, H, C)
+        What the loss of each class's rows is multiplied by.
+    bundle : Bundle
+        The batches of every step, and what each fit does.
     """
+    feats, y_idx, within = train.feats, train.y_idx, train.sample_weight_in_class()
 
     def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
         W, b = params
@@ -291,11 +296,11 @@ def retrain(
         scores = torch.baddbmm(b.view(n_streams, 1, -1), block, flat.transpose(1, 2))
         target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
         _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
-        weight = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
+        factor = factors[:, :n_heads].gather(2, target.transpose(1, 2)).transpose(1, 2)
         if within is not None:
-            weight = weight * within[rows].unsqueeze(2)
-        error *= weight.reshape(-1, 1) / rows.shape[1]
+            factor = factor * within[rows].unsqueeze(2)
+        error *= factor.reshape(-1, 1) / rows.shape[1]
         error = error.view(scores.shape)
         return torch.bmm(error.transpose(1, 2), block).view_as(W), error.sum(dim=1).view_as(b)
 
-    descend_together([W, b], gradient, batches, plan)
+    descend_together([W, b], gradient, bundle.batches, bundle.schedule)

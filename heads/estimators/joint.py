@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
-from heads._checks import MOST_DECAY, check_number
+from heads._params import MOST_DECAY, check_number
 from heads.errors import HeadInputError
 from heads.estimators._base import STAGE1_WEIGHT_DECAY
 from heads.estimators._convex_head import ConvexHead
-from heads.solvers.path import Fitted, Goal, natural
+from heads.solvers.objective import Goal, natural
+from heads.solvers.optimum import Fitted
+from heads.solvers.rows import TrainingRows
 
 __all__ = ["JointClassifier"]
 
@@ -29,15 +29,16 @@ class JointClassifier(ConvexHead):
     bias : array of shape (C,), optional
         Stage 1's bias; zeros if only `weight` is given.
     weight_decay : float, optional
-        Used only where no `weight` is given. By default 5e-4 for features whose mean squared
-        distance from their mean is about 30, and for others what that is in their unit; `fit_path`
-        chooses it on a validation split.
+        How strongly weights are pulled towards zero, used only where no `weight` is given. The
+        default is 5e-4 for features whose mean squared distance from their mean is about 30; for
+        others it is multiplied by the square of their unit. `fit_path` chooses it on a validation
+        split.
 
     Attributes
     ----------
     weight_, bias_ : arrays of shape (C, D) and (C,)
     weight_decay_ : float or None
-        What was used; None where stage 1's classifier was taken over.
+        The weight decay that was used; None where stage 1's classifier was taken over.
     classes_ : ndarray of shape (C,)
 
     Examples
@@ -66,22 +67,20 @@ class JointClassifier(ConvexHead):
                 type(self).__name__, "weight_decay", self.weight_decay, low=0, high=MOST_DECAY
             )
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
         if self.weight is None:
-            return self._fit_exactly(feats, y_idx, n_classes, weights)
-        W, b = self._stage1(feats, y_idx, n_classes, weights)
+            return self._fit_exactly(train)
+        W, b = self._stage1(train)
         return {"weight_": W, "bias_": b, "weight_decay_": None}
 
-    def _goal(self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None) -> Goal:
+    def _goal(self, train: TrainingRows) -> Goal:
         if self.weight is not None:
             message = (
                 "JointClassifier: a given weight is taken as it is, so there is no weight decay to "
                 "choose: use fit, or leave the weight out"
             )
             raise HeadInputError(message)
-        return natural(y_idx, n_classes, weights)
+        return natural(train)
 
     def _solved(self, found: Fitted) -> dict[str, Any]:
         return {"weight_": found.W, "bias_": found.b}

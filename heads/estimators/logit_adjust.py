@@ -9,14 +9,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from heads._arrays import as_tensor, match, row_blocks, to_kind
-from heads._checks import check_number, refuse_overflow
+from heads._checks import refuse_overflow
+from heads._params import check_number
 from heads.curves._families import AdjustLines, log_prior
 from heads.estimators._base import Scorer, Stage1Head
-from heads.solvers.weighting import class_counts
+from heads.solvers.rows import TrainingRows
 
 __all__ = ["LogitAdjustment"]
 
-# Times the log shares, more than this leaves nothing of the logits in float32.
+# A larger tau, in size, times the log shares leaves nothing of the logits in float32.
 MOST_ADJUSTMENT = 1e4
 
 
@@ -30,7 +31,7 @@ class LogitAdjustment(Stage1Head):
     Parameters
     ----------
     tau : float, default 1.0
-        At most 10,000 in size.
+        How strongly frequent classes are held back, at most 10,000 in size.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
         `JointClassifier` describes.
@@ -68,14 +69,13 @@ class LogitAdjustment(Stage1Head):
             type(self).__name__, "tau", self.tau, low=-MOST_ADJUSTMENT, high=MOST_ADJUSTMENT
         )
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes, weights)
-        prior = log_prior(class_counts(y_idx, n_classes, weights))
-        return {"weight_": W, "bias_": b, "log_prior_": prior.to(feats.device)}
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        W, b = self._stage1(train)
+        prior = log_prior(train.class_counts())
+        return {"weight_": W, "bias_": b, "log_prior_": prior.to(W.device)}
 
     def _lines(self, feats: Tensor) -> AdjustLines:
+        """Return the scores as lines in tau, like the features."""
         prior = as_tensor(self.log_prior_).to(feats.device)
         return AdjustLines(match(self.weight_, feats), match(self.bias_, feats), prior)
 

@@ -13,10 +13,10 @@ from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads.estimators._base import Scorer, Stage1Head
 from heads.estimators._recipe import RecipeParams
 from heads.solvers.linear import linear_scores, softmax_error
+from heads.solvers.rows import TrainingRows
 from heads.solvers.scale_only import best_scale
-from heads.solvers.sgd import Schedule, descend_together, plan_steps
-from heads.solvers.stacking import bundles
-from heads.solvers.weighting import within_class
+from heads.solvers.sgd import descend_together, plan_steps
+from heads.solvers.stacking import Bundle, Fit, bundles
 
 __all__ = ["LearnableWeightScaling"]
 
@@ -32,16 +32,23 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
     Parameters
     ----------
     solver : {"exact", "sgd"}, default "exact"
+        "exact" solves the objective to its optimum, or warns; "sgd" follows the paper's recipe.
     lr : float, default 0.2
-        Rate of the first epoch; half a cosine takes it down, a step after each epoch.
+        Learning rate of the first epoch, which half a cosine takes down, a step after each epoch.
+        `lr`, `batch` and `epochs` need `solver="sgd"` and are refused with "exact".
     momentum : float, default 0.9
+        SGD's momentum, in [0, 1]. The exact solver does not use it.
     weight_decay : float, default 5e-4
+        How strongly the factors are pulled towards zero.
     batch : int, default 512
+        Rows of one SGD step.
     epochs : int, default 5
-        Of int(n / batch) steps; with fewer than 10 batches of rows at least 200 steps in all.
+        Passes of int(n / batch) SGD steps. With fewer than 10 batches of rows at least 200 steps
+        are taken in all.
     per_class : int, default 4
-        Rows in a row from each class drawn.
+        How many rows SGD takes in a row from each class drawn.
     random_state : int, numpy.random.Generator or None, default 0
+        Seed of SGD's batches. The exact solver draws nothing.
     views : int, default 0
         X holds that many views of the same rows, one view after another, with y repeated: the
         fit cycles through them, a view for each pass over the data. 0: every row once.
@@ -59,6 +66,12 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         Whether the floor on steps raised that number.
     gradient_ : float or None
         Largest entry of the exact solver's gradient at the end, taken in float64.
+
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or one that the chosen solver does not take;
+        features on which SGD diverges.
 
     Warns
     -----
@@ -101,43 +114,33 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         self.weight = weight
         self.bias = bias
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
         if self.solver == "exact":
-            self._first_view(y_idx)
-            W, b = self._stage1(feats, y_idx, n_classes, weights)
-            decay = self._recipe().weight_decay
-            scale, n_steps, verdict = best_scale(feats, y_idx, W, b, decay, weights)
+            self._first_view(train.y_idx)
+            W, b = self._stage1(train)
+            found = best_scale(train, W, b, self._recipe().weight_decay)
             return {
                 "weight_": W,
                 "bias_": b,
-                "scale_": scale,
-                "n_steps_": n_steps,
+                "scale_": found.scale,
+                "n_steps_": found.evaluations,
                 "floored_": False,
-                "gradient_": verdict.gradient,
+                "gradient_": found.verdict.gradient,
             }
-        return self._fit_together([self], feats, y_idx, n_classes, weights)[0]
+        return self._fit_together([self], train)[0]
 
-    def _fit_together(
-        self,
-        heads: Sequence[Self],
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        weights: Tensor | None = None,
-    ) -> list[dict[str, Any]]:
-        self._first_view(y_idx)
-        W, b = self._stage1(feats, y_idx, n_classes, weights)
-        within = None if weights is None else within_class(y_idx, n_classes, weights).to(feats)
-        scores_of = _scores_of_rows(feats, W, b)
-        recipes = [head._recipe() for head in heads]
-        plans = [plan_steps(len(feats), recipe, n_classes) for recipe in recipes]
-        states = [head.random_state for head in heads]
+    def _fit_together(self, heads: Sequence[Self], train: TrainingRows) -> list[dict[str, Any]]:
+        self._first_view(train.y_idx)
+        W, b = self._stage1(train)
+        scores_of = _scores_of_rows(train.feats, W, b)
+        fits = [
+            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            for head, recipe in ((head, head._recipe()) for head in heads)
+        ]
         scales: list[Tensor] = [b] * len(heads)
-        for bundle in bundles(recipes, plans, states, y_idx, feats, lambda rng: None):
-            scale = feats.new_ones(*bundle.members.shape, n_classes)
-            learn_scale(scale, scores_of, y_idx, within, bundle.batches, bundle.plan)
+        for bundle in bundles(fits, train, lambda rng: None):
+            scale = train.feats.new_ones(*bundle.members.shape, train.n_classes)
+            learn_scale(scale, train, scores_of, bundle)
             for place, found in zip(bundle.members.ravel(), scale.flatten(0, 1), strict=True):
                 scales[place] = found.clone()
         return [
@@ -145,11 +148,11 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
                 "weight_": W.clone(),
                 "bias_": b.clone(),
                 "scale_": scale,
-                "n_steps_": plan.n_steps,
-                "floored_": plan.floored,
+                "n_steps_": fit.plan.n_steps,
+                "floored_": fit.plan.floored,
                 "gradient_": None,
             }
-            for scale, plan in zip(scales, plans, strict=True)
+            for scale, fit in zip(scales, fits, strict=True)
         ]
 
     def _scorer(self, feats: Tensor) -> Scorer:
@@ -165,7 +168,10 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
 
 
 def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function from row numbers to frozen scores: looked up unless wider than `feats`."""
+    """Return a function from row numbers to frozen scores.
+
+    Scores are kept and looked up, unless they take more memory than the features.
+    """
     if len(W) > feats.shape[1]:
         return lambda rows: linear_scores(feats[rows], W, b)
     blocks = row_blocks(len(feats), feats.shape[1])
@@ -173,20 +179,27 @@ def _scores_of_rows(feats: Tensor, W: Tensor, b: Tensor) -> Callable[[Tensor], T
 
 
 def learn_scale(
-    scale: Tensor,
-    scores_of: Callable[[Tensor], Tensor],
-    y_idx: Tensor,
-    within: Tensor | None,
-    batches: Tensor,
-    plan: Schedule,
+    scale: Tensor, train: TrainingRows, scores_of: Callable[[Tensor], Tensor], bundle: Bundle[None]
 ) -> None:
-    """Train a stack of factors (S, H, C) in place; batches are rows (n_steps, S, batch)."""
+    """Train a stack of factors in place by SGD.
+
+    Parameters
+    ----------
+    scale : Tensor of shape (S, H, C)
+        The factors of H fits on each of S streams of batches.
+    train : TrainingRows
+    scores_of : callable
+        From row numbers (k,) to the frozen scores of those rows, (k, C).
+    bundle : Bundle
+        The batches of every step, and what each fit does.
+    """
+    within = train.sample_weight_in_class()
 
     def gradient(params: Sequence[Tensor], rows: Tensor) -> tuple[Tensor]:
         (scale,) = params
         n_heads, n_classes = scale.shape[1:]
         frozen = scores_of(rows.reshape(-1)).view(*rows.shape, 1, n_classes)
-        target = y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
+        target = train.y_idx[rows].unsqueeze(2).expand(-1, -1, n_heads)
         scores = frozen * scale.unsqueeze(1)
         _, error = softmax_error(scores.view(-1, n_classes), target.reshape(-1))
         error = error.view(scores.shape) * frozen
@@ -194,4 +207,4 @@ def learn_scale(
             error *= within[rows].view(*rows.shape, 1, 1)
         return (error.mean(dim=1),)
 
-    descend_together([scale], gradient, batches, plan)
+    descend_together([scale], gradient, bundle.batches, bundle.schedule)

@@ -10,7 +10,8 @@ from heads.estimators._base import Head, as_before_on_failure
 
 __all__ = ["fit_many"]
 
-# Parameters of one stack at most: 1 GB in float32, and as much again for velocities and gradients.
+# Parameters of one stack at most: they take 1 GB in float32, and velocities and gradients as much
+# again.
 MOST = 1 << 28
 
 H = TypeVar("H", bound=Head)
@@ -28,9 +29,11 @@ def fit_many(estimators: Iterable[H], X: Any, y: Any, sample_weight: Any = None)
     Parameters
     ----------
     estimators : iterable of heads
-        Fitted in place.
+        They are fitted in place.
     X, y : arrays of shape (n, D) and (n,)
+        Features and labels, as `fit` takes them.
     sample_weight : array of shape (n,), optional
+        Weights of the rows, as `fit` takes them.
 
     Returns
     -------
@@ -64,16 +67,17 @@ def fit_many(estimators: Iterable[H], X: Any, y: Any, sample_weight: Any = None)
 
 
 def _fit_group(group: Sequence[H], X: Any, y: Any, sample_weight: Any) -> None:
+    """Fit heads that can go together, in stacks that memory has room for."""
     lead = group[0]
     if len(group) == 1:
         lead.fit(X, y, sample_weight)
         return
     with as_before_on_failure(group):
-        feats, y_idx, weights, classes = lead._training(X, y, sample_weight)
+        train, classes = lead._training(X, y, sample_weight)
         seen = {name: value for name, value in vars(lead).items() if name.endswith("_in_")}
-        for some in _cut(group, max(1, MOST // (len(classes) * (feats.shape[1] + 1)))):
+        for some in _cut(group, max(1, MOST // (len(classes) * (train.feats.shape[1] + 1)))):
             with full_precision():
-                fitted = lead._fit_together(some, feats, y_idx, len(classes), weights)
+                fitted = lead._fit_together(some, train)
             for head, values in zip(some, fitted, strict=True):
                 for name, value in seen.items():
                     setattr(head, name, value)
@@ -81,5 +85,6 @@ def _fit_group(group: Sequence[H], X: Any, y: Any, sample_weight: Any) -> None:
 
 
 def _cut(group: Sequence[H], most: int) -> Iterator[Sequence[H]]:
+    """Cut a group into parts of at most so many heads."""
     for start in range(0, len(group), most):
         yield group[start : start + most]

@@ -12,15 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from heads._arrays import is_finite, match, row_blocks
-from heads._checks import (
-    check_finite,
-    check_one_of,
-    check_training,
-    check_weights,
-    code_labels,
-    refuse_overflow,
-)
-from heads._labels import code_known
+from heads._checks import check_finite, check_sample_weight, check_training, refuse_overflow
+from heads._labels import code_known, code_labels
+from heads._params import check_one_of
 from heads.errors import HeadInputError
 from heads.estimators._base import Head, Scorer, as_before_on_failure
 from heads.estimators._faiss import faiss_searcher
@@ -31,12 +25,13 @@ from heads.estimators._nearest import (
     centroid_scores,
     torch_searcher,
 )
+from heads.solvers.rows import TrainingRows
 from heads.solvers.sums import class_means, class_sums, column_sums, unit_rows
-from heads.solvers.weighting import class_counts
 
 __all__ = ["NearestClassMean"]
 
 TRANSFORMS, METRICS = ("un", "l2n", "cl2n"), ("l2", "cosine", "dot")
+# Divisors are raised to this, so that none is 0.
 LEAST = torch.finfo(torch.float64).tiny
 CENTROIDS, ENGINES = ("mean", "unit"), ("auto", "faiss", "torch")
 
@@ -93,6 +88,16 @@ class NearestClassMean(Head):
         Mean of all training rows, for "cl2n".
     classes_ : ndarray of shape (C,)
 
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range, or features whose norm is beyond their dtype.
+
+    Warns
+    -----
+    UserWarning
+        In `fit`: where inner products with the class means hardly tell the classes.
+
     Notes
     -----
     In float32 a row can be so nearly as close to one centroid as to another that rounding would
@@ -142,6 +147,7 @@ class NearestClassMean(Head):
 
     @property
     def _transform(self) -> str:
+        """Return the parameter `transform`."""
         return vars(self)["transform"]
 
     def _check_params(self) -> None:
@@ -151,30 +157,23 @@ class NearestClassMean(Head):
         check_one_of(owner, "centroids", self.centroids, CENTROIDS)
         check_one_of(owner, "engine", self.engine, ENGINES)
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        mean, counts = None, class_counts(y_idx, n_classes, weights)
-        if self._transform == "cl2n":
-            mean = _mean_row(feats, weights)
-        sums = self._sums_of(feats, y_idx, n_classes, mean, weights)
-        return self._centroids_of(sums, counts, mean, feats.dtype)
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        mean = _mean_row(train) if self._transform == "cl2n" else None
+        sums = self._sums_of(train, mean)
+        return self._centroids_of(sums, train.class_counts(), mean, train.feats.dtype)
 
-    def _sums_of(
-        self,
-        feats: Tensor,
-        y_idx: Tensor,
-        n_classes: int,
-        mean: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        unit, heaviest, share = self._transform != "un", None, None
-        if weights is not None:
-            # By the heaviest of their class: in float32 the weights themselves could be 0.
-            none = torch.zeros(n_classes, dtype=torch.float64, device=feats.device)
-            heaviest = none.scatter_reduce(0, y_idx, weights, "amax")
-            share = (weights / heaviest.clamp(min=LEAST)[y_idx]).to(feats.dtype)
-        sums = class_sums(feats, y_idx, n_classes, centre=mean, unit=unit, weights=share)
+    def _sums_of(self, train: TrainingRows, mean: Tensor | None = None) -> Tensor:
+        """Return the weighted sums of the transformed rows of each class, (C, D) float64."""
+        feats, y_idx, sample_weight = train.feats, train.y_idx, train.sample_weight
+        unit, heaviest = self._transform != "un", None
+        if sample_weight is not None:
+            # Divided by the heaviest of their class: in float32 the weights could be 0.
+            none = torch.zeros(train.n_classes, dtype=torch.float64, device=feats.device)
+            heaviest = none.scatter_reduce(0, y_idx, sample_weight, "amax")
+            sample_weight = (sample_weight / heaviest.clamp(min=LEAST)[y_idx]).to(feats.dtype)
+        sums = class_sums(
+            feats, y_idx, train.n_classes, centre=mean, unit=unit, sample_weight=sample_weight
+        )
         if not is_finite(sums):
             check_finite(feats)
             refuse_overflow(sums)
@@ -183,6 +182,7 @@ class NearestClassMean(Head):
     def _centroids_of(
         self, sums: Tensor, counts: Tensor, mean: Tensor | None, dtype: torch.dtype
     ) -> dict[str, Any]:
+        """Return the fitted attributes that sums (C, D) and counts (C,) give."""
         means = class_means(sums, counts)
         if self.metric == "dot" and self.centroids == "mean":
             warn_of_common_part(means[counts > 0], self._transform == "un", dtype)
@@ -215,16 +215,17 @@ class NearestClassMean(Head):
         return self._partial_fit
 
     def _partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Go on fitting on more rows; see `partial_fit`."""
         self._check_params()
         first, known = not hasattr(self, "classes_"), self._known(classes)
         with as_before_on_failure([self]):
             feats, labels = check_training(self, X, y, reset=first, finite=False)
-            coded, weights = code_known(labels, known, "of the first call"), None
+            y_idx = torch.from_numpy(code_known(labels, known, "of the first call"))
             if sample_weight is not None:
-                weights = torch.from_numpy(check_weights(sample_weight, labels)).to(feats.device)
-            y_idx = torch.from_numpy(coded).to(feats.device)
-            sums = self._sums_of(feats, y_idx, len(known), None, weights)
-            counts = class_counts(y_idx, len(known), weights)
+                checked = check_sample_weight(sample_weight, labels)
+                sample_weight = torch.from_numpy(checked).to(feats.device)
+            train = TrainingRows(feats, y_idx.to(feats.device), len(known), sample_weight)
+            sums, counts = self._sums_of(train), train.class_counts()
             if not first:
                 sums += match(self._running.sums, sums)
                 counts = counts + self._running.counts.to(counts.device)
@@ -246,6 +247,7 @@ class NearestClassMean(Head):
         return code_labels(np.asarray(classes))[0] if first else self.classes_
 
     def _checked(self, X: Any) -> Tensor:
+        """Return the checked features, or name a class that has no rows yet."""
         feats = super()._checked(X)
         running = getattr(self, "_running", None)
         empty = [] if running is None else (running.counts == 0).nonzero().squeeze(1).tolist()
@@ -267,7 +269,7 @@ class NearestClassMean(Head):
         return lambda block: unit_rows(transform(block)), unit_rows(centroids)
 
     def _exactly(self, feats: Tensor) -> Callable[[Tensor], Exactly]:
-        """Return the function from a block of rows to what gives some of them in float64."""
+        """Return the function from a block of rows to what gives some of its rows in float64."""
         prepare, centroids = self._prepared(feats[:0].double())
         unit = self.fitted_params()["centroids"] == "unit"
         centroids = unit_rows(centroids) if unit else centroids
@@ -295,6 +297,7 @@ class NearestClassMean(Head):
         return torch.cat(found)
 
     def _searcher_for(self, feats: Tensor) -> Callable[..., Searcher]:
+        """Return what makes a searcher of centroids for these features."""
         engine = self.fitted_params()["engine"]
         if engine == "faiss" and feats.dtype == torch.float64:
             message = "faiss holds float32 only: pass float32 features, or engine='auto' or 'torch'"
@@ -302,19 +305,20 @@ class NearestClassMean(Head):
         return faiss_searcher if engine == "faiss" else torch_searcher
 
 
-def _mean_row(feats: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean row (D,) of feats (n, D), by weights (n,) float64, if any."""
-    if weights is None:
+def _mean_row(train: TrainingRows) -> Tensor:
+    """Return the mean row (D,), each row by its sample weight."""
+    feats, sample_weight = train.feats, train.sample_weight
+    if sample_weight is None:
         return (column_sums(feats) / len(feats)).to(feats.dtype)
-    share = weights / weights.max()  # no weight leaves float32
+    share = sample_weight / sample_weight.max()  # scaled so that no weight leaves float32
     return (column_sums(feats, share.to(feats.dtype)) / share.sum()).to(feats.dtype)
 
 
 def warn_of_common_part(means: Tensor, plain: bool, dtype: torch.dtype) -> None:
     """Warn where inner products with class means (C, D) tell little of what sets those apart.
 
-    Of `plain` rows they tell the means' lengths where the classes have a large part in common; of
-    rows of norm 1, what rounding leaves.
+    Where the classes have a large part in common, inner products of `plain` rows tell the lengths
+    of the means; those of rows of norm 1 tell what rounding leaves of the difference.
     """
     common = means.mean(dim=0)
     shared = float(common.square().sum())
@@ -332,7 +336,7 @@ def warn_of_common_part(means: Tensor, plain: bool, dtype: torch.dtype) -> None:
 
 
 def row_transform(name: str, mean: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """Return the function from rows (k, D) to transformed rows; `mean` (D,) is cl2n's."""
+    """Return the function from rows (k, D) to transformed rows; "cl2n" subtracts `mean` (D,)."""
     if name == "un":
         return lambda rows: rows
     if mean is None:

@@ -10,13 +10,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from heads._arrays import as_tensor, match, row_blocks, to_kind
-from heads._checks import check_flag, check_number, refuse_overflow
+from heads._checks import refuse_overflow
+from heads._params import check_flag, check_number
 from heads.curves._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.estimators._base import Scorer, Stage1Head
+from heads.solvers.rows import TrainingRows
 
 __all__ = ["TauNorm"]
 
-# Rows, evenly spaced, on which it is seen what dropping the bias does; fewer tell too little.
+# The number of rows, evenly spaced, on which it is seen what dropping the bias does, and the number
+# below which rows tell too little.
 LOOKED_AT, FEWEST = 1024, 100
 
 
@@ -30,8 +33,10 @@ class TauNorm(Stage1Head):
     Parameters
     ----------
     tau : float, default 1.0
-        At least 0. One for which a scale leaves the normal numbers of the dtype is refused.
+        How strongly rows are normalised, at least 0. A tau for which a scale leaves the normal
+        numbers of the dtype is refused.
     keep_bias : bool, default False
+        Whether the bias is added, unscaled, rather than dropped.
     weight, bias : arrays of shape (C, D) and (C,), optional
         Stage 1's classifier; without one, `fit` fits the softmax classifier that
         `JointClassifier` describes.
@@ -42,6 +47,16 @@ class TauNorm(Stage1Head):
         The classifier that is normalised, not yet scaled; `bias_` is zeros where it is dropped.
     scale_ : array of shape (C,)
         ||w_c||^-tau.
+
+    Raises
+    ------
+    HeadInputError
+        In `fit`: a parameter outside its range.
+
+    Warns
+    -----
+    UserWarning
+        In `fit`: where the classifier hardly tells the classes without its bias.
 
     References
     ----------
@@ -72,13 +87,11 @@ class TauNorm(Stage1Head):
         check_number(type(self).__name__, "tau", self.tau, low=0, high=MOST_TAU)
         check_flag(type(self).__name__, "keep_bias", self.keep_bias)
 
-    def _fit(
-        self, feats: Tensor, y_idx: Tensor, n_classes: int, weights: Tensor | None = None
-    ) -> dict[str, Any]:
-        W, b = self._stage1(feats, y_idx, n_classes, weights)
+    def _fit(self, train: TrainingRows) -> dict[str, Any]:
+        W, b = self._stage1(train)
         bias = b if self.keep_bias else torch.zeros_like(b)
         if not self.keep_bias:
-            warn_if_bias_decides(feats, y_idx, W, b)
+            warn_if_bias_decides(train, W, b)
         return {"weight_": W, "bias_": bias, "scale_": tau_scale(W, self.tau)}
 
     def _scorer(self, feats: Tensor) -> Scorer:
@@ -101,13 +114,13 @@ class TauNorm(Stage1Head):
         return to_kind(W * match(self.scale_, W).unsqueeze(1), self.weight_), self.bias_
 
 
-def warn_if_bias_decides(feats: Tensor, y_idx: Tensor, W: Tensor, b: Tensor) -> None:
+def warn_if_bias_decides(train: TrainingRows, W: Tensor, b: Tensor) -> None:
     """Warn where the classifier W (C, D), b (C,) tells the classes by its bias, which is dropped.
 
-    So it is where features (n, D) lie far from the origin beside what sets the classes apart.
+    That happens where features lie far from the origin, compared with what sets the classes apart.
     """
-    some = slice(None, None, max(1, len(feats) // LOOKED_AT))
-    scores, labels = feats[some] @ W.T, y_idx[some]
+    some = slice(None, None, max(1, len(train) // LOOKED_AT))
+    scores, labels = train.feats[some] @ W.T, train.y_idx[some]
     plain, whole = (
         float((given.argmax(dim=1) == labels).double().mean()) for given in (scores, scores + b)
     )

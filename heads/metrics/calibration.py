@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from heads._arrays import as_tensor, is_finite
-from heads._checks import check_number
 from heads._labels import whole_labels
+from heads._params import check_number
 from heads.errors import HeadInputError
 
 __all__ = ["BINS", "confidence_and_nll", "expected_calibration_error", "fit_temperature"]

@@ -1,379 +1,343 @@
-"""The weighted softmax objective, and its solution in well-conditioned coordinates.
-
-    sum_i u(y_i) CE(y_i, W x_i + b + base_i) + (weight_decay / 2) ||(W, b) - anchor||^2
-
-with a weight u for each class: 1 / (C n_c) is class-balanced sampling in expectation.
-"""
+"""The softmax objective that the linear heads minimise: value, gradient and Hessian products."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
-from heads.solvers.lbfgs import Found, minimise
-from heads.solvers.linear import softmax_shares
-from heads.solvers.softmax import cross_entropy
-from heads.solvers.weighting import class_counts
+from heads.solvers.coordinates import Basis, FeaturesAndOne, as_one
+from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
+from heads.solvers.rows import TrainingRows
+from heads.solvers.weighting import class_shares
 
 __all__ = [
-    "Basis",
-    "Curvature",
-    "Problem",
-    "class_weights",
-    "principal_basis",
-    "row_weights",
-    "solve",
+    "KEPT",
+    "Goal",
+    "SoftmaxObjective",
+    "added_up",
+    "natural",
 ]
 
 # Scores of one block of an evaluation (4 MB in float32), and blocks whose gradients are held.
 BLOCK, WAVE = 1 << 20, 16
-# Multiplications up to which the Hessian's block of every class is formed and factored, and the
-# numbers in those blocks; beyond either its diagonal stands for it.
-BLOCK_WORK, BLOCK_SIZE = 1 << 33, 1 << 27
-# Softmax shares kept while a system is solved; above, they are computed for every product.
+# Softmax shares kept while a system is solved. Above, they are computed for every product.
 SHARES = 1 << 28
+# Logits of an anchor kept in memory up to this many numbers. Above, they are computed block by
+# block.
+KEPT = 1 << 28
+
+Spread = Callable[..., Iterable[Any]]
+# From a slice of rows to their softmax (k, C).
+Probabilities = Callable[[slice], Tensor]
 
 
-def class_weights(counts: Tensor, shares: Tensor | None = None) -> Tensor:
-    """Return the weight of a row of each class (C,), float64: its class's share over its rows.
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What a softmax head minimises, apart from the rows and the weight decay.
 
-    `shares` (C,) are the same for all classes that have rows where None are given; a class
-    without rows has weight 0.
-    """
-    n_c = counts.double()
-    present = (n_c > 0).double()
-    parts = present / present.sum() if shares is None else shares * present
-    return parts / torch.where(n_c > 0, n_c, 1.0)
-
-
-def row_weights(
-    y_idx: Tensor, n_classes: int, shares: Tensor | None = None, weights: Tensor | None = None
-) -> Tensor:
-    """Return each row's part (n,), float64, of a sum over rows: its class's share, by its weight.
-
-    `weights` (n,) are those of the rows within their classes; None: all the same.
-    """
-    of_class = class_weights(class_counts(y_idx, n_classes, weights), shares)[y_idx]
-    return of_class if weights is None else of_class * weights
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Coordinates z = (x, 1) @ into, (r,); scores are z point^T.
-
-    (W, b) = point @ into^T. The columns of `into` are orthogonal, so that the squared norm of
-    (W, b) is that of the point, coordinate by coordinate times `stretch`.
+    Attributes
+    ----------
+    class_shares : Tensor of shape (C,), optional
+        Each class's part of the loss, summing to 1; None gives all classes with rows the same.
+    log_prior : Tensor of shape (C,), optional
+        Added to every row's scores in training: balanced softmax's log n_c.
+    anchor : tuple of Tensors of shape (C, D) and (C,), optional
+        The W and b that the penalty is measured from; None is zero.
     """
 
-    into: Tensor  # (D + 1, r), float64
+    class_shares: Tensor | None = None
+    log_prior: Tensor | None = None
+    anchor: tuple[Tensor, Tensor] | None = None
 
-    def coordinates(self, feats: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """Return Z (n, r) of `feats` (n, D), in blocks; computed in `dtype`, else as they are."""
-        dtype = feats.dtype if dtype is None else dtype
-        out = feats.new_empty(len(feats), self.into.shape[1], dtype=dtype)
-        into = self.into.to(dtype)
-        for rows in row_blocks(len(feats), feats.shape[1]):
-            torch.addmm(into[-1], feats[rows].to(dtype), into[:-1], out=out[rows])
-        return out
-
-    def linear(self, point: Tensor) -> tuple[Tensor, Tensor]:
-        """Return W (C, D) and b (C,) of a point (C, r)."""
-        both = point @ self.into.T
-        return both[:, :-1], both[:, -1]
-
-    def point(self, W: Tensor, b: Tensor) -> Tensor:
-        """Return the coordinates (C, r) of W and b."""
-        return self.slope(W, b) / self.stretch
-
-    def slope(self, dW: Tensor, db: Tensor) -> Tensor:
-        """Return the gradient (C, r) in the coordinates, of that in W and b."""
-        return torch.cat([dW, db.unsqueeze(1)], dim=1) @ self.into
-
-    @cached_property
-    def stretch(self) -> Tensor:
-        """Return the squared length of each column, (r,), float64."""
-        return self.into.square().sum(dim=0)
+    def loss_shares(self, train: TrainingRows) -> Tensor:
+        """Return each row's part u_i of the loss (n,), float64."""
+        return train.loss_shares(self.class_shares)
 
 
-def principal_basis(feats: Tensor, row_weight: Tensor, rank: int, seed: int = 0) -> Basis:
-    """Return whitened principal directions of the weighted second moments of (x, 1).
-
-    `feats` is (n, D), `row_weight` (n,). The directions lie in the span of the constant, the mean
-    and: where `rank` is well below D, `rank` directions of a randomised range finder with two power
-    iterations (Halko, Martinsson and Tropp, SIAM Review 2011, algorithm 4.4); else the rows where
-    they are fewer than D, and everything where not. None of them is left out, however small its
-    moment: the constant's, beside large features, is small too. The mean is a direction like
-    others, so the penalty, which weighs the bias too, is a sum over coordinates.
-    """
-    share = (row_weight / row_weight.sum()).double()
-    mean = torch.zeros(feats.shape[1], dtype=torch.float64, device=feats.device)
-    for rows in row_blocks(*feats.shape):
-        mean += share[rows] @ feats[rows].double()
-    drawn, second = _moments(feats, share, mean, rank, seed)
-    moment, turn = torch.linalg.eigh(second)
-    into = torch.cat([drawn @ turn[:-1], turn[-1:]])
-    # Blown up further, directions without any rows would be rounding; `solve` scales by curvature.
-    least = torch.finfo(feats.dtype).eps ** (2 / 3) * moment[-1]
-    into = (into * moment.clamp(min=least).rsqrt())[:, -len(feats) :]  # n rows span n at most
-    return Basis(into.flip(1))
+def natural(train: TrainingRows) -> Goal:
+    """Return the goal of the mean cross-entropy over all rows as they come, by sample weight."""
+    return Goal(class_shares(train.class_counts(), 1.0))
 
 
-def _moments(
-    feats: Tensor, share: Tensor, mean: Tensor, rank: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Return orthonormal directions (D, k) and the second moments of (x @ directions, 1).
+@dataclass(frozen=True, eq=False)
+class SoftmaxObjective:
+    """The penalised softmax cross-entropy of a linear classifier, for every head that solves one.
 
-    Both float64, (k + 1, k + 1) the moments: the covariance, of centred rows, and the mean's part.
-    """
-    n, width = feats.shape
+    The classifier is A + T: an anchor A (C, r), zero where there is none, and the point T (C, r)
+    that is sought. Of rows z_i (r,) with labels y_i, the objective is::
 
-    def centred(rows: slice) -> Tensor:
-        return (feats[rows].double() - mean) * share[rows].sqrt().unsqueeze(1)
+        f(T) = sum_i u_i CE(y_i, s_i) + (weight_decay / 2) sum_cj stretch_j T_cj^2
+        s_i = (A + T) z_i + offset_i                      the scores of a row, (C,)
+        CE(y, s) = log(sum_c exp(s_c)) - s_y
 
-    if rank + 2 < width:
-        drawn = _range(feats, share.to(feats.dtype), mean.to(feats.dtype), rank, seed)
-        spread = _covariance(feats, share.to(feats.dtype), mean.to(feats.dtype), drawn)
-        varies, drawn = (drawn.T @ spread).double(), drawn.double()
-    elif n < width:
-        rows = centred(slice(n))
-        drawn = torch.linalg.qr(torch.cat([rows.T, mean.unsqueeze(1)], dim=1)).Q
-        varies = (rows @ drawn).T @ (rows @ drawn)
-    else:
-        drawn = torch.eye(width, dtype=torch.float64, device=feats.device)
-        varies = torch.zeros_like(drawn)
-        for block in map(centred, row_blocks(n, width)):
-            varies.addmm_(block.T, block)
-    far = _with_one((mean @ drawn).unsqueeze(0))
-    second = far.T @ far
-    second[:-1, :-1] += (varies + varies.T) / 2
-    return drawn, second
+    With p_i = softmax(s_i), (C,), and e_y the one-hot label, its gradient (C, r) and the product of
+    its Hessian with a direction V (C, r) are::
 
+        G(T) = sum_i u_i (p_i - e_{y_i}) z_i^T + weight_decay T diag(stretch)
+        H(T) V = sum_i u_i (diag(p_i) - p_i p_i^T) V z_i z_i^T + weight_decay V diag(stretch)
 
-def _range(feats: Tensor, share: Tensor, mean: Tensor, rank: int, seed: int) -> Tensor:
-    """Return orthonormal directions (D, rank + 1): principal ones, about, and the mean."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(feats.shape[1], rank, generator=generator).to(feats)
-    for _ in range(3):
-        drawn = torch.linalg.qr(_covariance(feats, share, mean, drawn)).Q
-    return torch.linalg.qr(torch.cat([drawn, mean.unsqueeze(1)], dim=1)).Q
+    Two choices of the rows describe the same problem. `on_features` takes z = (x, 1) and stretch 1:
+    then A + T is (W, b), and the penalty is (weight_decay / 2) ||(W, b) - A||^2, in which the bias
+    counts as W does. `in_coordinates` takes the rows in a `Basis`, where solvers go faster.
 
+    The parts u_i are at least 0 and sum to 1, so the loss is a weighted mean, and the weight decay
+    has the same meaning for any number of rows. Each head sets them and the rest as follows, with
+    w_i the sample weight (1 where none is given) and W_c the sum of w_i in class c:
 
-def _covariance(feats: Tensor, share: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
-    """Multiply directions (D, k) by the weighted covariance (D, D), which is never made."""
-    total = torch.zeros_like(directions)
-    for rows in row_blocks(*feats.shape):
-        z = feats[rows] @ directions - mean @ directions
-        total += feats[rows].T @ (z * share[rows].unsqueeze(1))
-    return total
+    - joint: u_i = w_i / sum_k w_k.
+    - cRT: u_i = a_c w_i / W_c for a row of class c, with a_c the class's share of the loss; 1 / C
+      is class-balanced sampling in expectation.
+    - balanced softmax: joint's u_i, and offset_i = log(W_c / sum_k W_k) for class c.
+    - anchored: any of these with A, for example stage 1's classifier.
 
+    Attributes
+    ----------
+    Z : Tensor of shape (n, r), or `FeaturesAndOne`
+        The rows z_i, float32 or float64.
+    y_idx : Tensor of shape (n,), int64 in 0..C-1
+    n_classes : int
+    loss_share : Tensor of shape (n,), float64
+        u_i.
+    weight_decay : float
+        At least 0. Without one the objective may have no minimum.
+    stretch : Tensor of shape (r,), float64
+    offset : callable, optional
+        From a slice of rows to what is added to their scores, (k, C) or (C,), in the dtype of Z.
+    anchor : Tensor of shape (C, r), float64, optional
+        A. An anchor that lies outside the coordinates has its scores in `offset` instead.
 
-def _with_one(rows: Tensor) -> Tensor:
-    """Return (x, 1) for each row (k, D)."""
-    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Rows in coordinates Z (n, r), labels (n,), weights (n,), stretch (r,), and base logits.
-
-    A point (C, r) is measured from the anchor (C, r), if any, as the penalty is. So is one that
-    lies outside the coordinates, but its scores stand in `base` then.
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning" (2006), equations 4.108 to 4.110. Kang et
+    al., "Decoupling Representation and Classifier for Long-Tailed Recognition" (ICLR 2020),
+    equation 1, for the class shares. Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual
+    Recognition" (NeurIPS 2020), equation 3, for the offset.
     """
 
-    Z: Tensor
+    Z: Tensor | FeaturesAndOne
     y_idx: Tensor
     n_classes: int
-    weights: Tensor
+    loss_share: Tensor
+    weight_decay: float
     stretch: Tensor
-    base: Callable[[slice], Tensor] | None = None  # logits (k, C) added to a block's
+    offset: Callable[[slice], Tensor] | None = None
     anchor: Tensor | None = None
+
+    @classmethod
+    def on_features(cls, train: TrainingRows, goal: Goal, weight_decay: float) -> SoftmaxObjective:
+        """Return the objective in (W, b) itself, (C, D + 1), in float64 throughout."""
+        Z = FeaturesAndOne(train.feats)
+        stretch = torch.ones(Z.shape[1], dtype=torch.float64, device=train.feats.device)
+        offset = score_offset(train.feats, replace(goal, anchor=None), torch.float64)
+        anchor = None if goal.anchor is None else as_one(*goal.anchor)
+        share = goal.loss_shares(train)
+        return cls(Z, train.y_idx, train.n_classes, share, weight_decay, stretch, offset, anchor)
+
+    @classmethod
+    def in_coordinates(
+        cls,
+        train: TrainingRows,
+        goal: Goal,
+        weight_decay: float,
+        basis: Basis,
+        dtype: torch.dtype,
+    ) -> SoftmaxObjective:
+        """Return the objective in the coordinates of a basis.
+
+        Parameters
+        ----------
+        train : TrainingRows
+        goal : Goal
+        weight_decay : float
+        basis : Basis
+            Where it spans all directions, or all rows, the anchor becomes a point of it.
+        dtype : torch.dtype
+            What the rows are stored in, and products are computed in.
+        """
+        Z, anchor = basis.coordinates(train.feats, dtype), None
+        if goal.anchor is not None and Z.shape[1] in (len(train), train.feats.shape[1] + 1):
+            # The coordinates span the rows, so they can hold the scores of the anchor. Kept apart
+            # from those of the point, both would be large and cancel.
+            anchor = basis.point(as_one(*goal.anchor))
+            goal = replace(goal, anchor=None)
+        offset = score_offset(train.feats, goal, dtype)
+        share = goal.loss_shares(train)
+        return cls(
+            Z, train.y_idx, train.n_classes, share, weight_decay, basis.stretch, offset, anchor
+        )
+
+    def point(self, W: Tensor, b: Tensor) -> Tensor:
+        """Return the point (C, D + 1) of W (C, D) and b (C,), of an objective `on_features`."""
+        linear = as_one(W, b)
+        return linear if self.anchor is None else linear - self.anchor
+
+    def at(self, weight_decay: float) -> SoftmaxObjective:
+        """Return the objective with another weight decay."""
+        return replace(self, weight_decay=weight_decay)
 
     @cached_property
     def moments(self) -> Tensor:
-        """Return the weighted second moment of each coordinate, (r,)."""
-        total = self.weights.new_zeros(self.Z.shape[1])
+        """Return the second moment of each coordinate, (r,), each row by its part of the loss."""
+        total = self.loss_share.new_zeros(self.Z.shape[1])
         for rows in row_blocks(len(self.Z), self.Z.shape[1]):
-            total += self.weights[rows].to(self.Z.dtype) @ self.Z[rows].square()
+            total += self.loss_share[rows].to(self.Z.dtype) @ self.Z[rows].square()
         return total
 
     @property
-    def is_small(self) -> bool:
-        """Tell whether the Hessian's blocks of all classes, (C, r, r), can be formed."""
-        size = self.n_classes * self.Z.shape[1] ** 2
-        return size <= BLOCK_SIZE and size * len(self.Z) <= BLOCK_WORK
-
-    @property
-    def rows_each(self) -> int:
-        """Return how many rows are one block; no fewer than r / 2, as each has a gradient."""
+    def blocks(self) -> list[slice]:
+        """Cut the rows into blocks of no fewer than r / 2 rows, as each has a gradient."""
+        if isinstance(self.Z, FeaturesAndOne):
+            return list(row_blocks(len(self.Z), max(self.n_classes, self.Z.shape[1])))
         scores = BLOCK << 6 if self.Z.is_cuda else BLOCK
-        return max(64, scores // self.n_classes, self.Z.shape[1] // 2)
+        each = max(64, scores // self.n_classes, self.Z.shape[1] // 2)
+        return [slice(s, min(s + each, len(self.Z))) for s in range(0, len(self.Z), each)]
 
-    def _moved(self, point: Tensor) -> Tensor:
-        """Return a point from zero instead of from the anchor, like Z."""
-        return (point if self.anchor is None else point + self.anchor).to(self.Z.dtype)
+    def value_and_gradient(self, point: Tensor) -> tuple[float, Tensor]:
+        """Return the objective at a point (C, r) and its gradient there, (C, r).
 
-    def _scores(self, rows: slice, point: Tensor, out: Tensor) -> Tensor:
-        scores = torch.mm(self.Z[rows], point.T, out=out)
-        return scores if self.base is None else scores.add_(self.base(rows))
-
-    def _again(self, rows: slice, point: Tensor, lost: Tensor) -> Tensor:
-        return self._scores(rows, point, point.new_empty(len(self.Z[rows]), len(point)))[lost]
-
-    def value_and_gradient(self, point: Tensor, weight_decay: float) -> tuple[float, Tensor]:
-        """Return the objective at a point (C, r) and its gradient there.
-
-        Products in the dtype of Z; losses, penalty and sums over blocks in float64.
+        Products are in the dtype of Z; losses, penalty and sums over blocks in float64. Rows that
+        are put together from features are read in float64 as in `exactly`.
         """
+        if isinstance(self.Z, FeaturesAndOne):
+            return self.exactly(point)
         near = self._moved(point)
-        scratch = Scratch((min(self.rows_each, len(self.Z)), len(point)), self.Z)
-        loss, slope = self.sums(partial(self._part, near, scratch))
-        pull = weight_decay * self.stretch * point.double()
-        penalty = (pull * point).sum() / 2
-        return float(loss + penalty), (slope + pull).to(point.dtype)
+        scratch = Scratch((self.blocks[0].stop, len(point)), self.Z)
+        return self._penalised(point, self.sums(partial(self._part, near, scratch)))
 
-    def sums(self, part: Callable[[slice], tuple[Tensor, ...]]) -> list[Tensor]:
-        """Return the sums over all blocks of rows, float64, of the tensors that `part` returns."""
-        starts = range(0, len(self.Z), self.rows_each)
-        blocks = [slice(start, min(start + self.rows_each, len(self.Z))) for start in starts]
-        totals: list[Tensor] = []
-        with one_thread_each(self.Z.is_cuda or len(blocks) < 4) as spread:
-            for first in range(0, len(blocks), WAVE):  # so many parts are held at once
-                for found in spread(part, blocks[first : first + WAVE]):
-                    totals = totals or [torch.zeros_like(f, dtype=torch.float64) for f in found]
-                    for total, tensor in zip(totals, found, strict=True):
-                        total += tensor
-        return totals
+    def exactly(self, point: Tensor) -> tuple[float, Tensor]:
+        """Return the same in float64 throughout, with all digits of small losses.
 
-    def _part(self, point: Tensor, scratch: Scratch, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return a block's loss and its gradient (C, r)."""
-        block, target = self.Z[rows], self.y_idx[rows]
-        weight = self.weights[rows]
-        share = self._scores(rows, point, scratch.block[: len(block)])
-        losses = softmax_shares(share, target, partial(self._again, rows, point))
-        share[torch.arange(len(block), device=block.device), target] -= 1
-        return losses.double() @ weight, share.T @ (block * weight.to(block.dtype).unsqueeze(1))
-
-    def exactly(self, point: Tensor, weight_decay: float) -> tuple[float, Tensor]:
-        """Return the same in float64 throughout, small losses to all their digits; Z is float64."""
+        The value is that of the given rows only where Z is float64 or `FeaturesAndOne`.
+        """
         near = self._moved(point)
 
         def part(rows: slice) -> tuple[Tensor, Tensor]:
-            block, weight = self.Z[rows], self.weights[rows]
-            scores = self._scores(rows, near, block.new_empty(len(block), len(near)))
+            block, share = self.Z[rows], self.loss_share[rows]
+            scores = self._scores(block, rows, near)
             losses, error = cross_entropy(scores, self.y_idx[rows])
-            error *= weight.unsqueeze(1)
-            return losses @ weight, error.T @ block
+            error *= share.unsqueeze(1)
+            return losses @ share, error.T @ block
 
-        loss, slope = self.sums(part)
-        pull = weight_decay * self.stretch * point
-        return float(loss + (pull * point).sum() / 2), slope + pull
+        return self._penalised(point, self.sums(part))
 
-    def excess(self, slope: Tensor, weight_decay: float) -> float:
+    def hessian_product(
+        self, point: Tensor, probabilities: Probabilities | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return the function from a direction (C, r) to the Hessian at a point (C, r) times it.
+
+        `probabilities` are what the method of that name gives for the point, where they are known.
+        """
+        softmax = self.probabilities(point) if probabilities is None else probabilities
+
+        def times(direction: Tensor) -> Tensor:
+            near = direction.to(self.Z.dtype)
+
+            def part(rows: slice) -> tuple[Tensor]:
+                block, p = self.Z[rows], softmax(rows)
+                moved = block @ near.T
+                moved -= (p * moved).sum(dim=1, keepdim=True)
+                moved *= p
+                moved *= self.loss_share[rows].to(moved.dtype).unsqueeze(1)
+                return (moved.T @ block,)
+
+            return self.sums(part)[0] + self.weight_decay * self.stretch * direction
+
+        return times
+
+    def excess(self, gradient: Tensor) -> float:
         """Return by how much a point of this gradient (C, r) can lie above the optimum, at most.
 
         The penalty alone curves every direction of (W, b) by the weight decay, so the excess is at
-        most ||gradient||^2 / (2 weight decay), the gradient being that in (W, b).
+        most ||gradient||^2 / (2 weight_decay), the gradient being that in (W, b).
         """
-        if weight_decay == 0:
+        if self.weight_decay == 0:
             return math.inf
-        return float((slope.double().square() / self.stretch).sum()) / (2 * weight_decay)
+        square = float((gradient.double().square() / self.stretch).sum())
+        return square / (2 * self.weight_decay)
 
-    def shares(self, point: Tensor) -> Callable[[slice], Tensor]:
-        """Return a function from rows to their softmax shares (k, C) at a point (C, r)."""
+    def probabilities(self, point: Tensor) -> Probabilities:
+        """Return a function from rows to their softmax (k, C) at a point (C, r)."""
         near = self._moved(point)
 
         def compute(rows: slice) -> Tensor:
-            scores = self.Z.new_empty(len(self.Z[rows]), len(near))
-            return torch.softmax(self._scores(rows, near, scores), dim=1)
+            return torch.softmax(self._scores(self.Z[rows], rows, near), dim=1)
 
         if len(self.Z) * len(point) > SHARES:
             return compute
         kept = torch.cat([compute(rows) for rows in row_blocks(len(self.Z), max(near.shape))])
         return kept.__getitem__
 
+    def _moved(self, point: Tensor) -> Tensor:
+        """Return the classifier A + T of a point T, in the dtype of Z."""
+        return (point if self.anchor is None else point + self.anchor).to(self.Z.dtype)
 
-class Curvature:
-    """The Hessian of a problem at a point, as products, and a stand-in that is quickly inverted."""
+    def _scores(
+        self, block: Tensor, rows: slice, near: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """Return the scores (k, C) of a block of rows (k, r), at a classifier (C, r)."""
+        scores = torch.mm(block, near.T, out=out)
+        return scores if self.offset is None else scores.add_(self.offset(rows))
 
-    def __init__(self, problem: Problem, point: Tensor, weight_decay: float) -> None:
-        self.problem = problem
-        self.penalty = weight_decay * problem.stretch
-        self.shares = problem.shares(point)
-        self._factors = self._of_classes() if problem.is_small else self._diagonal()
+    def _part(self, near: Tensor, scratch: Scratch, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return the loss of a block of rows and its gradient (C, r)."""
+        block, target, share = self.Z[rows], self.y_idx[rows], self.loss_share[rows]
+        error = self._scores(block, rows, near, scratch.block[: len(block)])
 
-    def times(self, direction: Tensor) -> Tensor:
-        """Return the Hessian times a direction (C, r)."""
-        problem, near = self.problem, direction.to(self.problem.Z.dtype)
+        def again(lost: Tensor) -> Tensor:
+            return self._scores(block, rows, near)[lost]
 
-        def part(rows: slice) -> tuple[Tensor]:
-            block, share = problem.Z[rows], self.shares(rows)
-            moved = block @ near.T
-            moved -= (share * moved).sum(dim=1, keepdim=True)
-            moved *= share
-            moved *= problem.weights[rows].to(moved.dtype).unsqueeze(1)
-            return (moved.T @ block,)
+        losses = softmax_shares(error, target, again)
+        error[torch.arange(len(block), device=block.device), target] -= 1
+        return losses.double() @ share, error.T @ (block * share.to(block.dtype).unsqueeze(1))
 
-        return problem.sums(part)[0] + self.penalty * direction
+    def _penalised(self, point: Tensor, sums: list[Tensor]) -> tuple[float, Tensor]:
+        """Add the penalty to the loss and its gradient at a point (C, r)."""
+        loss, gradient = sums
+        pull = self.weight_decay * self.stretch * point.double()
+        return float(loss + (pull * point).sum() / 2), (gradient + pull).to(point.dtype)
 
-    def undone(self, slope: Tensor) -> Tensor:
-        """Return the direction (C, r) that the stand-in takes to `slope`.
-
-        Moving all classes alike changes no loss, only the penalty, so the optimum's mean over the
-        classes is zero, and every direction's is.
-        """
-        if self.problem.is_small:
-            found = torch.cholesky_solve(slope.unsqueeze(2), self._factors).squeeze(2)
-        else:
-            found = slope / self._factors
-        return found - found.mean(dim=0)
-
-    def _weight(self, rows: slice) -> Tensor:
-        """Return the weight of rows in the block of every class, u p (1 - p), (k, C)."""
-        share = self.shares(rows)
-        return share * (1 - share) * self.problem.weights[rows].to(share.dtype).unsqueeze(1)
-
-    def _of_classes(self) -> Tensor:
-        """Return the Cholesky factors (C, r, r) of the blocks of the classes."""
-        Z = self.problem.Z
-        weight = self._weight(slice(len(Z))).T
-        blocks = torch.stack([(Z.T * of_class) @ Z for of_class in weight]).double()
-        diagonal = blocks.diagonal(dim1=1, dim2=2)
-        # Rounding may leave a direction without curvature a little below zero.
-        diagonal += self.penalty + torch.finfo(Z.dtype).eps * diagonal.amax(dim=1, keepdim=True)
-        return torch.linalg.cholesky(blocks)
-
-    def _diagonal(self) -> Tensor:
-        problem = self.problem
-        (bend,) = problem.sums(lambda rows: (self._weight(rows).T @ problem.Z[rows].square(),))
-        return bend + self.penalty + torch.finfo(torch.float64).tiny
+    def sums(self, part: Callable[[slice], tuple[Tensor, ...]]) -> list[Tensor]:
+        """Return the sums over all blocks of rows, float64, of the tensors that `part` returns."""
+        blocks = self.blocks
+        if isinstance(self.Z, FeaturesAndOne):  # large blocks, of which one at a time is held
+            return added_up(part, blocks, map)
+        with one_thread_each(self.Z.is_cuda or len(blocks) < 4) as spread:
+            return added_up(part, blocks, spread)
 
 
-def solve(
-    problem: Problem, start: Tensor, weight_decay: float, *, most: int, tolerance: float
-) -> Found:
-    """Minimise from a start (C, r) until the excess over the optimum is small, by L-BFGS.
+def added_up(
+    part: Callable[[slice], tuple[Tensor, ...]], blocks: list[slice], spread: Spread
+) -> list[Tensor]:
+    """Return the sums over blocks of rows, float64, of the tensors that `part` returns of each.
 
-    It ends where the excess is at most `tolerance`, relative to the objective, after `most`
-    evaluations, or where rounding lets it go no further.
+    `spread` is a `map`, which may work on several blocks at once; `WAVE` results are held at most.
     """
-    least = 1e-9 if problem.Z.dtype == torch.float32 else 0.0
-    # Of a softmax over C classes that each take their share, the curvature in a coordinate is
-    # about its second moment / C; with the penalty's it conditions each column.
-    bend = problem.moments / len(start) + weight_decay * problem.stretch
-    scale = bend.rsqrt().to(start.dtype)
+    totals: list[Tensor] = []
+    for first in range(0, len(blocks), WAVE):
+        for found in spread(part, blocks[first : first + WAVE]):
+            totals = totals or [torch.zeros_like(f, dtype=torch.float64) for f in found]
+            for total, tensor in zip(totals, found, strict=True):
+                total += tensor
+    return totals
 
-    def objective(scaled: Tensor) -> tuple[float, Tensor]:
-        value, slope = problem.value_and_gradient(scaled * scale, weight_decay)
-        return value, slope * scale
 
-    def done(value: float, slope: Tensor) -> bool:
-        return problem.excess(slope / scale, weight_decay) <= tolerance * value
+def score_offset(feats: Tensor, goal: Goal, dtype: torch.dtype) -> Callable[[slice], Tensor] | None:
+    """Return the function from rows to what a goal adds to their scores, or None for nothing.
 
-    found = minimise(objective, start / scale, done, most, least)
-    return Found(found.point * scale, found.value, found.gradient / scale, found.evaluations)
+    That is the log prior and the scores of the anchor, of features (n, D), in `dtype`.
+    """
+    prior = None if goal.log_prior is None else goal.log_prior.to(dtype)
+    if goal.anchor is None:
+        return None if prior is None else lambda rows: prior
+    W, b = (part.to(dtype) for part in goal.anchor)
+    b = b if prior is None else b + prior
+    if len(feats) * len(W) > KEPT:
+        return lambda rows: linear_scores(feats[rows].to(dtype), W, b)
+    return linear_scores(feats.to(dtype), W, b).__getitem__

@@ -31,7 +31,7 @@ _SHUFFLE_BITS = 20
 
 def class_probabilities(counts: NDArray[np.int64], q: float) -> NDArray[np.float64]:
     """Return p_j = n_j^q / sum_i n_i^q, (C,), of counts >= 0; 0 for an empty class."""
-    # In logarithms: n^q overflows where q is large, p does not.
+    # It is computed in logarithms: where q is large n^q overflows, but p does not.
     level = np.where(counts > 0, q * np.log(np.where(counts > 0, counts, 1)), -np.inf)
     power = np.exp(level - level.max())
     return np.asarray(power / power.sum())
@@ -69,7 +69,22 @@ def rows_by_q(
 def class_aware_rows(
     y_idx: NDArray[np.int64], n_draws: int, per_class: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw row numbers with every class equally often; classes without rows are not drawn."""
+    """Draw row numbers with every class equally often; classes without rows are not drawn.
+
+    Parameters
+    ----------
+    y_idx : ndarray of shape (n,), int64 >= 0
+    n_draws : int
+        How many row numbers to return.
+    per_class : int
+        Row numbers in a row from each class drawn.
+    rng : numpy.random.Generator
+        The only source of chance.
+
+    Returns
+    -------
+    ndarray of shape (n_draws,), int64
+    """
     counts = np.bincount(y_idx)
     counts = counts[counts > 0]
     n_cycles = -(-n_draws // (per_class * len(counts)))
@@ -85,18 +100,19 @@ def class_aware_rows(
 def _independent_rows(
     y_idx: NDArray[np.int64], q: float, n_draws: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
+    """Draw row numbers one by one: a class by its probability, then one of its rows."""
     counts = np.bincount(y_idx)
     begin = np.cumsum(counts) - counts
     class_rng, row_rng = _two(rng)
     edges = np.cumsum(class_probabilities(counts, q))
-    # Divided by its end, the last edge is 1 exactly, and no draw lies beyond it.
+    # The edges are divided by the last, so that this is exactly 1 and no draw lies beyond it.
     classes = np.searchsorted(edges / edges[-1], class_rng.random(n_draws), side="right")
     within = (row_rng.random(n_draws) * counts[classes]).astype(np.int64)
     return _sorted_by_class(y_idx)[begin[classes] + within]
 
 
 def _two(rng: np.random.Generator) -> tuple[np.random.Generator, np.random.Generator]:
-    """Return a generator for classes and one for rows: neither's length moves the other."""
+    """Return a generator for classes and one for rows, so that neither draw moves the other."""
     first, second = rng.integers(1 << 63, size=2)
     return np.random.default_rng(first), np.random.default_rng(second)
 
@@ -116,7 +132,7 @@ def _image_cycles(
     lengths = np.repeat(counts, n_shuffles)
     begin_of_class = np.repeat(np.cumsum(n_shuffles) - n_shuffles, n_shuffles)
     already = (np.arange(len(lengths)) - begin_of_class) * lengths
-    # In the order in which draws reach them, so that more draws add shuffles at the end only.
+    # Shuffles stand in the order in which draws reach them, so that more draws add some at the end.
     order = np.argsort(already, kind="stable")
     first_place = np.repeat(np.cumsum(counts) - counts, n_shuffles)
     made = _shuffles(lengths[order], first_place[order], int(counts.sum()), rng)
@@ -152,7 +168,7 @@ def _keyed(lengths: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.i
 def _shuffle(keys: NDArray[np.int64], low: int, high: int, rng: np.random.Generator) -> None:
     """Replace keys (which shuffle, zeros, what) in place by the shuffled whats."""
     middle = (1 << (_KEY_BITS - high)) - (1 << low)
-    # Over the whole range of the type numpy draws raw words, four times faster than in any other.
+    # numpy draws raw words over the whole range of the type, four times faster than over any other.
     noise = rng.integers(-(1 << 63), 1 << 63, size=keys.shape, dtype=np.int64)
     noise &= middle
     keys |= noise
@@ -161,10 +177,12 @@ def _shuffle(keys: NDArray[np.int64], low: int, high: int, rng: np.random.Genera
 
 
 def _bits(n_values: int) -> int:
+    """Return how many bits hold so many values."""
     return max(1, (n_values - 1).bit_length())
 
 
 def _sorted_by_class(y_idx: NDArray[np.int64]) -> NDArray[np.int64]:
-    # numpy's stable sort is a radix sort, six times faster, for 16-bit numbers only.
+    """Return the row numbers in order of class, and in a class as stored."""
+    # For 16-bit numbers alone numpy's stable sort is a radix sort, which is six times faster.
     narrow = y_idx.astype(np.uint16) if int(y_idx.max()) < 1 << 16 else y_idx
     return np.argsort(narrow, kind="stable")

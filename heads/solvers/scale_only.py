@@ -1,31 +1,34 @@
 """The class-balanced optimum in one factor for each class of frozen logits.
 
-    f(s) = sum_i u(y_i) CE(y_i, s * z_i) + (weight_decay / 2) ||s||^2,   z_i = W x_i + b
-
-is convex in C numbers. The logits z are computed once, and an evaluation is one pass of `exp` over
-them, in pieces that stay in a core's cache. A few rows of each class give a start, and there the
-Hessian; in its coordinates the whole problem is nearly round, and a handful of evaluations end it.
+The logits are computed once, and an evaluation is one pass of `exp` over them, in pieces that stay
+in a core's cache. A few rows of each class give a start, and the Hessian there. In coordinates that
+make this Hessian the identity the whole problem is nearly round, so a handful of evaluations end
+it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
+from heads.solvers.certificate import Verdict, judge, warn_if_unfinished
 from heads.solvers.lbfgs import Found, minimise
-from heads.solvers.linear import linear_scores, softmax_shares
+from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
 from heads.solvers.newton import Operator, newton
-from heads.solvers.objective import row_weights
-from heads.solvers.path import AIM, FINE, KEPT, LONGEST, TOLERANCE, few_rows
-from heads.solvers.softmax import Verdict, cross_entropy, judge, warn_if_unfinished
+from heads.solvers.objective import KEPT, Spread, added_up
+from heads.solvers.optimum import AIM, FINE, LONGEST, TOLERANCE
+from heads.solvers.path import few_rows
+from heads.solvers.rows import TrainingRows
 
-__all__ = ["best_scale"]
+__all__ = ["FittedScale", "ScaleObjective", "best_scale"]
 
 # Logits from which the optimum is first sought on a few rows of each class, and how many rows.
 MANY_LOGITS, FEW = 1 << 22, 10
@@ -35,22 +38,58 @@ PIECE = 1 << 18
 # the squared gradient in coordinates in which the Hessian is about 1.
 GAIN_AT_END = {torch.float32: 1e-9, torch.float64: 1e-14}
 GAIN_OF_START = 1e-4
+# Evaluations of L-BFGS at most.
 MOST = 200
+# Factors smaller than this are not tried as a start.
 _LEAST_SCALE = 1e-30
 
-Spread = Callable[..., Iterable[Any]]
 
+@dataclass(frozen=True, eq=False)
+class ScaleObjective:
+    """The penalised softmax cross-entropy of factors that multiply the logits of each class.
 
-@dataclass(frozen=True)
-class _Problem:
-    """Rows by their logits: `logits` gives those of a slice of rows, (k, C)."""
+    Of rows with frozen logits z_i = W x_i + b, (C,), and labels y_i, the objective of the factors
+    s (C,) is::
+
+        f(s) = sum_i u_i CE(y_i, s * z_i) + (weight_decay / 2) ||s||^2
+        CE(y, t) = log(sum_c exp(t_c)) - t_y
+
+    With p_i = softmax(s * z_i) and e_y the one-hot label, its gradient (C,) and its Hessian (C, C)
+    are::
+
+        g(s) = sum_i u_i (p_i - e_{y_i}) * z_i + weight_decay s
+        H(s) = sum_i u_i (diag(p_i * z_i^2) - (p_i * z_i) (p_i * z_i)^T) + weight_decay I
+
+    It is convex. The parts u_i are those of `SoftmaxObjective`: with u_i = w_i / (C W_c) for a row
+    of class c, the loss is class-balanced sampling's in expectation.
+
+    Attributes
+    ----------
+    logits : callable
+        From a slice of rows to their z_i, (k, C), in the dtype and on the device of `like`.
+    y_idx : Tensor of shape (n,), int64 in 0..C-1
+    n_classes : int
+    loss_share : Tensor of shape (n,), float64
+        u_i, which sum to 1.
+    weight_decay : float
+    like : Tensor
+        Any tensor of the dtype and device that products are computed in.
+    spread : callable, optional
+        A `map` over threads for many evaluations in a row; without it each opens its own.
+
+    References
+    ----------
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition" (ICLR 2020),
+    section 4.2, "Learnable weight scaling".
+    """
 
     logits: Callable[[slice], Tensor]
     y_idx: Tensor
-    weights: Tensor  # (n,), float64
     n_classes: int
+    loss_share: Tensor
     weight_decay: float
     like: Tensor
+    spread: Spread | None = None
 
     @property
     def blocks(self) -> list[slice]:
@@ -59,155 +98,179 @@ class _Problem:
         n_rows = len(self.y_idx)
         return [slice(s, min(s + each, n_rows)) for s in range(0, n_rows, each)]
 
-    def objective(self, spread: Spread) -> Callable[[Tensor], tuple[float, Tensor]]:
-        """Return the function from s (C,) float64 to the objective and its gradient."""
-        blocks = self.blocks
-        scratch = Scratch((blocks[0].stop, self.n_classes), self.like)
+    def value_and_gradient(self, point: Tensor) -> tuple[float, Tensor]:
+        """Return the objective at factors s (C,) float64, and its gradient (C,).
 
-        def evaluate(scale: Tensor) -> tuple[float, Tensor]:
-            near = scale.to(self.like.dtype)
-            parts = list(spread(lambda rows: self._part(near, rows, scratch.block), blocks))
-            loss = float(torch.stack([value for value, _ in parts]).sum())
-            slope = torch.stack([slope for _, slope in parts]).sum(dim=0, dtype=torch.float64)
-            penalty = self.weight_decay / 2 * float(scale @ scale)
-            return loss + penalty, slope + self.weight_decay * scale
+        Products are in the dtype of `like`; losses, penalty and sums over pieces in float64.
+        """
+        near = point.to(self.like.dtype)
+        return self._penalised(point, self._sums(lambda rows: self._part(near, rows)))
 
-        return evaluate
-
-    def _part(self, scale: Tensor, rows: slice, scratch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a piece's loss and its slope sum_i u_i (p_i - onehot_i) z_i, (C,)."""
-        logits, target = self.logits(rows), self.y_idx[rows].unsqueeze(1)
-        weight = self.weights[rows]
-        share = torch.mul(logits, scale, out=scratch[: len(logits)])
-        losses = softmax_shares(share, target.squeeze(1), lambda lost: logits[lost] * scale)
-        slope = weight.to(share.dtype) @ share.mul_(logits)
-        own = logits.gather(1, target).squeeze(1)
-        slope.scatter_add_(0, target.squeeze(1), -(weight * own).to(slope.dtype))
-        return losses.double() @ weight, slope
-
-    def __call__(self, *point: Tensor) -> tuple[float, tuple[Tensor]]:
-        """Return the objective at s (C,) and its gradient, everything in float64."""
-        (scale,) = point
+    def exactly(self, point: Tensor) -> tuple[float, Tensor]:
+        """Return the same in float64 throughout, with all digits of small losses."""
 
         def part(rows: slice) -> tuple[Tensor, Tensor]:
-            logits, weight = self.logits(rows).double(), self.weights[rows]
-            losses, error = cross_entropy(logits * scale, self.y_idx[rows])
-            return losses @ weight, weight @ error.mul_(logits)
+            logits, share = self.logits(rows).double(), self.loss_share[rows]
+            losses, error = cross_entropy(logits * point, self.y_idx[rows])
+            return losses @ share, share @ error.mul_(logits)
 
-        with one_thread_each(self.like.is_cuda or len(self.blocks) < 4) as spread:
-            losses, slopes = zip(*spread(part, self.blocks), strict=True)
-        penalty = self.weight_decay / 2 * (scale @ scale)
-        loss, slope = torch.stack(losses).sum(), torch.stack(slopes).sum(dim=0)
-        return float(loss + penalty), (slope + self.weight_decay * scale,)
+        return self._penalised(point, self._sums(part))
 
-    def product(self, scale: Tensor) -> Callable[[Tensor], Tensor]:
+    def excess(self, gradient: Tensor) -> float:
+        """Return by how much a point of this gradient (C,) can lie above the optimum, at most.
+
+        The penalty curves every direction by the weight decay, as in `SoftmaxObjective.excess`.
+        """
+        return Verdict.of(0.0, gradient, self.weight_decay).excess
+
+    def hessian_product(self, point: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the function from a direction (C,) to the Hessian at s (C,) times it, float64."""
 
         def times(direction: Tensor) -> Tensor:
-            def part(rows: slice) -> Tensor:
+            def part(rows: slice) -> tuple[Tensor]:
                 logits = self.logits(rows).double()
-                share = (logits * scale).softmax(dim=1)
+                p = (logits * point).softmax(dim=1)
                 moved = logits * direction
-                moved -= (share * moved).sum(dim=1, keepdim=True)
-                return self.weights[rows] @ moved.mul_(share).mul_(logits)
+                moved -= (p * moved).sum(dim=1, keepdim=True)
+                return (self.loss_share[rows] @ moved.mul_(p).mul_(logits),)
 
-            with one_thread_each(self.like.is_cuda or len(self.blocks) < 4) as spread:
-                total = torch.stack(list(spread(part, self.blocks))).sum(dim=0)
-            return total + self.weight_decay * direction
+            return self._sums(part)[0] + self.weight_decay * direction
 
         return times
 
-    def hessian(self, scale: Tensor) -> Tensor:
-        """Return the second derivatives (C, C) at s (C,), float64.
-
-        sum_i u_i (diag(p_i z_i^2) - (p_i z_i)(p_i z_i)^T) + weight_decay I.
-        """
-        n_classes = len(scale)
-        total = torch.zeros(n_classes, n_classes, dtype=torch.float64, device=scale.device)
-        bend = torch.full((n_classes,), self.weight_decay, dtype=torch.float64).to(scale.device)
+    def hessian(self, point: Tensor) -> Tensor:
+        """Return the Hessian (C, C) at s (C,), float64, with products in the logits' dtype."""
+        n_classes = len(point)
+        total = torch.zeros(n_classes, n_classes, dtype=torch.float64, device=point.device)
+        bend = torch.full((n_classes,), self.weight_decay, dtype=torch.float64).to(point.device)
         for rows in row_blocks(len(self.y_idx), n_classes):
             logits = self.logits(rows)
-            share = (logits * scale.to(logits.dtype)).softmax(dim=1).mul_(logits)
-            weight = self.weights[rows].to(share.dtype)
-            bend += weight @ (share * logits)
-            share *= weight.sqrt().unsqueeze(1)
-            total -= share.T @ share
+            pulled = (logits * point.to(logits.dtype)).softmax(dim=1).mul_(logits)
+            share = self.loss_share[rows].to(pulled.dtype)
+            bend += share @ (pulled * logits)
+            pulled *= share.sqrt().unsqueeze(1)
+            total -= pulled.T @ pulled
         return total + bend.diag()
 
+    @cached_property
+    def _scratch(self) -> Scratch:
+        """Return the buffer of one piece, for each thread."""
+        return Scratch((self.blocks[0].stop, self.n_classes), self.like)
 
-def best_scale(
-    feats: Tensor,
-    y_idx: Tensor,
-    W: Tensor,
-    b: Tensor,
-    weight_decay: float,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, int, Verdict]:
-    """Minimise the class-balanced objective in the factors (C,); `weights` (n,) are the rows'.
+    def _part(self, scale: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return a piece's loss and its gradient sum_i u_i (p_i - e_{y_i}) * z_i, (C,)."""
+        logits, y_idx, share = self.logits(rows), self.y_idx[rows], self.loss_share[rows]
+        p = torch.mul(logits, scale, out=self._scratch.block[: len(logits)])
+        losses = softmax_shares(p, y_idx, lambda lost: logits[lost] * scale)
+        gradient = share.to(p.dtype) @ p.mul_(logits)
+        own = logits.gather(1, y_idx.unsqueeze(1)).squeeze(1)
+        gradient.scatter_add_(0, y_idx, -(share * own).to(gradient.dtype))
+        return losses.double() @ share, gradient
+
+    def _penalised(self, point: Tensor, sums: list[Tensor]) -> tuple[float, Tensor]:
+        """Add the penalty to the loss and its gradient at s (C,)."""
+        loss, gradient = sums
+        penalty = self.weight_decay / 2 * float(point @ point)
+        return float(loss) + penalty, gradient + self.weight_decay * point
+
+    def _sums(self, part: Callable[[slice], tuple[Tensor, ...]]) -> list[Tensor]:
+        """Return the sums over all pieces, float64, of the tensors that `part` returns of each."""
+        if self.spread is not None:
+            return added_up(part, self.blocks, self.spread)
+        with self.threads() as spread:
+            return added_up(part, self.blocks, spread)
+
+    def threads(self) -> AbstractContextManager[Spread]:
+        """Return the context in which pieces are worked on by one thread each."""
+        return one_thread_each(self.like.is_cuda or len(self.blocks) < 4)
+
+
+@dataclass(frozen=True)
+class FittedScale:
+    """A solution: factors (C,), evaluations of all rows, and how near the optimum it is."""
+
+    scale: Tensor
+    evaluations: int
+    verdict: Verdict
+
+
+def best_scale(train: TrainingRows, W: Tensor, b: Tensor, weight_decay: float) -> FittedScale:
+    """Minimise the class-balanced objective in the factors.
 
     First roughly, on a few rows of each class where there is much data; then on all rows from
-    there, with the Hessian of the same rows; then by Newton's method, if that was not enough.
+    there, with the Hessian of the same few rows; then by Newton's method, if that was not enough.
+
+    Parameters
+    ----------
+    train : TrainingRows
+    W, b : Tensors of shape (C, D) and (C,)
+        The frozen classifier, like the features.
+    weight_decay : float
+        Above 0.
 
     Returns
     -------
-    Tensor, int, Verdict
-        The factors like `feats`, the evaluations of all rows, and how near the optimum they are.
+    FittedScale
+        The factors are like the features.
 
     Warns
     -----
     ConvergenceWarning
-        Where they may lie further above the optimum than `TOLERANCE`.
+        Where the factors may lie further above the optimum than `TOLERANCE`.
     """
+    feats, n_classes = train.feats, train.n_classes
     tolerance, aim = TOLERANCE[feats.dtype], AIM[feats.dtype]
-    like = feats[:0].double() if feats.numel() * len(W) <= FINE else feats
+    like = feats[:0].double() if feats.numel() * n_classes <= FINE else feats
     logits = _logits(feats, W, b, like.dtype)
-    each = row_weights(y_idx, len(W), None, weights)
-    sample = problem = _Problem(logits, y_idx, each, len(W), weight_decay, like)
-    few = few_rows(y_idx, len(W), _rows_a_class(feats, len(W)))
-    if len(feats) * len(W) > MANY_LOGITS and 3 * len(few) < len(feats):
-        some, labels = logits(few), y_idx[few]
-        of_few = row_weights(labels, len(W), None, None if weights is None else weights[few])
-        sample = _Problem(some.__getitem__, labels, of_few, len(W), weight_decay, like)
-    start = _start(sample, torch.ones(len(W), dtype=torch.float64, device=feats.device))
+    whole = _objective(train, logits, weight_decay, like)
+    sample, few = whole, few_rows(train.y_idx, n_classes, _rows_a_class(feats, n_classes))
+    if len(feats) * n_classes > MANY_LOGITS and 3 * len(few) < len(feats):
+        some = logits(few)
+        sample = _objective(train.some(few), some.__getitem__, weight_decay, like)
+    start = _start(sample, torch.ones(n_classes, dtype=torch.float64, device=feats.device))
     start = _solve(sample, start, sample, GAIN_OF_START).point
-    found = _solve(problem, start, sample, GAIN_AT_END[like.dtype])
+    found = _solve(whole, start, sample, GAIN_AT_END[like.dtype])
     scale, spent = found.point.to(feats.dtype), found.evaluations
-    verdict = judge(problem, (scale.double(),))
+    verdict = judge(whole, scale.double())
     if not verdict.gap <= 2 * aim:
-        refined, excess = _refined(problem, found.point, sample, aim)
+        refined, excess = _refined(whole, found.point, sample, aim)
         scale, spent = refined.point.to(feats.dtype), spent + refined.evaluations
-        verdict = judge(problem, (scale.double(),), refined.value - excess)
+        verdict = judge(whole, scale.double(), refined.value - excess)
     warn_if_unfinished(verdict, tolerance, weight_decay, spent)
-    return scale, spent, verdict
+    return FittedScale(scale, spent, verdict)
 
 
-def _start(sample: _Problem, ones: Tensor) -> Tensor:
+def _objective(
+    train: TrainingRows, logits: Callable[[Any], Tensor], weight_decay: float, like: Tensor
+) -> ScaleObjective:
+    """Return the class-balanced objective of rows whose logits are given."""
+    share = train.loss_shares()
+    return ScaleObjective(logits, train.y_idx, train.n_classes, share, weight_decay, like)
+
+
+def _start(sample: ScaleObjective, ones: Tensor) -> Tensor:
     """Return factors (C,) all alike, small enough that the loss is no larger than without scores.
 
     Where scores are so large that every softmax is 0 or 1, there is no curvature to go by.
     """
-    while sample(ones)[0] > math.log(sample.n_classes) and float(ones[0]) > _LEAST_SCALE:
+    most = math.log(sample.n_classes)
+    while sample.exactly(ones)[0] > most and float(ones[0]) > _LEAST_SCALE:
         ones = ones / 10
     return ones
 
 
-def _refined(problem: _Problem, start: Tensor, sample: _Problem, aim: float) -> tuple[Found, float]:
+def _refined(
+    whole: ScaleObjective, start: Tensor, sample: ScaleObjective, aim: float
+) -> tuple[Found, float]:
     """Go on by Newton's method; the Hessian of a sample stands in where one is inverted."""
-
-    def fine(scale: Tensor) -> tuple[float, Tensor]:
-        value, (slope,) = problem(scale)
-        return value, slope
 
     def curvature_at(scale: Tensor) -> tuple[Operator, Operator]:
         factor = _factor(sample.hessian(scale))
-        return problem.product(scale), lambda slope: torch.cholesky_solve(
-            slope.unsqueeze(1), factor
+        return whole.hessian_product(scale), lambda gradient: torch.cholesky_solve(
+            gradient.unsqueeze(1), factor
         ).squeeze(1)
 
-    def excess(slope: Tensor) -> float:
-        return Verdict.of(0.0, (slope,), problem.weight_decay).excess
-
-    return newton(fine, curvature_at, excess, start, aim=aim, most=LONGEST)
+    return newton(whole.exactly, curvature_at, whole.excess, start, aim=aim, most=LONGEST)
 
 
 def _rows_a_class(feats: Tensor, n_classes: int) -> int:
@@ -223,18 +286,19 @@ def _logits(feats: Tensor, W: Tensor, b: Tensor, dtype: torch.dtype) -> Callable
     return linear_scores(feats.to(dtype), W, b).__getitem__
 
 
-def _solve(problem: _Problem, start: Tensor, sample: _Problem, gain: float) -> Found:
+def _solve(whole: ScaleObjective, start: Tensor, sample: ScaleObjective, gain: float) -> Found:
     """Minimise from a start (C,), in coordinates that the Hessian of a sample there makes round."""
     factor = _factor(sample.hessian(start))
-    with one_thread_each(problem.like.is_cuda or len(problem.blocks) < 4) as spread:
-        objective = problem.objective(spread)
+
+    def done(value: float, gradient: Tensor) -> bool:
+        return float(gradient @ gradient) / 2 <= gain * value
+
+    with whole.threads() as spread:
+        objective = replace(whole, spread=spread)
 
         def rounded(point: Tensor) -> tuple[float, Tensor]:
-            value, slope = objective(_solved(factor.T, point, upper=True))
-            return value, _solved(factor, slope)
-
-        def done(value: float, slope: Tensor) -> bool:
-            return float(slope @ slope) / 2 <= gain * value
+            value, gradient = objective.value_and_gradient(_solved(factor.T, point, upper=True))
+            return value, _solved(factor, gradient)
 
         found = minimise(rounded, factor.T @ start, done, MOST, gain)
     return Found(
@@ -248,8 +312,8 @@ def _solve(problem: _Problem, start: Tensor, sample: _Problem, gain: float) -> F
 def _factor(hessian: Tensor) -> Tensor:
     """Return the lower factor L (C, C) of a Hessian L L^T, a little stiffened where it is flat.
 
-    Of large logits the shares in float32 leave a Hessian that is not quite positive, and it takes
-    more.
+    Where logits are large, the softmax in float32 leaves a Hessian that is not quite positive, and
+    it is stiffened more.
     """
     diagonal = hessian.diagonal()
     for part in (1e-3, 1e-1, 10.0):
@@ -261,4 +325,5 @@ def _factor(hessian: Tensor) -> Tensor:
 
 
 def _solved(factor: Tensor, right: Tensor, *, upper: bool = False) -> Tensor:
+    """Return what a triangular factor (C, C) takes to the right-hand side (C,)."""
     return torch.linalg.solve_triangular(factor, right.unsqueeze(1), upper=upper).squeeze(1)

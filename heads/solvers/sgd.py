@@ -1,8 +1,8 @@
 """The paper's stage-2 training, on cached features: SGD over batches by class frequency.
 
-Any number of fits go together. Fits that draw the same rows share a *stream* of batches; a stack
-of parameters is (S, H, …), H fits on each of S streams, and one step moves them all: one gather,
-one product. A fit alone is a stack of one, so it computes what it computes in company.
+Any number of fits go together. Fits that draw the same rows share a *stream* of batches. A stack
+of parameters is (S, H, …), H fits on each of S streams, and one step moves them all by one gather
+and one product. A fit alone is a stack of one, so it computes the same as in company.
 
 Source: Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition"
 (ICLR 2020); the numbers are those of its code's `config/ImageNet_LT/cls_crt_*.yaml`.
@@ -27,19 +27,18 @@ __all__ = [
     "Plan",
     "Recipe",
     "Schedule",
-    "descend",
     "descend_together",
     "plan_steps",
     "sampled_rows",
-    "schedule",
+    "schedule_of",
 ]
 
-# int(N / batch) steps an epoch are 0 on a small data set, and a handful trains next to nothing.
-# Below this many batches of data a fit takes at least this many steps in all.
+# On a small data set int(N / batch) steps an epoch are none, or so few that they train next to
+# nothing. Below so many batches of data a fit takes at least so many steps in all.
 SMALL_BATCHES, FLOOR_STEPS = 10, 200
-# Row numbers of a fit are drawn at once: 4 GB of them.
+# The row numbers of a fit are drawn at once. So many take 4 GB.
 MOST_DRAWS = 1 << 29
-# Steps before a CUDA graph is captured: libraries choose their kernels in the first ones.
+# Steps before a CUDA graph is captured, because libraries choose their kernels in the first ones.
 WARM_STEPS = 3
 
 Slopes = Sequence[Tensor]
@@ -47,9 +46,23 @@ Slopes = Sequence[Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of one SGD fit; `lr` is the rate of the first epoch.
+    """The numbers of one SGD fit.
 
-    With `n_views` above 1 the rows are that many views of the same rows, one view after another.
+    Attributes
+    ----------
+    lr : float
+        Learning rate of the first epoch.
+    momentum, weight_decay : float
+        As in `torch.optim.SGD`.
+    batch : int
+        Rows of a step.
+    epochs : int
+    per_class : int
+        Rows in a row from each class drawn, with q = 0.
+    q : float
+        Classes are drawn in proportion to n_c^q.
+    n_views : int
+        Above 1 the rows are that many views of the same rows, one view after another.
     """
 
     lr: float = 0.2
@@ -68,7 +81,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many steps a fit takes, and whether the floor raised that number."""
+    """How many steps a fit takes in an epoch and in all, and whether the floor raised that."""
 
     steps_per_epoch: int
     n_steps: int
@@ -79,8 +92,13 @@ class Plan:
 class Schedule:
     """What the fits of a stack do at each step, besides their gradients.
 
-    rates (n_steps, S, H); decays and momenta (S, H); stops (H,), decreasing: the steps that fit h
-    of every stream takes. Past its stop a fit's rate is 0 and never used.
+    Attributes
+    ----------
+    rates : Tensor of shape (n_steps, S, H)
+        Learning rates. Past its last step a fit's rate is 0 and never used.
+    decays, momenta : Tensors of shape (S, H)
+    stops : tuple of length H, decreasing
+        The number of steps that fit h of every stream takes.
     """
 
     rates: Tensor
@@ -90,7 +108,7 @@ class Schedule:
 
 
 def plan_steps(n_rows: int, recipe: Recipe, n_classes: int = 1) -> Plan:
-    """Return int(N / batch) steps an epoch, or what reaches the floor where N is small.
+    """Return int(N / batch) steps an epoch, or as many as reach the floor where N is small.
 
     N counts a row once, however many views of it there are.
 
@@ -118,7 +136,7 @@ def plan_steps(n_rows: int, recipe: Recipe, n_classes: int = 1) -> Plan:
     return Plan(steps, steps * recipe.epochs, floored)
 
 
-def schedule(fits: Sequence[Sequence[tuple[Recipe, Plan]]], like: Tensor) -> Schedule:
+def schedule_of(fits: Sequence[Sequence[tuple[Recipe, Plan]]], like: Tensor) -> Schedule:
     """Return the schedule of a stack, given by stream and fit, in the dtype of `like`."""
     stops = tuple(plan.n_steps for _, plan in fits[0])
     rates = np.zeros((stops[0], len(fits), len(stops)))
@@ -133,10 +151,24 @@ def schedule(fits: Sequence[Sequence[tuple[Recipe, Plan]]], like: Tensor) -> Sch
 
 
 def sampled_rows(y_idx: Tensor, recipe: Recipe, plan: Plan, rng: np.random.Generator) -> Tensor:
-    """Draw every batch of the fit: row numbers (n_steps, batch) on the device of `y_idx`.
+    """Draw the row numbers of every batch of a fit.
 
-    Of rows in several views each pass over the data sees the next view, and after the last the
-    first again; the rows that are drawn do not depend on how many there are.
+    Where rows have several views, each pass over the data sees the next view, and after the last
+    the first again. The rows that are drawn do not depend on how many views there are.
+
+    Parameters
+    ----------
+    y_idx : Tensor of shape (n,)
+        The labels of all rows, in all views.
+    recipe : Recipe
+    plan : Plan
+        How many batches to draw.
+    rng : numpy.random.Generator
+        The only source of chance.
+
+    Returns
+    -------
+    Tensor of shape (n_steps, batch), int64, on the device of `y_idx`
     """
     n_draws, n_rows = plan.n_steps * recipe.batch, len(y_idx) // recipe.n_views
     rows = rows_by_q(y_idx[:n_rows].cpu().numpy(), recipe.q, n_draws, recipe.per_class, rng)
@@ -149,7 +181,7 @@ def descend_together(
     params: Sequence[Tensor],
     gradient: Callable[[Sequence[Tensor], Tensor], Slopes],
     batches: Tensor,
-    plan: Schedule,
+    schedule: Schedule,
 ) -> None:
     """Move stacks of parameters in place by SGD with momentum and weight decay.
 
@@ -159,10 +191,12 @@ def descend_together(
     ----------
     params : sequence of tensors (S, H, …), contiguous
     gradient : callable
-        From the parameters of the first h fits of each stream, (S, h, …), and the rows (S, batch)
-        of a step to the gradients of their mean losses.
+        From the parameters of the first h fits of each stream, (S, h, …), and the row numbers
+        (S, batch) of a step to the gradients of their mean losses, shaped as the parameters.
     batches : Tensor of shape (n_steps, S, batch), int64
-    plan : Schedule
+        Row numbers of every step and stream.
+    schedule : Schedule
+        The rates, weight decays and momenta of every fit.
 
     Raises
     ------
@@ -172,32 +206,14 @@ def descend_together(
     velocity = [torch.zeros_like(param) for param in params]
     products = batches.shape[2] * sum(param.numel() for param in params)
     with one_thread_if_small(products):
-        for steps, n_active in _stretches(plan.stops):
+        for steps, n_active in _stretches(schedule.stops):
             moving = [param[:, :n_active].contiguous() for param in params]
             speeds = [speed[:, :n_active].contiguous() for speed in velocity]
-            step = _step(moving, speeds, gradient, plan, n_active)
-            _run(step, batches[steps], plan.rates[steps, :, :n_active])
+            step = _step(moving, speeds, gradient, schedule, n_active)
+            _run(step, batches[steps], schedule.rates[steps, :, :n_active])
             for whole, part in zip((*params, *velocity), (*moving, *speeds), strict=True):
                 whole[:, :n_active] = part  # a copy, unless all are moving
-    _refuse_divergence(params, plan)
-
-
-def descend(
-    params: Sequence[Tensor],
-    gradient: Callable[[Tensor], Slopes],
-    batches: Tensor,
-    recipe: Recipe,
-    plan: Plan,
-) -> None:
-    """Move the parameters of one fit in place; `gradient` is of the rows (batch,) of a step."""
-    stack = [param[None, None] for param in params]
-    together = schedule([[(recipe, plan)]], params[0])
-    descend_together(
-        stack,
-        lambda _, rows: [slope[None, None] for slope in gradient(rows[0])],
-        batches.unsqueeze(1),
-        together,
-    )
+    _refuse_divergence(params, schedule)
 
 
 def _stretches(stops: Sequence[int]) -> Iterator[tuple[slice, int]]:
@@ -213,11 +229,11 @@ def _step(
     params: Sequence[Tensor],
     speeds: Sequence[Tensor],
     gradient: Callable[[Sequence[Tensor], Tensor], Slopes],
-    plan: Schedule,
+    schedule: Schedule,
     n_active: int,
 ) -> Callable[[Tensor, Tensor], None]:
     """Return the function that takes one step, of its rows (S, batch) and rates (S, h)."""
-    momenta, decays = plan.momenta[:, :n_active], plan.decays[:, :n_active]
+    momenta, decays = schedule.momenta[:, :n_active], schedule.decays[:, :n_active]
 
     def step(rows: Tensor, rates: Tensor) -> None:
         for param, speed, slope in zip(params, speeds, gradient(params, rows), strict=True):
@@ -265,11 +281,13 @@ def _run(step: Callable[[Tensor, Tensor], None], batches: Tensor, rates: Tensor)
         graph.replay()
 
 
-def _refuse_divergence(params: Sequence[Tensor], plan: Schedule) -> None:
+def _refuse_divergence(params: Sequence[Tensor], schedule: Schedule) -> None:
+    """Refuse parameters that are not finite, and name the numbers of the fit they belong to."""
     finite = torch.stack([torch.isfinite(param).flatten(2).all(dim=2) for param in params]).all(0)
     if not bool(finite.all()):
         lr, decay, momentum = (
-            float(part[~finite].min()) for part in (plan.rates[0], plan.decays, plan.momenta)
+            float(part[~finite].min())
+            for part in (schedule.rates[0], schedule.decays, schedule.momenta)
         )
         message = (
             f"training diverged at lr={lr:g}: lower lr, or scale the features down "

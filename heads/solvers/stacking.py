@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Generic, TypeVar
@@ -12,84 +12,110 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heads.solvers.sgd import Plan, Recipe, Schedule, sampled_rows, schedule
+from heads.solvers.rows import TrainingRows
+from heads.solvers.sgd import Plan, Recipe, Schedule, sampled_rows, schedule_of
 
-__all__ = ["Bundle", "bundles"]
+__all__ = ["Bundle", "Fit", "bundles"]
 
 Start = TypeVar("Start")
 
 
 @dataclass(frozen=True)
-class Bundle(Generic[Start]):
-    """Fits that make one stack.
+class Fit:
+    """One SGD fit: its recipe, its plan, and where its chance comes from.
 
-    members (S, H): places of the fits; starts: what each stream's generator drew first;
-    batches (n_steps, S, batch): rows of every step and stream; plan: what each fit does.
+    state is a seed, or a numpy generator, which belongs to this fit alone.
+    """
+
+    recipe: Recipe
+    plan: Plan
+    state: Any
+
+
+@dataclass(frozen=True)
+class Bundle(Generic[Start]):
+    """Fits that make one stack: H fits on each of S streams of batches.
+
+    Attributes
+    ----------
+    members : ndarray of shape (S, H)
+        Places of the fits in the list that was given.
+    starts : list of length S
+        What each stream's generator drew first.
+    batches : Tensor of shape (n_steps, S, batch), int64
+        Row numbers of every step and stream.
+    schedule : Schedule
+        What each fit does at each step.
     """
 
     members: NDArray[np.int64]
     starts: list[Start]
     batches: Tensor
-    plan: Schedule
+    schedule: Schedule
 
     def stacked(self, of_streams: Tensor) -> Tensor:
-        """Return (S, H, …): each fit its own copy of what its stream has in `of_streams` (S, …)."""
+        """Return (S, H, …), a copy for each fit of what its stream has in `of_streams` (S, …)."""
         n_heads = self.members.shape[1]
         return of_streams.unsqueeze(1).repeat(1, n_heads, *(1,) * (of_streams.ndim - 1))
 
 
 def bundles(
-    recipes: Sequence[Recipe],
-    plans: Sequence[Plan],
-    states: Sequence[Any],
-    y_idx: Tensor,
-    like: Tensor,
-    start: Callable[[np.random.Generator], Start],
+    fits: Sequence[Fit], train: TrainingRows, start: Callable[[np.random.Generator], Start]
 ) -> list[Bundle[Start]]:
     """Draw the batches of fits that have one batch size, and put the fits into stacks.
 
-    Fits with the same seed, q and handfuls share a stream; one with fewer steps takes the
+    Fits with the same seed, q and per_class share a stream; one with fewer steps takes the
     beginning of it. Streams whose fits take the same numbers of steps make one stack.
 
     Parameters
     ----------
-    recipes, plans, states : sequences
-        Of each fit; a state is a seed, or a generator, which belongs to its fit alone.
-    y_idx : Tensor of shape (n,)
-    like : Tensor
-        Of the dtype and device to compute in.
+    fits : sequence of Fit
+    train : TrainingRows
+        The dtype and device of its features are those that the fits compute in.
     start : callable
-        What a stream's generator draws before its rows.
+        From a stream's generator to what it draws before its rows.
     """
-    streams = _streams(recipes, plans, states)
+    streams = _streams(fits)
     drawn = {}
     for key, members in streams.items():
-        rng, first = np.random.default_rng(states[members[0]]), members[0]
-        drawn[key] = start(rng), sampled_rows(y_idx, recipes[first], plans[first], rng)
+        longest = fits[members[0]]
+        rng = np.random.default_rng(longest.state)
+        first = start(rng)
+        drawn[key] = first, sampled_rows(train.y_idx, longest.recipe, longest.plan, rng)
     alike: dict[tuple[int, ...], list[Hashable]] = {}
     for key, members in streams.items():
-        alike.setdefault(tuple(plans[i].n_steps for i in members), []).append(key)
+        alike.setdefault(tuple(fits[i].plan.n_steps for i in members), []).append(key)
     return [
         Bundle(
             np.array([streams[key] for key in keys]),
             [drawn[key][0] for key in keys],
             torch.stack([drawn[key][1] for key in keys], dim=1),
-            schedule([[(recipes[i], plans[i]) for i in streams[key]] for key in keys], like),
+            _schedule(keys, streams, fits, train.feats),
         )
         for keys in alike.values()
     ]
 
 
-def _streams(
-    recipes: Sequence[Recipe], plans: Sequence[Plan], states: Sequence[Any]
-) -> dict[Hashable, list[int]]:
+def _schedule(
+    keys: Sequence[Hashable],
+    streams: Mapping[Hashable, Sequence[int]],
+    fits: Sequence[Fit],
+    like: Tensor,
+) -> Schedule:
+    """Return what the fits of some streams, given by their keys, do at each step."""
+    members = [[fits[i] for i in streams[key]] for key in keys]
+    return schedule_of([[(fit.recipe, fit.plan) for fit in stream] for stream in members], like)
+
+
+def _streams(fits: Sequence[Fit]) -> dict[Hashable, list[int]]:
     """Return the fits of each stream, those with most steps first."""
     streams: dict[Hashable, list[int]] = {}
-    for place, (recipe, state) in enumerate(zip(recipes, states, strict=True)):
+    for place, fit in enumerate(fits):
+        recipe = fit.recipe
         handful = recipe.per_class if recipe.q == 0 else 0
-        seed = int(state) if isinstance(state, Integral) else None
+        seed = int(fit.state) if isinstance(fit.state, Integral) else None
         key = (seed, recipe.q, handful, recipe.n_views) if seed is not None else place
         streams.setdefault(key, []).append(place)
     for members in streams.values():
-        members.sort(key=lambda place: -plans[place].n_steps)
+        members.sort(key=lambda place: -fits[place].plan.n_steps)
     return streams

@@ -1,4 +1,4 @@
-"""Means, norms, and sums per class: each reads the rows once."""
+"""Means, norms and sums of the rows of each class; every function reads the rows once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from heads.errors import HeadInputError
 
 __all__ = ["class_means", "class_sums", "column_sums", "rows_by_class", "unit_rows"]
 
-# Rows of one class that are added in their own precision; all else is added in float64. A float32
-# sum of 32 is off by at most 31 roundings of the terms' sizes, as if each row had been rounded
-# that often, and conversions cost a thirtieth of what converting every row costs.
+# So many rows of one class are added in their own precision, and their sums in float64. A float32
+# sum of 32 terms is off by at most 31 roundings of the terms' sizes. Converting one sum in the
+# place of 32 rows costs a thirtieth.
 BAG = 32
 # Numbers in one piece of work: enough that the calls cost little beside it, and few enough to stay
-# in a cache. Plain sums need no block of rows, and larger pieces.
+# in a cache. Plain sums copy no rows, so their pieces are larger.
 PIECE, PLAIN_PIECE = 1 << 21, 1 << 23
-# Norms from here to its reciprocal have squares that float32 holds to full precision.
+# Norms between this and its reciprocal have squares that float32 holds to full precision.
 _TINY = 1e-15
 
 
@@ -48,6 +48,7 @@ class _Bags:
 
     @classmethod
     def of(cls, y_idx: Tensor, n_classes: int) -> _Bags:
+        """Cut the rows of labels (n,) into bags."""
         order = rows_by_class(y_idx, n_classes)
         counts = torch.bincount(y_idx, minlength=n_classes)
         n_bags = (counts + (BAG - 1)) // BAG
@@ -76,7 +77,7 @@ def class_sums(
     *,
     centre: Tensor | None = None,
     unit: bool = False,
-    weights: Tensor | None = None,
+    sample_weight: Tensor | None = None,
 ) -> Tensor:
     """Sum the rows of each class, or what centring and division by the norm make of them.
 
@@ -89,8 +90,8 @@ def class_sums(
         Subtracted from every row first.
     unit : bool
         Divide every row by its norm then; a row of zeros stays zero.
-    weights : Tensor of shape (n,) like `feats`, optional
-        Multiply what every row then is.
+    sample_weight : Tensor of shape (n,) like `feats`, optional
+        Multiplies every row, once it is centred and divided.
 
     Returns
     -------
@@ -102,21 +103,21 @@ def class_sums(
     sums = torch.zeros(n_classes, width, dtype=torch.float64, device=feats.device)
     bags = _Bags.of(y_idx, n_classes)
     work = (
-        _bag_sums(feats, bags, weights)
+        _bag_sums(feats, bags, sample_weight)
         if plain
-        else _unit_sums(feats, bags, most, centre, unit, weights)
+        else _unit_sums(feats, bags, most, centre, unit, sample_weight)
     )
     for chosen in bags.pieces(most):
         sums.index_add_(0, bags.classes[chosen], work(chosen).double())
     return sums
 
 
-def _bag_sums(feats: Tensor, bags: _Bags, weights: Tensor | None) -> Work:
+def _bag_sums(feats: Tensor, bags: _Bags, sample_weight: Tensor | None) -> Work:
     """Return a function from a slice of bags to their sums (k, D)."""
 
     def work(chosen: slice) -> Tensor:
         rows, begins = bags.rows(chosen)
-        share = None if weights is None else weights[rows]
+        share = None if sample_weight is None else sample_weight[rows]
         return embedding_bag(rows, feats, begins, mode="sum", per_sample_weights=share)
 
     return work
@@ -128,7 +129,7 @@ def _unit_sums(
     most: int,
     centre: Tensor | None,
     unit: bool,
-    weights: Tensor | None,
+    sample_weight: Tensor | None,
 ) -> Work:
     """Return the same for rows that are centred, and divided by their norm if `unit`."""
     scratch = feats.new_empty(most, feats.shape[1])
@@ -140,22 +141,22 @@ def _unit_sums(
         if centre is not None:
             block -= centre
         share = row_norms(block).reciprocal_() if unit else None
-        if weights is not None:
-            share = weights[rows] if share is None else share.mul_(weights[rows])
+        if sample_weight is not None:
+            share = sample_weight[rows] if share is None else share.mul_(sample_weight[rows])
         places = everywhere[: len(rows)]
         return embedding_bag(places, block, begins, mode="sum", per_sample_weights=share)
 
     return work
 
 
-def column_sums(feats: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the sum (D,) over the rows of feats (n, D), by their weights (n,), if any.
+def column_sums(feats: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+    """Return the sum (D,) over the rows of feats (n, D), each times its sample weight (n,), if any.
 
     Sums over blocks of rows are added in float64.
     """
-    if weights is not None:
+    if sample_weight is not None:
         blocks = row_blocks(len(feats), feats.shape[1])
-        parts = [weights[rows] @ feats[rows] for rows in blocks]
+        parts = [sample_weight[rows] @ feats[rows] for rows in blocks]
         return torch.stack(parts).sum(dim=0, dtype=torch.float64)
     step = max(BAG, PIECE // feats.shape[1])
     blocks = (slice(start, start + step) for start in range(0, len(feats), step))

@@ -23,8 +23,12 @@ from heads import (
 )
 from heads.metrics import evaluate
 from heads.solvers import path as exact
+from heads.solvers.coordinates import principal_basis
 from heads.solvers.lbfgs import minimise
-from heads.solvers.objective import Problem, class_weights, principal_basis
+from heads.solvers.objective import Goal, SoftmaxObjective
+from heads.solvers.optimum import unit_of
+from heads.solvers.rows import TrainingRows
+from heads.solvers.weighting import class_loss_share
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -163,8 +167,10 @@ def test_weights_share_a_class_s_part_among_its_rows() -> None:
     counts = torch.tensor([8, 2, 0, 1])
     n_c, shares = counts.double(), torch.tensor([0.5, 0.3, 0, 0.2]).double()
 
-    torch.testing.assert_close(class_weights(counts) * n_c, torch.tensor([1, 1, 0, 1]).double() / 3)
-    torch.testing.assert_close(class_weights(counts, shares) * n_c, shares)
+    torch.testing.assert_close(
+        class_loss_share(counts) * n_c, torch.tensor([1, 1, 0, 1]).double() / 3
+    )
+    torch.testing.assert_close(class_loss_share(counts, shares) * n_c, shares)
 
 
 @pytest.mark.parametrize(("rank", "n_rows"), [(3, 300), (20, 300), (60, 300), (60, 21), (20, 21)])
@@ -175,22 +181,23 @@ def test_coordinates_keep_scores_norms_and_gradients(
     y = torch.from_numpy(rng.integers(0, 5, n_rows))
     weights = torch.full((5,), 1 / n_rows, dtype=torch.float64)
     basis = principal_basis(X, weights[y], rank)
-    problem = Problem(basis.coordinates(X), y, 5, weights[y].double(), basis.stretch)
+    Z, share = basis.coordinates(X), weights[y].double()
+    objective = SoftmaxObjective(Z, y, 5, share, 0.1, basis.stretch)
     n_coordinates = basis.into.shape[1]
     assert n_coordinates == min(n_rows, rank + 2, 61)
     point = torch.from_numpy(rng.normal(size=(5, n_coordinates)))
-    W, b = basis.linear(point)
+    linear = basis.linear(point)
+    W, b = linear[:, :-1], linear[:, -1]
     want, _, _ = reference.weighted_softmax(X, y.numpy(), W.numpy(), b.numpy(), weights.numpy(), 0)
     want += 0.05 * float(W.square().sum() + b.square().sum())
 
-    value, slope = problem.value_and_gradient(point, 0.1)
+    value, slope = objective.value_and_gradient(point)
 
     assert value == pytest.approx(want, rel=1e-6)
-    torch.testing.assert_close(basis.point(W, b), point)
+    torch.testing.assert_close(basis.point(linear), point)
     nudge = torch.from_numpy(rng.normal(size=point.shape)) * 1e-5
-    ahead, behind = (problem.value_and_gradient(p, 0.1)[0] for p in (point + nudge, point - nudge))
+    ahead, behind = (objective.value_and_gradient(p)[0] for p in (point + nudge, point - nudge))
     assert (ahead - behind) / 2 == pytest.approx(float((slope * nudge).sum()), rel=1e-5)
-    Z = basis.coordinates(X)
     torch.testing.assert_close(Z.T @ Z / n_rows, torch.eye(n_coordinates).double())
 
 
@@ -206,7 +213,8 @@ class Scripted(exact._Tried):
             score = self.scores.get(decay, 0.2)
             rows = torch.randperm(self.n_rows, generator=self.generator)
             parts = (rows < round(score * self.n_rows)).double() / self.n_rows
-            self.all.append(exact.PathPoint(decay, score, parts, torch.zeros(())))
+            found = exact.Score(score, parts)
+            self.all.append(exact.PathPoint(decay, found, torch.zeros(())))
 
 
 def explored(scores: dict[float, float], unit: int = 0, n_rows: int = 10_000) -> exact._Tried:
@@ -291,10 +299,11 @@ def test_the_default_weight_decay_goes_with_the_features(
 
 
 def test_features_that_are_all_alike_have_no_unit() -> None:
-    X, y = torch.ones(6, 2), torch.arange(6) % 2
+    y = torch.arange(6) % 2
+    apart = float("1e30") * torch.randn(6, 2)
 
-    assert exact.unit_of(X, y, 2, exact.Goal()) == 0
-    assert exact.unit_of(float("1e30") * torch.randn(6, 2), y, 2, exact.Goal()) > 100
+    assert unit_of(TrainingRows(torch.ones(6, 2), y, 2), Goal()) == 0
+    assert unit_of(TrainingRows(apart, y, 2), Goal()) > 100
 
 
 def test_a_given_classifier_has_no_weight_decay_to_choose(rng: np.random.Generator) -> None:

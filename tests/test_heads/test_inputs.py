@@ -9,7 +9,7 @@ import torch
 
 import heads
 from heads._arrays import as_tensor, full_precision
-from heads._checks import code_labels
+from heads._labels import code_labels
 from tests.test_heads.data import cloud
 
 ALL = (

@@ -1,4 +1,3 @@
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 import heads
-from heads import _io
+from heads import _io, head_file
 from heads.errors import HeadFileError, HeadInputError, HeadsError, MissingHeadError
 from tests.test_heads.data import Cloud, cloud
 
@@ -160,7 +159,7 @@ def test_a_full_disk_is_said_with_the_path(
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_io, "_write", fail)
+    monkeypatch.setattr(_io, "write_new", fail)
     with pytest.raises(OSError, match=r"No space left on device: '.*/a\.head'"):
         heads.NearestClassMean().fit(data.X, data.y).save(tmp_path / "a.head")
     assert list(tmp_path.iterdir()) == []
@@ -170,7 +169,7 @@ def test_what_does_not_read_back_is_not_kept(data: Cloud, tmp_path: Path, monkey
     def write_badly(path: Path, content: bytes) -> None:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
-    monkeypatch.setattr(_io, "_write", write_badly)
+    monkeypatch.setattr(_io, "write_new", write_badly)
     with pytest.raises(HeadFileError, match="damaged: its contents do not match"):
         heads.NearestClassMean().fit(data.X, data.y).save(tmp_path / "a.head")
     assert list(tmp_path.iterdir()) == []
@@ -197,10 +196,9 @@ def test_no_truncation_is_silent(saved: Path) -> None:
 
 def forged(path: Path, **changes: Any) -> Path:
     """Write a head whose digest is right and whose record is not."""
-    tensors, record = _io._read(path)
+    tensors, record = head_file.read_head(path)
     record |= changes
-    header = json.dumps({"sha256": _io._digest(tensors, record), "head": record})
-    path.write_bytes(to_bytes(tensors, metadata={_io._KEY: header}))
+    path.write_bytes(head_file.head_bytes(tensors, record))
     return path
 
 
@@ -241,7 +239,8 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path, content: bytes) -> 
 
 def test_safetensors_of_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    for metadata in (None, {"format": "pt"}, {_io._KEY: "[]"}, {_io._KEY: "{"}, {_io._KEY: "3"}):
+    headers = ({head_file.KEY: text} for text in ("[]", "{", "3"))
+    for metadata in (None, {"format": "pt"}, *headers):
         path.write_bytes(to_bytes({"w": torch.ones(2)}, metadata=metadata))
         with pytest.raises(HeadFileError, match="not a head file"):
             heads.load(path)

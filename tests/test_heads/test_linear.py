@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression
 
 from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling, TauNorm
 from heads.solvers.linear import softmax_error
-from heads.solvers.softmax import softmax_objective
+from heads.solvers.objective import SoftmaxObjective, natural
+from heads.solvers.rows import TrainingRows
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -93,11 +94,13 @@ def test_objective_and_gradient(
 ) -> None:
     data = cloud(rng)
     want = reference.softmax_objective(data.X, data.y, data.W, data.b, 0.1)
-    X, y = torch.from_numpy(data.X).to(dtype), torch.from_numpy(data.y)
+    train = TrainingRows(torch.from_numpy(data.X).to(dtype), torch.from_numpy(data.y), 6)
+    objective = SoftmaxObjective.on_features(train, natural(train), 0.1)
+    W, b = torch.from_numpy(data.W), torch.from_numpy(data.b)
 
-    got = softmax_objective(X, y, torch.from_numpy(data.W), torch.from_numpy(data.b), 0.1)
+    value, gradient = objective.exactly(objective.point(W, b))
 
-    for part, expected in zip(got, want, strict=True):
+    for part, expected in zip((value, gradient[:, :-1], gradient[:, -1]), want, strict=True):
         np.testing.assert_allclose(part, expected, rtol=rtol, atol=rtol)
 
 

@@ -11,10 +11,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from heads import BalancedSoftmax, ClassifierRetraining, JointClassifier, LearnableWeightScaling
-from heads.solvers import path as exact
+from heads.solvers import optimum as exact
+from heads.solvers.certificate import Verdict
+from heads.solvers.curvature import HessianStandIn
+from heads.solvers.linear import cross_entropy
 from heads.solvers.newton import conjugate_gradients, newton
-from heads.solvers.objective import Curvature, Problem
-from heads.solvers.softmax import Verdict, cross_entropy, softmax_objective
+from heads.solvers.objective import SoftmaxObjective, natural
+from heads.solvers.rows import TrainingRows
 from tests.test_heads.data import cloud
 
 TOLERANCE = {"float64": 1e-9, "float32": 1e-6}
@@ -217,14 +220,10 @@ def test_without_a_penalty_only_a_minimum_that_exists_is_one(
             head.fit(features, labels)
         return
     head.fit(features, labels)
-    _, dW, db = softmax_objective(
-        torch.from_numpy(features),
-        torch.from_numpy(labels),
-        torch.from_numpy(head.weight_),
-        torch.from_numpy(head.bias_),
-        0,
-    )
-    assert max(float(dW.abs().max()), float(db.abs().max())) < 1e-6
+    train = TrainingRows(torch.from_numpy(features), torch.from_numpy(labels), 3)
+    objective = SoftmaxObjective.on_features(train, natural(train), 0)
+    linear = objective.point(torch.from_numpy(head.weight_), torch.from_numpy(head.bias_))
+    assert float(objective.exactly(linear)[1].abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -233,7 +232,7 @@ def test_large_problems_go_on_where_float32_stops(
 ) -> None:
     monkeypatch.setattr(exact, "FINE", 0)  # coordinates and products in the features' precision
     monkeypatch.setattr(
-        "heads.solvers.objective.BLOCK_WORK", 0
+        "heads.solvers.curvature.BLOCK_WORK", 0
     )  # the Hessian's diagonal stands for it
     data = cloud(rng, width=20)
     features = (data.X + 100).astype(dtype)
@@ -258,7 +257,7 @@ def test_small_losses_keep_their_digits() -> None:
 
 
 def test_the_verdict_is_the_penalty_s_bound() -> None:
-    slopes = [torch.tensor([3.0, -4.0]).double(), torch.zeros(1).double()]
+    slopes = torch.tensor([3.0, -4.0, 0.0]).double()
 
     verdict = Verdict.of(10.0, slopes, 0.5)
     assert (verdict.excess, verdict.gap, verdict.gradient) == (25.0, 2.5, 4.0)
@@ -271,20 +270,21 @@ def test_curvature_is_the_change_of_the_gradient(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, small: bool
 ) -> None:
     if not small:
-        monkeypatch.setattr("heads.solvers.objective.BLOCK_WORK", 0)
+        monkeypatch.setattr("heads.solvers.curvature.BLOCK_WORK", 0)
         monkeypatch.setattr("heads.solvers.objective.SHARES", 0)
     Z = torch.from_numpy(rng.normal(size=(50, 4)))
     labels = torch.from_numpy(rng.integers(0, 3, 50))
     parts, stretch = torch.full((50,), 0.02).double(), torch.ones(4).double()
-    problem = Problem(Z, labels, 3, parts, stretch)
+    objective = SoftmaxObjective(Z, labels, 3, parts, 0.1, stretch)
     point, nudge = (torch.from_numpy(rng.normal(size=(3, 4))) for _ in range(2))
-    bend = Curvature(problem, point, 0.1)
+    times = objective.hessian_product(point)
+    undone = HessianStandIn(objective, objective.probabilities(point)).undone
 
-    ahead, behind = (problem.value_and_gradient(point + s * nudge, 0.1)[1] for s in (1e-5, -1e-5))
-    torch.testing.assert_close(bend.times(nudge), (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-8)
+    ahead, behind = (objective.value_and_gradient(point + s * nudge)[1] for s in (1e-5, -1e-5))
+    torch.testing.assert_close(times(nudge), (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-8)
     level = nudge - nudge.mean(dim=0)
-    found, _ = conjugate_gradients(bend.times, bend.undone, level, 1e-12, 100)
-    torch.testing.assert_close(bend.times(found), -level)
+    found, _ = conjugate_gradients(times, undone, level, 1e-12, 100)
+    torch.testing.assert_close(times(found), -level)
 
 
 def test_newton_ends_at_its_aim_or_where_it_is_told(rng: np.random.Generator) -> None:

@@ -1,5 +1,7 @@
 """cRT and LWS by the paper's recipe: sampler, schedule, floor, and SGD against torch's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling
 from heads.metrics import evaluate
 from heads.solvers.sampling import class_aware_rows
-from heads.solvers.sgd import Plan, Recipe, descend, plan_steps
+from heads.solvers.sgd import Plan, Recipe, descend_together, plan_steps, schedule_of
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -96,11 +98,14 @@ def test_descent_is_that_of_torch(rng: np.random.Generator) -> None:
         sgd.step()
         if step % 5 == 4:
             cosine.step()
-    ours = start.clone()
+    ours = start.clone().view(1, 1, 6)  # one stream of one fit
 
-    descend([ours], lambda rows: [2 * (ours - targets[rows]).mean(dim=0)], batches, recipe, plan)
+    def gradient(params: Sequence[torch.Tensor], rows: torch.Tensor) -> list[torch.Tensor]:
+        return [2 * (params[0] - targets[rows[0]].mean(dim=0))]
 
-    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-12, atol=1e-12)
+    descend_together([ours], gradient, batches.unsqueeze(1), schedule_of([[(recipe, plan)]], ours))
+
+    torch.testing.assert_close(ours.view(6), theirs.detach(), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("width", [3, 8])

@@ -1,6 +1,8 @@
 """Weights of rows: a row of weight 2 is two rows, one of weight 0 none; in every head."""
 
+import ast
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -302,9 +304,26 @@ def test_weighted_class_sums(rng: np.random.Generator, centred: bool, unit: bool
     X = torch.from_numpy(rng.normal(size=(500, 7)))
     y, w = rng.integers(0, 4, 500), torch.from_numpy(rng.uniform(size=500))
     centre = X.mean(0) if centred else None
-    got = stats.class_sums(X, torch.from_numpy(y), 4, centre=centre, unit=unit, weights=w)
+    got = stats.class_sums(X, torch.from_numpy(y), 4, centre=centre, unit=unit, sample_weight=w)
 
     rows = X - centre if centred else X
     rows = rows / rows.norm(dim=1, keepdim=True) if unit else rows
     want = np.stack([(w[:, None] * rows).numpy()[y == c].sum(0) for c in range(4)])
     np.testing.assert_allclose(got.numpy(), want, rtol=1e-10)
+
+
+def test_the_weights_of_rows_have_one_name_from_fit_to_the_solvers() -> None:
+    other = {"weights", "row_weight", "row_weights", "sample_weights", "mass", "heavy"}
+    root = Path(heads.__file__).parent
+    sources = [
+        path for room in ("estimators", "solvers", ".") for path in (root / room).glob("*.py")
+    ]
+    assert len(sources) > 30
+    found = {
+        f"{source.name}: {node.arg}"
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(node, ast.arg | ast.keyword) and node.arg in other
+    }
+
+    assert found == set()

@@ -6,19 +6,14 @@ import torch
 from scipy.special import logsumexp
 
 from heads.solvers import scale_only as _scales
-from heads.solvers.objective import row_weights
+from heads.solvers.rows import TrainingRows
 from tests.test_heads.data import Cloud, cloud
 
 
-def problem(data: Cloud, logits: torch.Tensor) -> _scales._Problem:
-    y_idx = torch.from_numpy(data.y)
-    return _scales._Problem(
-        logits.__getitem__,
-        y_idx,
-        row_weights(y_idx, logits.shape[1]),
-        logits.shape[1],
-        5e-4,
-        logits,
+def problem(data: Cloud, logits: torch.Tensor) -> _scales.ScaleObjective:
+    train = TrainingRows(torch.from_numpy(data.X), torch.from_numpy(data.y), 6)
+    return _scales.ScaleObjective(
+        logits.__getitem__, train.y_idx, 6, train.loss_shares(), 5e-4, logits
     )
 
 
@@ -36,7 +31,7 @@ def test_value_gradient_and_hessian_belong_together(
     data = cloud(rng)
     logits = torch.from_numpy(size * (data.X @ data.W.T + data.b))
     given = problem(data, logits)
-    evaluate = given.objective(map)
+    evaluate = given.value_and_gradient
     scale = torch.from_numpy(rng.uniform(0.5, 1.5, 6))
     nudge = torch.from_numpy(rng.normal(size=6)) * 1e-6
 
@@ -54,7 +49,7 @@ def test_scores_beyond_the_range_of_exp_keep_their_loss(rng: np.random.Generator
     data = cloud(rng)
     logits = torch.from_numpy(1e4 * (data.X @ data.W.T + data.b)).float()
 
-    value, _ = problem(data, logits).objective(map)(torch.ones(6).double())
+    value, _ = problem(data, logits).value_and_gradient(torch.ones(6).double())
 
     assert value == pytest.approx(by_definition(data, logits.numpy(), np.ones(6)), rel=1e-6)
     assert value > 1e3
@@ -67,15 +62,15 @@ def test_a_start_from_few_rows_ends_at_the_same_optimum(
     data = cloud(rng, n_max=400)
     given = [torch.from_numpy(part).to(dtype) for part in (data.X, data.W, data.b)]
     X, W, b = given
-    y_idx = torch.from_numpy(data.y)
-    plain, _, _ = _scales.best_scale(X, y_idx, W, b, 5e-4)
+    train = TrainingRows(X, torch.from_numpy(data.y), 6)
+    plain = _scales.best_scale(train, W, b, 5e-4)
     monkeypatch.setattr(_scales, "MANY_LOGITS", 0)
 
-    found, _, verdict = _scales.best_scale(X, y_idx, W, b, 5e-4)
+    found = _scales.best_scale(train, W, b, 5e-4)
 
-    assert found.dtype == dtype
-    torch.testing.assert_close(found, plain, atol=1e-6, rtol=0)
-    assert verdict.gap <= (1e-9 if dtype == torch.float64 else 1e-6)
+    assert found.scale.dtype == dtype
+    torch.testing.assert_close(found.scale, plain.scale, atol=1e-6, rtol=0)
+    assert found.verdict.gap <= (1e-9 if dtype == torch.float64 else 1e-6)
 
 
 def test_the_product_with_the_hessian_is_that_of_the_matrix(rng: np.random.Generator) -> None:
@@ -84,7 +79,10 @@ def test_the_product_with_the_hessian_is_that_of_the_matrix(rng: np.random.Gener
     scale, direction = (torch.from_numpy(rng.uniform(0.5, 1.5, 6)) for _ in range(2))
 
     torch.testing.assert_close(
-        given.product(scale)(direction), given.hessian(scale) @ direction, rtol=1e-10, atol=0
+        given.hessian_product(scale)(direction),
+        given.hessian(scale) @ direction,
+        rtol=1e-10,
+        atol=0,
     )
 
 
@@ -97,7 +95,8 @@ def test_factors_are_at_their_optimum_at_any_size_of_the_logits(
         monkeypatch.setattr(_scales, "MOST", 1)
     data = cloud(rng)
     X, W, b = (torch.from_numpy(part) for part in (data.X, size * data.W, size * data.b))
-    found, _, _ = _scales.best_scale(X, torch.from_numpy(data.y), W, b, 5e-4)
+    train = TrainingRows(X, torch.from_numpy(data.y), 6)
+    found = _scales.best_scale(train, W, b, 5e-4)
 
-    value, (slope,) = problem(data, X @ W.T + b)(found)
+    value, slope = problem(data, X @ W.T + b).exactly(found.scale)
     assert float(slope @ slope) / (2 * 5e-4) <= 1e-9 * value

@@ -9,6 +9,7 @@ import torch
 from heads import ClassifierRetraining
 from heads.solvers import path as exact
 from heads.solvers import sampling
+from heads.solvers.rows import TrainingRows
 from heads.solvers.sampling import class_probabilities, rows_by_q
 from heads.solvers.sgd import plan_steps
 from heads.solvers.weighting import class_shares, effective_number, loss_factors
@@ -155,14 +156,14 @@ def test_the_path_on_few_rows_keeps_the_shares_of_all(
     rng: np.random.Generator, q: float, weighting: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exact, "SMALL", 0)
-    seen, plain = [], exact.row_weights
+    seen, plain = [], TrainingRows.loss_shares
 
-    def spy(y: torch.Tensor, *args: object) -> torch.Tensor:
-        weights = plain(y, *args)
-        seen.append(torch.bincount(y, weights))
-        return weights
+    def spy(train: TrainingRows, class_shares: torch.Tensor | None = None) -> torch.Tensor:
+        parts = plain(train, class_shares)
+        seen.append(torch.bincount(train.y_idx, parts))
+        return parts
 
-    monkeypatch.setattr(exact, "row_weights", spy)
+    monkeypatch.setattr(TrainingRows, "loss_shares", spy)
     data = cloud(rng)
     ClassifierRetraining(q=q, weighting=weighting).fit_path(
         data.X, data.y, data.X_test, data.y_test, data.counts
