@@ -20,6 +20,7 @@ from cli._streams import (
     warnings_in_lines,
     whole_streams,
 )
+from heads.names import did_you_mean
 
 __all__ = ["LazyGroup"]
 
@@ -65,10 +66,8 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, suggesting the nearest names where there is none."""
         if args and args[0] not in self.table and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.table)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            near = did_you_mean(args[0], self.table)
+            hint = f"; {near}" if near else ""
             ctx.fail(f"no command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
 

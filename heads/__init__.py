@@ -1,18 +1,41 @@
 """Stage 2: cached features in, fitted classifiers out.
 
 Every head is a scikit-learn classifier that takes numpy arrays or tensors. Beside the heads stand
-`heads.metrics`, `heads.curves.select`, `heads.curves.sweep` and `heads.specs`.
+`heads.metrics`, `heads.curves` and `heads.specs`. What is named here is imported when it is first
+asked for, so that ``import heads`` is quick.
 """
 
-from heads._io import load, read_metadata, save
-from heads.estimators.balanced_softmax import BalancedSoftmax
-from heads.estimators.crt import ClassifierRetraining
-from heads.estimators.joint import JointClassifier
-from heads.estimators.logit_adjust import LogitAdjustment
-from heads.estimators.lws import LearnableWeightScaling
-from heads.estimators.many import fit_many
-from heads.estimators.ncm import NearestClassMean
-from heads.estimators.tau_norm import TauNorm
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heads._io import load, read_metadata, save
+    from heads.estimators.balanced_softmax import BalancedSoftmax
+    from heads.estimators.crt import ClassifierRetraining
+    from heads.estimators.joint import JointClassifier
+    from heads.estimators.logit_adjust import LogitAdjustment
+    from heads.estimators.lws import LearnableWeightScaling
+    from heads.estimators.many import fit_many
+    from heads.estimators.ncm import NearestClassMean
+    from heads.estimators.tau_norm import TauNorm
+
+# Where each public name is defined.
+_HOMES = {
+    "BalancedSoftmax": "heads.estimators.balanced_softmax",
+    "ClassifierRetraining": "heads.estimators.crt",
+    "JointClassifier": "heads.estimators.joint",
+    "LearnableWeightScaling": "heads.estimators.lws",
+    "LogitAdjustment": "heads.estimators.logit_adjust",
+    "NearestClassMean": "heads.estimators.ncm",
+    "TauNorm": "heads.estimators.tau_norm",
+    "fit_many": "heads.estimators.many",
+    "load": "heads._io",
+    "read_metadata": "heads._io",
+    "save": "heads._io",
+}
+_ROOMS = ("curves", "metrics", "specs")
 
 __all__ = [
     "BalancedSoftmax",
@@ -27,3 +50,20 @@ __all__ = [
     "read_metadata",
     "save",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home, or a public module."""
+    if name in _ROOMS:
+        return import_module(f"heads.{name}")
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted((*__all__, *_ROOMS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from heads.estimators.logit_adjust import LogitAdjustment
 from heads.estimators.lws import LearnableWeightScaling
 from heads.estimators.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
 from heads.estimators.tau_norm import TauNorm
+from heads.names import did_you_mean
 from heads.solvers.weighting import WEIGHTINGS
 
 __all__ = ["SPEC_NAMES", "Point", "build", "describe", "expand", "has_path", "needs_stage1"]
@@ -343,5 +343,6 @@ def _read(name: str, spec: _Spec, key: str, value: Value) -> Any:
 
 
 def _near(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), n=2)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
+    """Return the nearest known names in brackets, or nothing."""
+    hint = did_you_mean(word, known)
+    return f" ({hint})" if hint else ""

@@ -37,7 +37,10 @@ def test_arrows_point_one_way(package: str) -> None:
     assert crossing == set()
 
 
-@pytest.mark.parametrize("module", ["featbank", "cli.main"])
+@pytest.mark.parametrize(
+    "module",
+    ["featbank", "heads", "heads.solvers.class_frequency", "featbank.data.sampling", "cli.main"],
+)
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = "{'torch', 'timm', 'sklearn', 'faiss', 'torchvision'}"
     code = f"import sys, {module}; print(sorted({heavy} & set(sys.modules)))"

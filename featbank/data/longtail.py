@@ -9,7 +9,7 @@ from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import numpy_generator
 
-__all__ = ["longtail_counts", "longtail_rows", "random_ranks"]
+__all__ = ["longtail_counts", "random_ranks"]
 
 PROFILES = ("exponential", "step")
 
@@ -64,22 +64,3 @@ def random_ranks(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     ranks = np.empty(len(labels), dtype=np.int64)
     ranks[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
     return ranks
-
-
-def longtail_rows(
-    labels: NDArray[np.int64], counts: NDArray[np.int64], seed: int
-) -> NDArray[np.int64]:
-    """Return the rows, in data-set order, that keep `counts[c]` random images of each class c.
-
-    Raises
-    ------
-    InputError
-        A class has fewer images than it should keep.
-    """
-    there = np.bincount(labels, minlength=len(counts))
-    short = np.flatnonzero(there[: len(counts)] < counts)
-    if short.size:
-        c = int(short[0])
-        message = f"class {c} has {there[c]} images, fewer than the {counts[c]} it should keep"
-        raise InputError(message)
-    return np.flatnonzero(random_ranks(labels, seed) < counts[labels]).astype(np.int64)

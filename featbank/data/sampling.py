@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, numpy_generator
+from heads.solvers.class_frequency import class_probabilities
 
 __all__ = [
     "PER_CLASS",
@@ -26,7 +27,6 @@ __all__ = [
     "ClassIndex",
     "check_strategy",
     "class_aware_rows",
-    "class_probabilities",
     "drawn_rows",
     "epoch_indices",
     "permuted_rows",
@@ -60,12 +60,6 @@ class ClassIndex:
         counts = np.bincount(labels).astype(np.int64)
         rows = np.argsort(labels, kind="stable").astype(np.int64)
         return cls(rows, np.cumsum(counts) - counts, counts)
-
-
-def class_probabilities(counts: _Indices, q: float) -> _Floats:
-    """Return p_j = n_j^q / sum_i n_i^q, (C,): Kang et al. (2020), eq. 1; 0 for an empty class."""
-    weights = np.where(counts > 0, np.maximum(counts, 1) ** float(q), 0.0)
-    return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
 def _exponent(strategy: str) -> float | None:

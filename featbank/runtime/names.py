@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 from featbank.errors import InputError
+from heads.names import did_you_mean
 
 __all__ = ["listed", "printable", "require_known"]
 
@@ -32,8 +32,8 @@ def require_known(kind: str, name: str, known: Iterable[str], where: str = "") -
     choices = sorted(known)
     if name in choices:
         return
-    near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    near = did_you_mean(name, choices)
+    hint = f"; {near}" if near else ""
     if len(choices) <= _LISTED:
         hint += f" (known: {', '.join(choices)})"
     elif where:

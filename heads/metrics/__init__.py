@@ -9,7 +9,6 @@ from heads.metrics.accuracy import (
     confidence_interval,
     evaluate,
     group_means,
-    per_class_accuracy,
     shot_groups,
 )
 
@@ -22,6 +21,5 @@ __all__ = [
     "confidence_interval",
     "evaluate",
     "group_means",
-    "per_class_accuracy",
     "shot_groups",
 ]

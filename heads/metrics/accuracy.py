@@ -22,7 +22,6 @@ __all__ = [
     "confidence_interval",
     "evaluate",
     "group_means",
-    "per_class_accuracy",
     "shot_groups",
 ]
 
@@ -75,16 +74,6 @@ def absent_classes(labels: Any, n_classes: int) -> Ints:
     """
     true, _ = _checked(labels, labels, n_classes)
     return np.flatnonzero(np.bincount(true, minlength=n_classes) == 0)
-
-
-def per_class_accuracy(y_true: Any, y_pred: Any, n_classes: int, *, classes: Any = None) -> Floats:
-    """Return the share of each class's rows that is predicted as it, (C,); NaN without rows.
-
-    `classes` as in `evaluate`.
-    """
-    true, predicted = _checked(y_true, y_pred, n_classes, classes)
-    hits, total = _hits(true, predicted, n_classes)
-    return _shares(hits, total)
 
 
 def group_means(values: Floats, groups: NDArray[np.int8]) -> dict[str, float | None]:

@@ -21,20 +21,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["class_aware_rows", "class_probabilities", "rows_by_q"]
+from heads.solvers.class_frequency import class_probabilities
+
+__all__ = ["class_aware_rows", "rows_by_q"]
 
 _KEY_BITS = 63
 # Shuffles in one sort: a number that does not depend on how many there are, so that a shuffle's
 # random bits do not either.
 _SHUFFLE_BITS = 20
-
-
-def class_probabilities(counts: NDArray[np.int64], q: float) -> NDArray[np.float64]:
-    """Return p_j = n_j^q / sum_i n_i^q, (C,), of counts >= 0; 0 for an empty class."""
-    # It is computed in logarithms: where q is large n^q overflows, but p does not.
-    level = np.where(counts > 0, q * np.log(np.where(counts > 0, counts, 1)), -np.inf)
-    power = np.exp(level - level.max())
-    return np.asarray(power / power.sum())
 
 
 def rows_by_q(

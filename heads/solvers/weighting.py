@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heads.solvers.sampling import class_probabilities
+from heads.solvers.class_frequency import class_probabilities, effective_number
 
 __all__ = [
     "WEIGHTINGS",
     "class_counts",
     "class_loss_share",
     "class_shares",
-    "effective_number",
     "loss_factors",
     "within_class",
 ]
@@ -35,19 +34,6 @@ def class_loss_share(counts: Tensor, shares: Tensor | None = None) -> Tensor:
     present = (n_c > 0).double()
     parts = present / present.sum() if shares is None else shares * present
     return parts / torch.where(n_c > 0, n_c, 1.0)
-
-
-def effective_number(counts: Tensor, beta: float) -> Tensor:
-    """Return E_n = (1 - beta^n) / (1 - beta) of counts (C,), float64, for beta in [0, 1).
-
-    Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019),
-    equation 2. beta = 0 gives 1; towards 1 it tends to n.
-    """
-    n_c = counts.double()
-    if beta == 0:
-        return (n_c > 0).double()
-    log_beta = torch.tensor(beta, dtype=torch.float64).log()
-    return torch.expm1(n_c * log_beta) / torch.expm1(log_beta)
 
 
 def within_class(y_idx: Tensor, n_classes: int, sample_weight: Tensor) -> Tensor:
@@ -90,7 +76,7 @@ def loss_factors(
     if weighting == "none":
         return torch.ones_like(counts, dtype=torch.float64)
     n_c = counts.double()
-    size = n_c if weighting == "class-balanced" else effective_number(n_c, beta)
+    size = n_c if weighting == "class-balanced" else _effective(n_c, beta)
     factors = torch.where(n_c > 0, 1 / size.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
     return factors / (_drawn(counts, q) * factors).sum()
 
@@ -111,3 +97,8 @@ def class_shares(counts: Tensor, q: float, weighting: str = "none", beta: float 
 def _drawn(counts: Tensor, q: float) -> Tensor:
     """Return the probability (C,), float64, that a sampler of exponent q draws each class."""
     return torch.from_numpy(class_probabilities(counts.cpu().numpy(), q)).to(counts.device)
+
+
+def _effective(counts: Tensor, beta: float) -> Tensor:
+    """Return the effective number of each count (C,), float64."""
+    return torch.from_numpy(effective_number(counts.cpu().numpy(), beta)).to(counts.device)

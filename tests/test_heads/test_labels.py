@@ -9,7 +9,6 @@ import torch
 import heads
 from heads import metrics
 from heads.curves.curve import exact_adjust_curve, exact_tau_curve
-from heads.curves.select import select
 from heads.curves.sweep import choose, tau_curve
 from heads.metrics import calibration
 from tests.test_heads.data import cloud
@@ -131,25 +130,6 @@ def test_a_path_of_arrays_and_none_for_sgd(rng: np.random.Generator) -> None:
 
 
 @kinds
-def test_a_choice_codes_labels_as_the_heads_do(rng: np.random.Generator, kind: str) -> None:
-    data, names = cloud(rng), NAMES[kind]
-
-    def chosen(named: Any) -> Any:
-        y, y_val = named[data.y], named[data.y_test]
-        return select(
-            lambda decay: heads.ClassifierRetraining(weight_decay=decay).fit(data.X, y),
-            [1.0, 0.1, 1e-3],
-            data.X_test,
-            y_val,
-            data.counts,
-        )
-
-    plain, got = chosen(np.arange(6)), chosen(names)
-    assert got.candidates == plain.candidates
-    assert got.value == plain.value
-
-
-@kinds
 def test_metrics_and_curves_take_the_classes_of_a_head(rng: np.random.Generator, kind: str) -> None:
     data, names = cloud(rng), NAMES[kind]
     head = heads.JointClassifier().fit(data.X, names[data.y])
@@ -160,8 +140,6 @@ def test_metrics_and_curves_take_the_classes_of_a_head(rng: np.random.Generator,
     for measure in (metrics.evaluate, metrics.confidence_interval):
         got = measure(true, predicted, data.counts, **known)
         assert got == measure(data.y_test, places, data.counts)
-    per_class = metrics.per_class_accuracy(true, predicted, 6, **known)
-    np.testing.assert_array_equal(per_class, metrics.per_class_accuracy(data.y_test, places, 6))
     W, b = head.weight_, head.bias_
     rows, plain = (data.X_test, true, data.counts), (data.X_test, data.y_test, data.counts)
     assert tau_curve(W, *rows, taus=[0, 1], **known) == tau_curve(W, *plain, taus=[0, 1])

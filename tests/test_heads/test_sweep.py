@@ -4,7 +4,6 @@ import torch
 
 import heads._arrays
 from heads import TauNorm
-from heads.curves.select import select
 from heads.curves.sweep import choose, tau_curve, widest_maximum
 from heads.metrics import evaluate
 from tests.test_heads.data import cloud
@@ -88,45 +87,3 @@ def test_choice_reports_the_rule_and_the_maximum() -> None:
     }
     with pytest.raises(ValueError, match="no class of the split is in 'few'"):
         choose(curve, "few")
-
-
-def test_selecting_by_fits_agrees_with_the_curve(rng: np.random.Generator) -> None:
-    data = cloud(rng)
-    chosen = choose(tau_curve(data.W, data.X_test, data.y_test, data.counts, taus=TAUS))
-
-    got = select(
-        lambda tau: TauNorm(tau, weight=data.W).fit(data.X, data.y),
-        TAUS, data.X_test, data.y_test, data.counts,
-    )  # fmt: skip
-
-    assert got.value == got.head.tau == chosen["best"]
-    assert (got.rule, got.metric) == ("maximum", "all")
-    assert [candidate["value"] for candidate in got.candidates] == TAUS
-    assert max(c["metrics"]["all"] for c in got.candidates) == chosen["value"]
-
-
-def test_selecting_among_equals_takes_the_middle(rng: np.random.Generator) -> None:
-    data = cloud(rng)
-    values = [0.0, 1e-12, 2e-12, 3e-12, 4e-12]
-
-    got = select(
-        lambda tau: TauNorm(tau, weight=data.W).fit(data.X, data.y),
-        values, data.X_test, data.y_test, data.counts,
-    )  # fmt: skip
-
-    assert got.value == 2e-12
-
-
-def test_selection_refuses_what_it_cannot_compare(rng: np.random.Generator) -> None:
-    data = cloud(rng)
-    val = (data.X_test, data.y_test, data.counts)
-
-    def fit_at(tau: float) -> TauNorm:
-        return TauNorm(tau, weight=data.W).fit(data.X, data.y)
-
-    with pytest.raises(ValueError, match="there is no value to choose from"):
-        select(fit_at, [], *val)
-    with pytest.raises(ValueError, match="metric must be one of: all, many, .* Got 'best'"):
-        select(fit_at, [1], *val, metric="best")
-    with pytest.raises(ValueError, match="no class of the split is in 'many'"):
-        select(fit_at, [1], *val, metric="many")

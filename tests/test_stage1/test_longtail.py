@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featbank.data.longtail import longtail_counts, longtail_rows, random_ranks
+from featbank.data.longtail import longtail_counts, random_ranks
 from featbank.errors import InputError
 
 
@@ -52,25 +52,10 @@ def test_ranks_are_a_permutation_within_each_class(seed: int) -> None:
         assert sorted(ranks[labels == c]) == list(range((labels == c).sum()))
 
 
-def test_subset_has_its_counts_in_data_set_order_and_follows_the_seed() -> None:
+def test_ranks_follow_the_seed() -> None:
     labels = np.repeat(np.arange(4), 30)[np.random.default_rng(1).permutation(120)]
-    counts = longtail_counts(30, 10, 4)
 
-    rows = longtail_rows(labels, counts, seed=3)
+    ranks = random_ranks(labels, 3)
 
-    assert np.bincount(labels[rows]).tolist() == counts.tolist()
-    assert (np.diff(rows) > 0).all()
-    assert longtail_rows(labels, counts, seed=3).tolist() == rows.tolist()
-    assert longtail_rows(labels, counts, seed=4).tolist() != rows.tolist()
-
-
-def test_a_longer_tail_is_part_of_a_shorter_one() -> None:
-    labels = np.repeat(np.arange(4), 30)
-    short, long = (longtail_rows(labels, longtail_counts(30, i, 4), seed=0) for i in (5, 15))
-
-    assert set(long) < set(short)
-
-
-def test_a_class_too_small_for_its_count_is_named() -> None:
-    with pytest.raises(InputError, match="class 1 has 2 images, fewer than the 3"):
-        longtail_rows(np.array([0, 0, 0, 1, 1]), np.array([3, 3]), seed=0)
+    assert random_ranks(labels, 3).tolist() == ranks.tolist()
+    assert random_ranks(labels, 4).tolist() != ranks.tolist()

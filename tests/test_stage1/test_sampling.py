@@ -10,12 +10,12 @@ from featbank.data.sampling import (
     STRATEGIES,
     ClassIndex,
     class_aware_rows,
-    class_probabilities,
     drawn_rows,
     epoch_indices,
     strategy_probabilities,
 )
 from featbank.errors import InputError
+from heads.solvers.class_frequency import class_probabilities
 
 COUNTS = np.array([40, 12, 5, 1])
 LABELS = np.repeat(np.arange(4), COUNTS)[np.random.default_rng(7).permutation(58)]

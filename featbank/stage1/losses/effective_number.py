@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from heads.solvers.class_frequency import effective_number
+
 __all__ = ["effective_number_weights"]
 
 
@@ -24,8 +26,5 @@ def effective_number_weights(counts: NDArray[np.int64], beta: float) -> NDArray[
     ----------
     Cui et al., "Class-Balanced Loss Based on Effective Number of Samples" (CVPR 2019).
     """
-    n = counts.astype(np.float64)
-    # 1 - beta^n by expm1: near beta = 1 the difference would lose all its digits.
-    effective = n if beta == 1 else -np.expm1(n * np.log(beta)) / (1 - beta) if beta else n**0
-    weights = 1 / effective
-    return np.asarray(weights * len(n) / weights.sum())
+    weights = 1 / effective_number(counts, beta)
+    return np.asarray(weights * len(weights) / weights.sum())
