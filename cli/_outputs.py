@@ -15,8 +15,8 @@ import click
 
 from featbank.errors import StorageError
 from featbank.files.atomic import refuse_other_file, replace_text
-from featbank.runtime.names import printable
 from featbank.results.owned import is_markdown, is_result
+from featbank.runtime.names import printable
 
 __all__ = [
     "BANK_FILES",

@@ -29,12 +29,16 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from featbank.results.comparison import Comparison
+    from featbank.study.comparing import compare
 
 # Where each public name is defined.
 _HOMES = {
     "Bank": "featbank.bank.bank",
     "BankPlan": "featbank.bank.plan",
     "BankWriter": "featbank.bank.writer",
+    "Comparison": "featbank.results.comparison",
+    "compare": "featbank.study.comparing",
     "DamagedError": "featbank.errors",
     "FeatbankError": "featbank.errors",
     "FeatbankWarning": "featbank.errors",
@@ -57,6 +61,7 @@ __all__ = [
     "Bank",
     "BankPlan",
     "BankWriter",
+    "Comparison",
     "DamagedError",
     "FeatbankError",
     "FeatbankWarning",
@@ -73,6 +78,7 @@ __all__ = [
     "StorageError",
     "UsageError",
     "WorkerError",
+    "compare",
 ]
 
 

@@ -19,6 +19,7 @@ from featbank.runtime.spec import Spec
 
 if TYPE_CHECKING:
     from featbank import Bank
+    from featbank.results.comparison import Comparison
     from featbank.runtime.progress import Reporter
     from featbank.study.splits import Roles
 
@@ -74,7 +75,7 @@ def command(
 
 def make_all(
     out: Path, seed: int, device: str, overwrite: bool, watcher: Reporter
-) -> tuple[Bank, Roles, dict[str, Any], dict[str, Any]]:
+) -> tuple[Bank, Roles, dict[str, Any], Comparison]:
     """Make everything in a folder beside `out`, and put it in its place when it is whole.
 
     Banks are recorded by the paths that they have then. Returned are the first bank, its splits'
@@ -82,9 +83,9 @@ def make_all(
     """
     from featbank import Bank
     from featbank.files.atomic import replace_text
-    from featbank.study.fitting import fit_heads
-    from featbank.results.owned import RESULTS
     from featbank.files.placing import placing
+    from featbank.results.owned import RESULTS
+    from featbank.study.fitting import fit_heads
     from featbank.study.splits import roles
 
     wanted = [Spec(name, {}) for name in HEADS]
@@ -147,9 +148,9 @@ def own_demo(folder: Path) -> list[Path] | None:
 
 def refuse_others(out: Path) -> None:
     """Refuse, before any work, a folder in which something of the user's is in the way."""
+    from featbank.files.placing import refuse_strangers, used_bytes
     from featbank.files.replacing import recover, refuse_odd_folder, require_room
     from featbank.results.owned import RESULTS
-    from featbank.files.placing import refuse_strangers, used_bytes
 
     recover(out)
     refuse_odd_folder(out)
@@ -197,15 +198,15 @@ def compare_banks(
     device: str,
     shown: dict[Path, Path],
     watcher: Reporter,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare the banks and build the page."""
-    from featbank.study.comparing import Settings, compare
+    from featbank.study.comparing import Settings, compare_into
 
     settings = Settings(seed=seed, device=device)
-    return compare(paths, wanted, out, settings, reporter=watcher, shown=shown)
+    return compare_into(paths, wanted, out, settings, reporter=watcher, shown=shown)
 
 
-def show_comparison(compared: dict[str, Any]) -> None:
+def show_comparison(compared: Comparison) -> None:
     """Print the table of banks and heads, and the clearest differences."""
     from cli.commands.compare import show
 

@@ -36,9 +36,9 @@ def command(
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
     from featbank.files.atomic import storage_errors
+    from featbank.files.placing import held
     from featbank.report import believed, build_report
     from featbank.report.folder import Results
-    from featbank.files.placing import held
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
     with believed(folder):

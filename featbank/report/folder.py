@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.errors import DamagedError, FeatbankError, InputError, MissingFileError
-from featbank.study.cells import digest_of, read_whole
+from featbank.errors import DamagedError, InputError
+from featbank.results.comparison import read_comparison
+from featbank.results.saved import AGAIN, read_object, require
 
-__all__ = ["Arrays", "Results", "believed", "read_arrays"]
+__all__ = ["Arrays", "Results", "read_arrays"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -35,20 +34,7 @@ class Results:
     @cached_property
     def compare(self) -> dict[str, Any]:
         """The comparison's own object."""
-        path = self.folder / "compare.json"
-        if not os.path.lexists(path):
-            message = f"{self.folder} holds no compare.json; featbank compare writes one to --out"
-            raise MissingFileError(message)
-        found = read_object(path)
-        if found.get("schema") != 1:
-            message = f"{path}: schema {found.get('schema')!r} is not 1, which this version reads"
-            raise DamagedError(message)
-        require(found, path, "settings", "banks", "heads", "results")
-        for name, kind in (("settings", dict), ("banks", list), ("heads", list), ("results", list)):
-            if not isinstance(found[name], kind):
-                message = f"{path}: {name} is no {kind.__name__}; {AGAIN}"
-                raise DamagedError(message)
-        return found
+        return read_comparison(self.folder)
 
     @cached_property
     def banks(self) -> list[dict[str, Any]]:
@@ -138,5 +124,3 @@ def of_kinds(
         message = f"{path}: {', '.join(odd)} is not of the numbers that it should be; {AGAIN}"
         raise DamagedError(message)
     return arrays
-
-

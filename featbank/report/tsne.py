@@ -13,8 +13,8 @@ from featbank.bank.bank import Bank
 from featbank.errors import StaleError
 from featbank.files.atomic import replace_file
 from featbank.report.folder import Results
+from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
-from featbank.study.cells import arrays_bytes
 
 __all__ = ["add_tsne", "embedding"]
 

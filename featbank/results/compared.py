@@ -6,17 +6,14 @@ Every record's fields are the names in its JSON object, in their order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from featbank.results.banks import RowsDigest, rows_from
-from featbank.results.plain import known_fields, plain
-from featbank.results.records import Candidate, Selection
+from featbank.results.plain import known_fields
 
 __all__ = [
     "Calibration",
     "CellName",
-    "CellRecord",
     "ComparedBank",
     "ComparedCandidate",
     "ComparedResult",
@@ -51,77 +48,6 @@ class Calibration:
     temperature: float | None = None
     ece_scaled: float | None = None
     nll_scaled: float | None = None
-
-
-@dataclass(frozen=True)
-class CellRecord:
-    """One head on one bank, as its ``cell.json`` has it.
-
-    Attributes
-    ----------
-    head, spec : str
-        The head's name, and its whole specification.
-    params : mapping
-        The parameters of the fitted head.
-    selected_on : str or None
-        The split on which parameters were chosen, where they were.
-    selection : Selection or None
-        How they were chosen.
-    split : str
-        The reported split.
-    defaults : mapping
-        Parameters that were left open and not chosen, with the values that were used.
-    ends : tuple of str
-        What there is to say of parameters that were chosen at the end of a range.
-    metrics : mapping
-        Accuracies by name, as fractions; None for a shot group that has no class.
-    calibration : Calibration
-    fit_seconds : float
-    candidates : tuple of Candidate
-        The points that were tried, with their metrics on the selecting split.
-    samples : RowsDigest or None
-        What tells the reported rows from those of another bank.
-    """
-
-    head: str
-    spec: str
-    params: Mapping[str, Any]
-    selected_on: str | None
-    selection: Selection | None
-    split: str
-    defaults: Mapping[str, float]
-    ends: tuple[str, ...]
-    metrics: Mapping[str, float | None]
-    calibration: Calibration
-    fit_seconds: float
-    candidates: tuple[Candidate, ...]
-    samples: RowsDigest | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of ``cell.json``."""
-        found: dict[str, Any] = plain(self)
-        return found
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """Read the JSON object of ``cell.json``.
-
-        Raises
-        ------
-        TypeError, ValueError, KeyError
-            The object is not what `to_json` makes.
-        """
-        selection = found.get("selection")
-        return known_fields(
-            cls,
-            found,
-            selection=None if selection is None else Selection.from_json(selection),
-            defaults=dict(found.get("defaults") or {}),
-            ends=tuple(found.get("ends") or ()),
-            calibration=known_fields(Calibration, found["calibration"]),
-            candidates=tuple(map(Candidate.from_json, found["candidates"])),
-            samples=rows_from(found.get("samples")),
-        )
 
 
 @dataclass(frozen=True)
@@ -185,7 +111,10 @@ class ComparedResult:
     notes : tuple of str
         What there is to know of this result beside its numbers.
 
-    The other fields are those of `CellRecord`.
+    selection : mapping or None
+        How parameters were chosen, where they were.
+    params, metrics : mapping
+        The fitted head's parameters, and accuracies as fractions.
     """
 
     bank: str
@@ -194,7 +123,7 @@ class ComparedResult:
     spec: str
     params: Mapping[str, Any]
     selected_on: str | None
-    selection: Selection | None
+    selection: Mapping[str, Any] | None
     split: str
     metrics: Mapping[str, float | None]
     ci95: Mapping[str, Interval | None]
@@ -232,7 +161,6 @@ class ComparedResult:
         TypeError, ValueError, KeyError
             The object is not such an entry.
         """
-        selection = found.get("selection")
         ends = found.get("ci95") or {}
         return known_fields(
             cls,
@@ -241,7 +169,7 @@ class ComparedResult:
             spec=str(found.get("spec", found["head"])),
             params=dict(found.get("params") or {}),
             selected_on=found.get("selected_on"),
-            selection=None if selection is None else Selection.from_json(selection),
+            selection=found.get("selection"),
             metrics=dict(found["metrics"]),
             ci95={name: None if of is None else (of[0], of[1]) for name, of in ends.items()},
             calibration=known_fields(Calibration, found.get("calibration") or {}),
@@ -257,11 +185,11 @@ class ComparedCandidate:
     bank: str
     head: str
     spec: str
-    point: Candidate
+    point: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of ``candidates``."""
-        return {"bank": self.bank, "head": self.head, "spec": self.spec, **plain(self.point)}
+        return {"bank": self.bank, "head": self.head, "spec": self.spec, **self.point}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -270,7 +198,7 @@ class ComparedCandidate:
             str(found["bank"]),
             str(found["head"]),
             str(found.get("spec", found["head"])),
-            Candidate.from_json(found),
+            {key: of for key, of in found.items() if key not in ("bank", "head", "spec")},
         )
 
 
@@ -309,9 +237,7 @@ class Difference:
     def turned(self) -> Self:
         """Return the same difference the other way round: `b` minus `a`."""
         low, high = self.ci95
-        return replace(
-            self, a=self.b, b=self.a, difference=-self.difference, ci95=(-high, -low)
-        )
+        return replace(self, a=self.b, b=self.a, difference=-self.difference, ci95=(-high, -low))
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:

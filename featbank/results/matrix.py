@@ -112,9 +112,7 @@ class Matrix:
 
     def width(self, head: str) -> int:
         """Return the width of a head's column, with the gap before it."""
-        texts = [
-            text for bank in self.banks for text in self.texts(bank.name, head, starred=True)
-        ]
+        texts = [text for bank in self.banks for text in self.texts(bank.name, head, starred=True)]
         return max(len(text) for text in (clip(head, HEAD_WIDTH), *texts)) + len(GAP)
 
 
@@ -218,9 +216,7 @@ def named_difference(each: Difference) -> str:
     return f"{a.head}: {a.bank} - {b.bank}"
 
 
-def group_lines(
-    groups: Sequence[SeedGroup], results: Sequence[ComparedResult]
-) -> Iterator[str]:
+def group_lines(groups: Sequence[SeedGroup], results: Sequence[ComparedResult]) -> Iterator[str]:
     """Yield mean and standard deviation of `all` over the banks of each group."""
     shown = [each for each in groups if each.metric == "all"]
     if not shown:

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featbank import Bank
+from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of, read_record
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.cells import (
-    BANK,
-    RECORD,
-    arrays_bytes,
-    digest_of,
-    installed_version,
-    read_cell,
-    read_record,
-    write_cell,
-)
+from featbank.study.cells import installed_version, read_cell, write_cell
 from featbank.study.rows import rows_record
 from featbank.study.splits import Roles
 

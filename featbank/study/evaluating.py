@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.cells import arrays_bytes
 from featbank.study.choosing import defaults_of, ends_of
 from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, fit_one, origin
 from featbank.study.splits import Roles

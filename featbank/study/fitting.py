@@ -11,7 +11,9 @@ from typing import Any
 from featbank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
+from featbank.files.placing import placing, refuse_strangers, used_bytes
 from featbank.files.replacing import recover, require_room
+from featbank.results.owned import RESULTS, numbered, own_heads
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays, as_numpy
@@ -24,8 +26,6 @@ from featbank.study.choosing import (
     points_of,
     tau_curve,
 )
-from featbank.results.owned import RESULTS, numbered, own_heads
-from featbank.files.placing import placing, refuse_strangers, used_bytes
 from featbank.study.splits import (
     Roles,
     all_head_notes,
