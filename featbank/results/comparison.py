@@ -6,6 +6,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -135,6 +136,29 @@ class Comparison:
             message = f"baseline {baseline} is neither head nor bank; there are {', '.join(known)}"
             raise UsageError(printable(message))
         return tuple(against(each, baseline) for each in self.comparisons if names(each, baseline))
+
+    def records(self) -> list[dict[str, str | float | None]]:
+        """Return a row for each result: names, metrics, ends of their intervals, seconds."""
+        rows: list[dict[str, str | float | None]] = []
+        for each in self.results:
+            row: dict[str, str | float | None] = {
+                "bank": each.bank_name, "head": each.spec, "split": each.split,
+                "selected_on": each.selected_on, **each.metrics,
+            }  # fmt: skip
+            for metric, ends in each.ci95.items():
+                row[f"{metric}_low"], row[f"{metric}_high"] = ends or (None, None)
+            rows.append({**row, "fit_seconds": each.fit_seconds})
+        return rows
+
+    def frame(self) -> Any:
+        """Return `records` as a pandas DataFrame.
+
+        Raises
+        ------
+        ImportError
+            pandas is not installed.
+        """
+        return import_module("pandas").DataFrame(self.records())
 
     def matrix(self, metric: str = "all") -> Matrix:
         """Return one metric of every head on every bank."""
