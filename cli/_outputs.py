@@ -15,8 +15,8 @@ import click
 
 from featbank.errors import StorageError
 from featbank.files.atomic import refuse_other_file, replace_text
+from featbank.results.owned import is_markdown, is_result
 from featbank.runtime.names import printable
-from featbank.study.owned import is_markdown, is_result
 
 __all__ = [
     "BANK_FILES",

@@ -29,15 +29,26 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
+    from featbank.front import evaluate, fit, sweep
+    from featbank.results.comparison import Comparison
+    from featbank.results.fit import Fit, Fits
+    from featbank.results.records import Candidate, Result, Selection
+    from featbank.results.sweep import Sweep
+    from featbank.results.tables import Table
+    from featbank.study.comparing import compare
 
 # Where each public name is defined.
 _HOMES = {
     "Bank": "featbank.bank.bank",
     "BankPlan": "featbank.bank.plan",
     "BankWriter": "featbank.bank.writer",
+    "Candidate": "featbank.results.records",
+    "Comparison": "featbank.results.comparison",
     "DamagedError": "featbank.errors",
     "FeatbankError": "featbank.errors",
     "FeatbankWarning": "featbank.errors",
+    "Fit": "featbank.results.fit",
+    "Fits": "featbank.results.fit",
     "IncompleteBankError": "featbank.errors",
     "InputError": "featbank.errors",
     "LockedError": "featbank.errors",
@@ -45,21 +56,33 @@ _HOMES = {
     "MissingFileError": "featbank.errors",
     "NotABankError": "featbank.errors",
     "OutputExistsError": "featbank.errors",
+    "Result": "featbank.results.records",
+    "Selection": "featbank.results.records",
     "Shots": "featbank.bank.shots",
     "Split": "featbank.bank.bank",
     "StaleError": "featbank.errors",
     "StorageError": "featbank.errors",
+    "Sweep": "featbank.results.sweep",
+    "Table": "featbank.results.tables",
     "UsageError": "featbank.errors",
     "WorkerError": "featbank.errors",
+    "compare": "featbank.study.comparing",
+    "evaluate": "featbank.front",
+    "fit": "featbank.front",
+    "sweep": "featbank.front",
 }
 
 __all__ = [
     "Bank",
     "BankPlan",
     "BankWriter",
+    "Candidate",
+    "Comparison",
     "DamagedError",
     "FeatbankError",
     "FeatbankWarning",
+    "Fit",
+    "Fits",
     "IncompleteBankError",
     "InputError",
     "LockedError",
@@ -67,12 +90,20 @@ __all__ = [
     "MissingFileError",
     "NotABankError",
     "OutputExistsError",
+    "Result",
+    "Selection",
     "Shots",
     "Split",
     "StaleError",
     "StorageError",
+    "Sweep",
+    "Table",
     "UsageError",
     "WorkerError",
+    "compare",
+    "evaluate",
+    "fit",
+    "sweep",
 ]
 
 

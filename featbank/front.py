@@ -1,14 +1,12 @@
-"""The front door: heads fitted, swept, evaluated and compared on banks, in one call each."""
+"""The front door: heads fitted, swept and evaluated on a bank, in one call each."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import overload
 
 from featbank.bank.bank import Bank
-from featbank.results.comparison import Comparison
 from featbank.results.fit import Fit, Fits
 from featbank.results.sweep import Sweep
 from featbank.runtime.device import resolve_device
@@ -16,14 +14,12 @@ from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec, parse_spec
 from featbank.study.arrays import BankArrays
 from featbank.study.choosing import TAU_RANGE, points_of
-from featbank.study.comparing import Settings
-from featbank.study.comparing import compare as compare_banks
 from featbank.study.fitting import fit_head
 from featbank.study.saved_heads import evaluate_heads
 from featbank.study.splits import roles
 from featbank.study.sweeping import check_sweep, sweep_splits
 
-__all__ = ["compare", "evaluate", "fit", "sweep"]
+__all__ = ["evaluate", "fit", "sweep"]
 
 
 @overload
@@ -211,82 +207,6 @@ def evaluate(
         seed=seed,
         device=str(resolve_device(device)),
     )
-
-
-def compare(
-    banks: Sequence[str | Path],
-    heads: Sequence[str | Spec] = ("joint", "ncm", "tau", "crt", "lws"),
-    out: str | Path | None = None,
-    *,
-    select: str | None = None,
-    report: str | None = None,
-    seed: int = 0,
-    draws: int = 1000,
-    baseline: str | None = None,
-    groups: Mapping[str, Sequence[str]] | Literal["recipe"] | None = None,
-    device: str = "cpu",
-    overwrite: bool = False,
-    reporter: Reporter = SILENT,
-) -> Comparison:
-    """Fit heads on banks, and test which differences are more than chance.
-
-    Parameters
-    ----------
-    banks : sequence of paths
-        Banks with the same classes in the same order.
-    heads : sequence of str or Spec
-        As in `fit`.
-    out : path, optional
-        The folder that keeps the comparison and its page: what it holds already is not done again.
-        Without it nothing is kept.
-    select, report : str, optional
-        The split that chooses, and the one that is reported, as in `fit`.
-    seed : int
-        Seed of every draw.
-    draws : int
-        How often the evaluation rows are resampled.
-    baseline : str, optional
-        A head or a bank: only differences from it are tested.
-    groups : mapping or "recipe", optional
-        Banks that differ in their seed only, by a name for each group; ``recipe`` groups those
-        whose recorded recipes say so.
-    device : str
-        As in `fit`.
-    overwrite : bool
-        Do everything in `out` anew.
-    reporter : Reporter
-        Is told what takes time.
-
-    Raises
-    ------
-    InputError
-        The banks have other classes.
-    OutputExistsError
-        `out` holds something that is no comparison.
-
-    Examples
-    --------
-    >>> study = featbank.compare([bank], ["ncm", "tau"])
-    >>> study.best.spec in ("ncm", "tau"), len(study.differences())
-    (True, 1)
-    """
-    settings = Settings(
-        select,
-        report,
-        seed,
-        draws,
-        baseline,
-        {} if groups is None or groups == "recipe" else groups,
-        groups == "recipe",
-        str(resolve_device(device)),
-    )
-    paths, specs = [Path(path) for path in banks], [spec_of(head) for head in heads]
-    with tempfile.TemporaryDirectory(prefix="featbank-") as temporary:
-        folder = Path(temporary, "comparison") if out is None else Path(out)
-        found = compare_banks(
-            paths, specs, folder, settings, overwrite=overwrite, reporter=reporter
-        )
-    return Comparison.from_json(found)
 
 
 def opened_bank(bank: str | Path | Bank) -> Bank:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,18 +11,18 @@ from cli import options
 from cli._progress import reporter
 from cli._show import say, write_json
 from featbank.runtime.names import printable
-from featbank.runtime.spec import parse_spec
 
-__all__ = ["DEFAULT_HEADS", "command", "show"]
+if TYPE_CHECKING:
+    from featbank.results.comparison import Comparison
 
-DEFAULT_HEADS = ("joint", "ncm", "tau", "crt", "lws")
+__all__ = ["command", "show"]
 
 
 @click.command()
 @click.argument("banks", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--head", "heads", multiple=True, metavar="SPEC",
-    help=f"Head to fit, again for each.  [default: {', '.join(DEFAULT_HEADS)}]",
+    help="Head to fit, again for each.  [default: joint, ncm, tau, crt, lws]",
 )  # fmt: skip
 @options.out
 @click.option("--groups", is_flag=True, help="Show many, medium and few too.")
@@ -83,7 +83,7 @@ def command(
     costs one bank. --overwrite does everything anew. What is there stays until the new is whole.
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
-    from featbank.study.comparing import Settings, compare
+    from featbank.study.comparing import DEFAULT_HEADS, compare
 
     refuse_outputs(
         {"--json": json_to, "--markdown": markdown_to},
@@ -92,13 +92,11 @@ def command(
     if figures is not None:
         refuse_figures(figures)
     result = compare(
-        banks,
-        [parse_spec(text) for text in heads or DEFAULT_HEADS],
-        out,
-        Settings(select, report, seed, draws, baseline, seed_groups(seeds), group_seeds, device),
-        overwrite=overwrite,
+        banks, heads or DEFAULT_HEADS, out,
+        select=select, report=report, seed=seed, draws=draws, baseline=baseline,
+        groups=seed_groups(seeds), by_recipe=group_seeds, device=device, overwrite=overwrite,
         reporter=reporter(quiet=quiet),
-    )
+    )  # fmt: skip
     if figures is not None:
         draw_figures(out, figures)
     metrics = [
@@ -108,7 +106,7 @@ def command(
     ]
     if markdown_to is not None:
         write_markdown(markdown_to, result, metrics, overwrite=overwrite)
-    if not write_json(json_to, result, overwrite=overwrite):
+    if not write_json(json_to, result.to_json(), overwrite=overwrite):
         show(result, metrics, everything=tests)
         page = printable(str(out / "report.html"))
         say(f"everything is in {printable(str(out))}; to look at it, open {page}")
@@ -134,23 +132,18 @@ def draw_figures(out: Path, folder: Path) -> None:
         write_figures(collect(Results(out)), folder)
 
 
-def write_markdown(
-    path: Path, result: dict[str, Any], metrics: list[str], *, overwrite: bool
-) -> None:
+def write_markdown(path: Path, result: Comparison, metrics: list[str], *, overwrite: bool) -> None:
     """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
     from cli._outputs import write_output
-    from featbank.results.comparison import Comparison
-    from featbank.study.owned import COMPARISON_MARK
+    from featbank.results.owned import COMPARISON_MARK
 
-    text = f"{Comparison.from_json(result).to_markdown(metrics)}\n{COMPARISON_MARK}\n"
+    text = f"{result.to_markdown(metrics)}\n{COMPARISON_MARK}\n"
     write_output("--markdown", path, text, overwrite=overwrite)
 
 
-def show(result: dict[str, Any], metrics: list[str], *, everything: bool = False) -> None:
+def show(result: Comparison, metrics: list[str], *, everything: bool = False) -> None:
     """Print the tables of a comparison."""
-    from featbank.results.comparison import Comparison
-
-    for line in Comparison.from_json(result).lines(metrics, everything=everything):
+    for line in result.lines(metrics, everything=everything):
         say(line)
 
 

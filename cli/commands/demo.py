@@ -19,6 +19,7 @@ from featbank.runtime.spec import Spec
 
 if TYPE_CHECKING:
     from featbank import Bank
+    from featbank.results.comparison import Comparison
     from featbank.runtime.progress import Reporter
     from featbank.study.splits import Roles
 
@@ -74,7 +75,7 @@ def command(
 
 def make_all(
     out: Path, seed: int, device: str, overwrite: bool, watcher: Reporter
-) -> tuple[Bank, Roles, dict[str, Any], dict[str, Any]]:
+) -> tuple[Bank, Roles, dict[str, Any], Comparison]:
     """Make everything in a folder beside `out`, and put it in its place when it is whole.
 
     Banks are recorded by the paths that they have then. Returned are the first bank, its splits'
@@ -82,9 +83,9 @@ def make_all(
     """
     from featbank import Bank
     from featbank.files.atomic import replace_text
+    from featbank.files.placing import placing
+    from featbank.results.owned import RESULTS
     from featbank.study.fitting import fit_heads
-    from featbank.study.owned import RESULTS
-    from featbank.study.placing import placing
     from featbank.study.splits import roles
 
     wanted = [Spec(name, {}) for name in HEADS]
@@ -109,7 +110,7 @@ def make_all(
 
 def part_owners() -> dict[str, Callable[[Path], Sequence[Path] | None]]:
     """Return the folders of a demo, and what tells which files in them are featbank's."""
-    from featbank.study.owned import own_bank, own_comparison, own_heads, own_run
+    from featbank.results.owned import own_bank, own_comparison, own_heads, own_run
 
     runs, banks = [f"run-{name}" for name in RECIPES], [f"{name}.zarr" for name in RECIPES]
     return {
@@ -127,7 +128,7 @@ def own_demo(folder: Path) -> list[Path] | None:
     what it left when it was killed has no results.json.
     """
     from featbank.files.replacing import WITHIN, is_folder
-    from featbank.study.owned import RESULTS, is_fit, is_head, old_head_names, read_json
+    from featbank.results.owned import RESULTS, is_fit, is_head, old_head_names, read_json
 
     results = read_json(folder / RESULTS)
     if not is_fit(results) and any(os.path.lexists(folder / each) for each in (RESULTS, WITHIN)):
@@ -147,9 +148,9 @@ def own_demo(folder: Path) -> list[Path] | None:
 
 def refuse_others(out: Path) -> None:
     """Refuse, before any work, a folder in which something of the user's is in the way."""
+    from featbank.files.placing import refuse_strangers, used_bytes
     from featbank.files.replacing import recover, refuse_odd_folder, require_room
-    from featbank.study.owned import RESULTS
-    from featbank.study.placing import refuse_strangers, used_bytes
+    from featbank.results.owned import RESULTS
 
     recover(out)
     refuse_odd_folder(out)
@@ -197,15 +198,15 @@ def compare_banks(
     device: str,
     shown: dict[Path, Path],
     watcher: Reporter,
-) -> dict[str, Any]:
+) -> Comparison:
     """Compare the banks and build the page."""
-    from featbank.study.comparing import Settings, compare
+    from featbank.study.comparing import Settings, compare_into
 
     settings = Settings(seed=seed, device=device)
-    return compare(paths, wanted, out, settings, reporter=watcher, shown=shown)
+    return compare_into(paths, wanted, out, settings, reporter=watcher, shown=shown)
 
 
-def show_comparison(compared: dict[str, Any]) -> None:
+def show_comparison(compared: Comparison) -> None:
     """Print the table of banks and heads, and the clearest differences."""
     from cli.commands.compare import show
 

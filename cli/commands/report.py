@@ -36,10 +36,9 @@ def command(
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
     from featbank.files.atomic import storage_errors
-    from featbank.report import build_report
+    from featbank.files.placing import held
+    from featbank.report import believed, build_report
     from featbank.report.folder import Results
-    from featbank.results.saved import believed
-    from featbank.study.placing import held
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
     with believed(folder):

@@ -9,8 +9,8 @@ from featbank.files.atomic import refuse_odd_file, replace_text
 from featbank.report.data import collect
 from featbank.report.folder import Results
 from featbank.report.page import render
+from featbank.results.owned import PAGE, is_page
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.study.owned import PAGE, is_page
 
 __all__ = ["build_report", "page_of", "refuse_other_page"]
 

@@ -17,8 +17,8 @@ from featbank.report.folder import Arrays, Results
 from featbank.report.pack import UNITS, smallest, to_units
 from featbank.report.provenance import provenance_rows
 from featbank.report.reliability import reliability_bins
+from featbank.results.alike import group_kinds, other_classes, unlike_notes
 from featbank.results.numbers import GROUPS
-from featbank.study.alike import group_kinds, other_classes, unlike_notes
 
 __all__ = ["collect"]
 

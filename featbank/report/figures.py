@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from featbank.errors import InputError, OutputExistsError
 from featbank.files.atomic import refuse_odd_file, replace_files
 from featbank.files.replacing import refuse_odd_folder
+from featbank.results.owned import is_figure
 from featbank.runtime.names import printable
-from featbank.study.owned import is_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

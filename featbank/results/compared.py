@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from featbank.results.plain import known_fields
-from featbank.results.records import Candidate, Interval, Selection
 
 __all__ = [
     "Calibration",
@@ -22,6 +21,9 @@ __all__ = [
     "Difference",
     "SeedGroup",
 ]
+
+# A metric's 95 % interval: its lower and its upper end.
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ class ComparedResult:
     notes : tuple of str
         What there is to know of this result beside its numbers.
 
-    The other fields are those of `featbank.results.records.Result`.
+    selection : mapping or None
+        How parameters were chosen, where they were.
+    params, metrics : mapping
+        The fitted head's parameters, and accuracies as fractions.
     """
 
     bank: str
@@ -118,7 +123,7 @@ class ComparedResult:
     spec: str
     params: Mapping[str, Any]
     selected_on: str | None
-    selection: Selection | None
+    selection: Mapping[str, Any] | None
     split: str
     metrics: Mapping[str, float | None]
     ci95: Mapping[str, Interval | None]
@@ -156,7 +161,6 @@ class ComparedResult:
         TypeError, ValueError, KeyError
             The object is not such an entry.
         """
-        selection = found.get("selection")
         ends = found.get("ci95") or {}
         return known_fields(
             cls,
@@ -165,7 +169,7 @@ class ComparedResult:
             spec=str(found.get("spec", found["head"])),
             params=dict(found.get("params") or {}),
             selected_on=found.get("selected_on"),
-            selection=None if selection is None else Selection.from_json(selection),
+            selection=found.get("selection"),
             metrics=dict(found["metrics"]),
             ci95={name: None if of is None else (of[0], of[1]) for name, of in ends.items()},
             calibration=known_fields(Calibration, found.get("calibration") or {}),
@@ -181,11 +185,11 @@ class ComparedCandidate:
     bank: str
     head: str
     spec: str
-    point: Candidate
+    point: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of ``candidates``."""
-        return {"bank": self.bank, "head": self.head, "spec": self.spec, **self.point.to_json()}
+        return {"bank": self.bank, "head": self.head, "spec": self.spec, **self.point}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -194,7 +198,7 @@ class ComparedCandidate:
             str(found["bank"]),
             str(found["head"]),
             str(found.get("spec", found["head"])),
-            Candidate.from_json(found),
+            {key: of for key, of in found.items() if key not in ("bank", "head", "spec")},
         )
 
 

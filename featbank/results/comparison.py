@@ -18,9 +18,17 @@ from featbank.results.compared import (
     Difference,
     SeedGroup,
 )
-from featbank.results.matrix import Matrix, difference_lines, group_lines, markdown, matrix_lines
+from featbank.results.matrix import (
+    TITLES,
+    Matrix,
+    difference_lines,
+    group_lines,
+    markdown,
+    matrix_lines,
+)
 from featbank.results.plain import known_fields, plain
 from featbank.results.saved import AGAIN, COMPARISON, believed, read_object, require
+from featbank.results.tables import Accuracy, Cell, Table, csv_of, frame_of
 from featbank.runtime.names import printable
 
 __all__ = ["Comparison", "read_comparison"]
@@ -135,6 +143,103 @@ class Comparison:
             message = f"baseline {baseline} is neither head nor bank; there are {', '.join(known)}"
             raise UsageError(printable(message))
         return tuple(against(each, baseline) for each in self.comparisons if names(each, baseline))
+
+    def records(self) -> list[dict[str, str | float | None]]:
+        """Return a row for each result: names, metrics, ends of their intervals, seconds."""
+        rows: list[dict[str, str | float | None]] = []
+        for each in self.results:
+            row: dict[str, str | float | None] = {
+                "bank": each.bank_name, "head": each.spec, "split": each.split,
+                "selected_on": each.selected_on, **each.metrics,
+            }  # fmt: skip
+            for metric, ends in each.ci95.items():
+                row[f"{metric}_low"], row[f"{metric}_high"] = ends or (None, None)
+            rows.append({**row, "fit_seconds": each.fit_seconds})
+        return rows
+
+    def frame(self) -> Any:
+        """Return `records` as a pandas DataFrame.
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        return frame_of(self.records())
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Return `records` as CSV, with every digit, and write it to a file where one is named.
+
+        A file that is there is replaced.
+        """
+        return csv_of(self.records(), path)
+
+    def table(self, metric: str = "all") -> Table:
+        """Return one metric of every head on every bank, the best bank first.
+
+        Parameters
+        ----------
+        metric : str
+            One of `all`, `many`, `medium`, `few`, `micro` and `error`.
+        """
+        found = self.matrix(metric)
+        names = found.labels()
+        rows = []
+        for bank in found.ordered_banks():
+            best = found.best(bank)
+            cells = [
+                Accuracy(*found.at(bank, head).value(metric), best=head in best)
+                for head in self.heads
+            ]
+            rows.append((names[bank], *cells))
+        title = f"{found.title}, with 95 % interval"
+        return Table(title, ("bank", *self.heads), tuple(rows), self.notes)
+
+    def group_table(self, metric: str = "all") -> Table | None:
+        """Return mean and standard deviation over seeds, a row for each group; None without groups.
+
+        Parameters
+        ----------
+        metric : str
+            One of `all`, `many`, `medium` and `few`.
+        """
+        there = [each for each in self.groups if each.metric == metric]
+        if not there:
+            return None
+        heads = list(dict.fromkeys(each.head for each in there))
+        found = {(each.name, each.head): each for each in there}
+        rows: list[tuple[Cell, ...]] = []
+        for name in dict.fromkeys(each.name for each in there):
+            means = {head: found[name, head].mean for head in heads if (name, head) in found}
+            most = max((mean for mean in means.values() if mean is not None), default=None)
+            cells = [
+                Accuracy(mean, std=found[name, head].std, best=len(heads) > 1 and mean == most)
+                if (mean := means.get(head)) is not None
+                else None
+                for head in heads
+            ]
+            rows.append((name, *cells))
+        title = f"{TITLES[metric]}: mean and standard deviation over seeds"
+        return Table(title, ("group", *heads), tuple(rows))
+
+    def tables(self, metrics: Sequence[str] = ("all",)) -> list[Table]:
+        """Return `table` of each metric, and after it `group_table` where banks are grouped."""
+        both = ((self.table(metric), self.group_table(metric)) for metric in metrics)
+        return [table for pair in both for table in pair if table is not None]
+
+    def to_latex(self, metrics: Sequence[str] = ("all",)) -> str:
+        """Return tables in LaTeX, for the package booktabs: accuracies in %, the best bold.
+
+        Parameters
+        ----------
+        metrics : sequence of str
+            As in `table`; where banks are grouped by seeds, mean ± deviation follows.
+        """
+        return "\n\n".join(table.to_latex() for table in self.tables(metrics))
+
+    def _repr_html_(self) -> str:
+        """Return the tables of `all` for a notebook."""
+        return "".join(table._repr_html_() for table in self.tables())
 
     def matrix(self, metric: str = "all") -> Matrix:
         """Return one metric of every head on every bank."""

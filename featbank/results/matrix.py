@@ -11,7 +11,7 @@ from featbank.results.compared import CellName, ComparedBank, ComparedResult, Di
 from featbank.results.numbers import percent
 from featbank.runtime.names import printable
 
-__all__ = ["Matrix", "difference_lines", "group_lines", "markdown", "matrix_lines"]
+__all__ = ["TITLES", "Matrix", "difference_lines", "group_lines", "markdown", "matrix_lines"]
 
 WIDTH = 80
 GAP = "  "

@@ -121,8 +121,9 @@ class Result:
     ci95 : mapping
         The 95 % intervals of the accuracies, by name.
     fit_seconds : float or None
-        What fitting took, where the head was fitted and not loaded, without what the heads of a bank share: reading the features, and the
-        linear classifier that stands in where stage 1 left none.
+        What fitting took, where the head was fitted and not loaded. What the heads of a bank share
+        is not counted: reading the features, and the linear classifier that stands in where stage
+        1 left none.
     file : str or None
         The name of the head's file beside the results.
     """

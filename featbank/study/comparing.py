@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from featbank import Bank
 from featbank.errors import InputError, UsageError
+from featbank.results.alike import other_classes
+from featbank.results.comparison import Comparison
 from featbank.results.saved import COMPARISON, digest_of, read_record, write_record
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.runtime.spec import Spec
-from featbank.study.alike import other_classes
+from featbank.runtime.spec import Spec, parse_spec
 from featbank.study.bank_run import Bench, Entry, Settings
 from featbank.study.cells import cell_key, installed_version, slugs
 from featbank.study.kept import adopt, comparing, keep_page
@@ -21,10 +23,85 @@ from featbank.study.result import combine, recorded
 from featbank.study.seed_groups import by_recipe, named_groups
 from featbank.study.splits import Roles, roles
 
-__all__ = ["Settings", "compare"]
+__all__ = ["DEFAULT_HEADS", "Settings", "compare", "compare_into"]
+
+# The heads that are compared where none is named.
+DEFAULT_HEADS = ("joint", "ncm", "tau", "crt", "lws")
 
 
-def compare(
+def compare(  # noqa: PLR0913 - each choice of a comparison is named
+    banks: Sequence[str | Path],
+    heads: Sequence[str | Spec] = DEFAULT_HEADS,
+    out: str | Path | None = None,
+    *,
+    select: str | None = None,
+    report: str | None = None,
+    seed: int = 0,
+    draws: int = 1000,
+    baseline: str | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    by_recipe: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> Comparison:
+    """Fit heads on banks and set them side by side: ``featbank compare`` as a function.
+
+    Parameters
+    ----------
+    banks : sequence of paths
+        The banks; all must have the same classes in the same order.
+    heads : sequence of str
+        Specifications of heads, as ``"ncm:metric=cosine"``.
+    out : path, optional
+        The folder that keeps the fitted heads, the results and the page. What it holds of the
+        same bank, head, seed and version is not done again. None keeps nothing but the result.
+    select, report : str, optional
+        The splits to choose parameters on and to evaluate on; by default `val` and `test`.
+    seed : int
+        The seed of every draw.
+    draws : int
+        How often the evaluation rows are resampled for the intervals.
+    baseline : str, optional
+        A head or a bank: only differences to it are tested.
+    groups : mapping, optional
+        From a group's name to the banks that are seeds of one recipe.
+    by_recipe : bool
+        Group the banks whose recorded recipes differ in their seed only.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:i"``.
+    overwrite : bool
+        Fit everything anew, also what `out` holds already.
+    reporter : Reporter
+        Is told how far the work is.
+
+    Raises
+    ------
+    UsageError
+        A bank, head, split, group or baseline that does not exist or is named twice.
+    InputError
+        The banks have different classes.
+    OutputExistsError
+        `out` holds something else.
+
+    Examples
+    --------
+    >>> study = featbank.compare([bank], ["ncm", "tau"], device="cpu")
+    >>> study.best.spec in ("ncm", "tau"), len(study.differences())
+    (True, 1)
+    """
+    wanted = [head if isinstance(head, Spec) else parse_spec(head) for head in heads]
+    settings = Settings(select, report, seed, draws, baseline, groups or {}, by_recipe, device)
+    paths = [Path(bank) for bank in banks]
+    with ExitStack() as stack:
+        if out is None:
+            out = Path(stack.enter_context(TemporaryDirectory()), "comparison")
+        return compare_into(
+            paths, wanted, Path(out), settings, overwrite=overwrite, reporter=reporter
+        )
+
+
+def compare_into(
     paths: Sequence[Path],
     wanted: Sequence[Spec],
     out: Path,
@@ -33,7 +110,7 @@ def compare(
     overwrite: bool = False,
     reporter: Reporter = SILENT,
     shown: Mapping[Path, Path] | None = None,
-) -> dict[str, Any]:
+) -> Comparison:
     """Fit what is missing, compare, write the page, and return what `compare.json` holds.
 
     The earlier comparison in `out` stays as it is until the new one is whole. What was made of
@@ -77,13 +154,13 @@ def compare(
             and not any(bench.made for bench in benches)
         ):
             keep_page(out)
-            return before
+            return Comparison.from_json(before)
         adopt(old, new.work)
         result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
         write_record(new.work / COMPARISON, result)
         keep_page(new.work)
         new.finish()
-    return result
+    return Comparison.from_json(result)
 
 
 def shown_at(entry: Entry, shown: Mapping[Path, Path]) -> Entry:

@@ -10,8 +10,10 @@ from typing import Any
 from featbank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
+from featbank.files.placing import placing, refuse_strangers, used_bytes
 from featbank.files.replacing import recover, require_room
 from featbank.results.fit import Fit
+from featbank.results.owned import RESULTS, numbered, own_heads
 from featbank.results.records import Candidate, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
@@ -25,8 +27,6 @@ from featbank.study.choosing import (
     tau_curve,
     timed_fit,
 )
-from featbank.study.owned import RESULTS, numbered, own_heads
-from featbank.study.placing import placing, refuse_strangers, used_bytes
 from featbank.study.splits import (
     Roles,
     all_head_notes,

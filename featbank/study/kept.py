@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featbank.errors import OutputExistsError
+from featbank.files.placing import Placing, placing, refuse_strangers, strangers
 from featbank.files.replacing import give_name, recover, refuse_odd_folder, require_room
+from featbank.results.owned import PAGE, is_page, own_comparison
 from featbank.results.saved import COMPARISON
 from featbank.study.bank_run import Entry
 from featbank.study.cells import clear_partial
-from featbank.study.owned import PAGE, is_page, own_comparison
-from featbank.study.placing import Placing, placing, refuse_strangers, strangers
 
 __all__ = ["adopt", "comparing", "keep_page"]
 

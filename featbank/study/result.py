@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featbank.results.alike import group_kinds, pairing_notes, unlike_notes
 from featbank.runtime.spec import Spec
-from featbank.study.alike import group_kinds, pairing_notes, unlike_notes
 from featbank.study.bank_run import Bench, Settings
 from featbank.study.cells import installed_version
 from featbank.study.rows import row_order

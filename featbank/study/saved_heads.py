@@ -10,10 +10,10 @@ import heads
 from featbank.bank.bank import Bank
 from featbank.bank.provenance_diff import differences, feature_identity
 from featbank.errors import StaleError
+from featbank.results.alike import other_classes
 from featbank.results.fit import Fit, Fits
 from featbank.results.records import Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.study.alike import other_classes
 from featbank.study.arrays import BankArrays
 from featbank.study.splits import distinct, head_notes, report_notes, splits_to_evaluate
 

@@ -84,7 +84,7 @@ def test_one_that_fails_leaves_the_old_one(out: Path, monkeypatch: pytest.Monkey
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featbank.study.comparing.compare", fail)
+    monkeypatch.setattr("featbank.study.comparing.compare_into", fail)
     words = ("demo", "--out", "out", "--overwrite", "--quiet", "--seed", "1")
     assert "out: No space left on device" in refused(3, *words)
     assert contents(out) == before

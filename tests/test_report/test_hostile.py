@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
-from featbank.results.saved import read_record
+from featbank.results.saved import read_record, write_record
 from featbank.study.cells import read_cell, write_cell
 from tests.results_folder import Fake, write_results
 
@@ -169,8 +169,6 @@ def test_a_cells_record_is_read_only_where_it_is_one(tmp_path: Path) -> None:
     assert read_cell(cell)[1] is None
     for names in (["../x.npz"], 3, {"/etc/hostname": "0"}, {"../cell/x.npz": "0"}):
         write_cell(tmp_path / "odd", {"a": 1}, {})
-        from featbank.results.saved import write_record
-
         write_record(tmp_path / "odd" / "cell.json", {"files": names})
         record, complaint = read_cell(tmp_path / "odd")
         assert record is None

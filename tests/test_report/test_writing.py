@@ -11,7 +11,7 @@ import pytest
 from featbank.errors import OutputExistsError
 from featbank.files import atomic
 from featbank.report import build_report
-from featbank.study.owned import is_figure, is_page
+from featbank.results.owned import is_figure, is_page
 from tests.commands import contents, featbank, refused
 from tests.results_folder import Fake, write_results
 

@@ -1,0 +1,112 @@
+"""`featbank.fit`, `sweep` and `evaluate`, as a program or a notebook calls them."""
+
+import doctest
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.base import clone
+
+import featbank
+import featbank.front
+import featbank.study.comparing
+from featbank import Bank, UsageError
+from tests.banks import write_bank
+from tests.commands import run
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(write_bank(tmp_path_factory.mktemp("front") / "bank.zarr").path)
+
+
+@pytest.mark.parametrize("module", [featbank.front, featbank.study.comparing])
+def test_the_examples_in_docstrings_run(module: Any, bank: Path, tmp_path: Path) -> None:
+    names = {"featbank": featbank, "bank": bank, "folder": tmp_path}
+    found = [test for test in doctest.DocTestFinder().find(module, globs=names) if test.examples]
+    assert found
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in found:
+        runner.run(test)
+    assert runner.failures == 0
+
+
+def test_a_fit_is_what_the_command_writes(bank: Path, tmp_path: Path) -> None:
+    run("fit", bank, "--head", "tau", "--head", "ncm", "--out", tmp_path / "heads", "--device", "cpu")
+    kept = json.loads((tmp_path / "heads" / "results.json").read_text())["results"]
+    fits = featbank.fit(bank, ["tau", "ncm"])
+    assert [fit.results[0].metrics for fit in fits] == [entry["metrics"] for entry in kept]
+    assert [fit.results[0].params for fit in fits] == [entry["params"] for entry in kept]
+    assert fits[0].interval == tuple(kept[0]["ci95"]["all"])
+
+
+def test_a_saved_head_is_the_one_that_the_command_saves(bank: Path, tmp_path: Path) -> None:
+    run("fit", bank, "--head", "tau", "--out", tmp_path / "heads", "--device", "cpu")
+    featbank.fit(bank, "tau").save(tmp_path / "tau.head")
+    written = (tmp_path / "heads" / "tau.head").read_bytes()
+    assert (tmp_path / "tau.head").read_bytes() == written
+
+
+def test_the_head_is_a_classifier_that_can_be_cloned(bank: Path) -> None:
+    fit = featbank.fit(bank, "crt")
+    test = Bank.open(bank)["test"]
+    features, labels = test.read(dtype="float32"), test.labels
+    assert fit.head.score(features, labels) == pytest.approx(fit.metrics["micro"])
+    assert type(clone(fit.head)) is type(fit.head)
+
+
+def test_seconds_of_a_head_do_not_hold_what_heads_share(
+    bank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bank without a classifier lends heads one that is fitted first, whoever comes first."""
+    from featbank.study import choosing
+
+    now = iter(float(10**9) for _ in range(10**6))
+    clock = {"slow": 0.0}
+    fit_stand_in = choosing.BankArrays.classifier
+
+    def slow(self: Any, *args: Any, **options: Any) -> Any:
+        clock["slow"] += 1000.0
+        return fit_stand_in.__get__(self)(*args, **options)
+
+    del now, slow
+    fits = [featbank.fit(bank, order) for order in (["tau", "ncm"], ["ncm", "tau"])]
+    seconds = [{fit.results[0].head: fit.seconds for fit in each} for each in fits]
+    assert all(value is not None and value < 5 for each in seconds for value in each.values())
+
+
+def test_tables_in_every_form(bank: Path, tmp_path: Path) -> None:
+    fits = featbank.fit(bank, ["ncm", "tau:tau=1"])
+    text, latex = str(fits), fits.to_latex()
+    best = max(fit.metrics["all"] for fit in fits)
+    assert f"{100 * best:.1f}*" in text
+    assert latex.count(r"\toprule") == latex.count(r"\bottomrule") == 1
+    assert rf"$\mathbf{{{100 * best:.1f}}}$" in latex
+    assert f"<b>{100 * best:.1f}" in fits._repr_html_()
+    assert fits.to_csv(tmp_path / "fits.csv") == (tmp_path / "fits.csv").read_text()
+    assert fits.frame()["all"].max() == best
+    assert [record["all"] for record in fits.records()] == [fit.metrics["all"] for fit in fits]
+
+
+def test_a_comparison_over_seeds_has_plus_minus_in_latex(tmp_path: Path) -> None:
+    banks = [write_bank(tmp_path / f"{n}.zarr", provenance={"seed": n}).path for n in "ab"]
+    study = featbank.compare(banks, ["ncm", "tau:tau=1"], groups={"plain": ["a", "b"]}, draws=100)
+    assert r"\pm" in study.to_latex()
+    assert study._repr_html_().count("<table>") == 2
+    assert study.to_csv().count("\n") == 5
+
+
+def test_a_sweep_gives_the_exact_choice_and_its_curve(bank: Path) -> None:
+    curve = featbank.sweep(bank, "tau")
+    chosen = featbank.fit(bank, "tau")
+    assert curve.best == chosen.head.tau
+    assert curve.metrics["all"] == chosen.metrics["all"]
+    assert set(curve.curves) == {"val", "test"}
+    with pytest.raises(featbank.InputError, match="outside"):
+        curve.at(17.0)
+
+
+def test_a_split_that_is_not_there_is_named(bank: Path) -> None:
+    with pytest.raises(UsageError, match="dev2"):
+        featbank.fit(bank, "ncm", report="dev2")
