@@ -184,7 +184,7 @@ class Comparison:
         """
         found = self.matrix(metric)
         names = found.labels()
-        rows = []
+        rows: list[tuple[Cell, ...]] = []
         for bank in found.ordered_banks():
             best = found.best(bank)
             cells = [

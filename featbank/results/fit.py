@@ -91,7 +91,8 @@ class Fit(Tabled):
     @property
     def interval(self) -> Interval | None:
         """The 95 % interval of `all` on that split."""
-        return self.results[0].ci95["all"]
+        ends = self.results[0].ci95["all"]
+        return None if ends is None else (ends[0], ends[1])
 
     @property
     def seconds(self) -> float | None:
