@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from featbank.bank.bank import Bank, Split
     from featbank.bank.plan import BankPlan
-    from featbank.bank.shots import Shots
     from featbank.bank.writer import BankWriter
     from featbank.errors import (
         DamagedError,
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
     from featbank.study.comparing import compare
+    from heads.metrics.shots import Shots
 
 # Where each public name is defined.
 _HOMES = {
@@ -58,7 +58,7 @@ _HOMES = {
     "OutputExistsError": "featbank.errors",
     "Result": "featbank.results.records",
     "Selection": "featbank.results.records",
-    "Shots": "featbank.bank.shots",
+    "Shots": "heads.metrics.shots",
     "Split": "featbank.bank.bank",
     "StaleError": "featbank.errors",
     "StorageError": "featbank.errors",

@@ -53,8 +53,10 @@ def command(bank: Path, overwrite: bool, json_to: Path | None) -> None:
 
 def describe(bank: Bank) -> dict[str, Any]:
     """Collect the facts of a bank; only its metadata is read."""
+    from heads.metrics import GROUPS
+
     counts, shots = bank.class_counts, bank.shots
-    many, few = int((counts > shots.many_above).sum()), int((counts < shots.few_below).sum())
+    groups = shots.groups(counts).tolist()
     skipped = bank.manifest.skipped
     return {
         "schema": 1,
@@ -75,7 +77,8 @@ def describe(bank: Bank) -> dict[str, Any]:
         "class_names": list(bank.class_names),
         "class_counts": counts.tolist(),
         "shots": {
-            **shots.to_json(), "many": many, "medium": len(counts) - many - few, "few": few,
+            **shots.to_json(),
+            **{name: groups.count(group) for group, name in enumerate(GROUPS)},
         },
         "classifier": "classifier/weight" in bank.manifest.arrays,
         "weight_norms": weight_norms(bank),
@@ -87,13 +90,14 @@ def weight_norms(bank: Bank) -> dict[str, float | None] | None:
     """Return the mean norm of the classifier's rows by shot group: its bias towards the head."""
     import numpy as np
 
+    from heads.metrics import GROUPS
+
     if bank.classifier is None:
         return None
     norms = np.linalg.norm(bank.classifier[0], axis=1)
-    many = bank.class_counts > bank.shots.many_above
-    few = bank.class_counts < bank.shots.few_below
-    groups = {"many": many, "medium": ~many & ~few, "few": few}
-    return {name: float(norms[g].mean()) if g.any() else None for name, g in groups.items()}
+    groups = bank.shots.groups(bank.class_counts)
+    parts = {name: norms[groups == group] for group, name in enumerate(GROUPS)}
+    return {name: float(part.mean()) if len(part) else None for name, part in parts.items()}
 
 
 def norms_line(norms: dict[str, float | None] | None) -> str:

@@ -271,10 +271,10 @@ def config_for(
 
 def shot_metrics(shots: Any) -> Any:
     """Return the function that validates an epoch: accuracies by shot group."""
-    from heads.metrics import evaluate
+    from heads.metrics import ShotGroups, evaluate
 
     def metrics(labels: Any, predicted: Any, counts: Any) -> dict[str, float | None]:
-        found = evaluate(labels, predicted, counts, shots.many_above, shots.few_below)
+        found = evaluate(labels, predicted, ShotGroups(counts, shots))
         return {name: found[name] for name in ("all", "many", "medium", "few", "micro")}
 
     return metrics

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from featbank.bank.shots import Shots
 from featbank.errors import (
     DamagedError,
     IncompleteBankError,
@@ -47,6 +46,7 @@ from featbank.store.schema import (
     MANIFEST,
     VIEWS,
 )
+from heads.metrics.shots import Shots
 
 __all__ = ["Bank", "Split"]
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from featbank.bank.bank import Bank
 from featbank.bank.rows import SplitRows, check_rows, rows_digest
-from featbank.bank.shots import Shots
 from featbank.errors import InputError
 from featbank.store.schema import (
     CRC_BYTES,
@@ -28,6 +27,7 @@ from featbank.store.schema import (
     VIEWS,
     chunk_rows,
 )
+from heads.metrics.shots import Shots
 
 __all__ = ["BankPlan", "identity_of"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featbank.bank.shots import Shots
 from featbank.data.decode import to_rgb
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError
+from heads.metrics.shots import Shots
 
 __all__ = ["from_datasets"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featbank.bank.shots import Shots
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
+from heads.metrics.shots import Shots
 
 __all__ = ["Params", "choice", "grey_bits_from", "number", "shots_from", "whole_number"]
 

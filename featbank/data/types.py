@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from featbank.bank.rows import SplitRows, check_rows
-from featbank.bank.shots import Shots
 from featbank.data.formats.class_names import require_names, twins
+from heads.metrics.shots import Shots
 
 __all__ = ["ImageData", "ImageSplit", "Images"]
 

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.bank.rows import SplitRows
-from featbank.bank.shots import Shots
 from featbank.errors import InputError
 from featbank.importing.budget import ROW_BYTES, Budget
 from featbank.importing.entries import Pieces, Unusable, join
 from featbank.importing.npy import CompressedArray
 from featbank.store.schema import SPLIT_NAME
+from heads.metrics.shots import Shots
 
 __all__ = ["FeatureArrays", "arrange"]
 

@@ -12,7 +12,6 @@ import numpy as np
 from featbank.bank.leakage import find_leaks, refuse_leaks
 from featbank.bank.plan import BankPlan
 from featbank.bank.rows import SplitRows
-from featbank.bank.shots import Shots
 from featbank.bank.writer import BankWriter
 from featbank.errors import InputError
 from featbank.files.plain_files import open_regular
@@ -21,6 +20,7 @@ from featbank.importing.budget import Budget
 from featbank.importing.cast import Cast
 from featbank.importing.sources import read_source
 from featbank.runtime.progress import SILENT, Reporter
+from heads.metrics.shots import Shots
 
 __all__ = ["import_features"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.bank.shots import Shots
 from featbank.data.sampling import strategy_probabilities
+from heads.metrics.shots import Shots
 
 __all__ = [
     "BINS",
@@ -44,7 +44,7 @@ def class_set(bank: dict[str, Any], labels: Ints) -> dict[str, Any]:
 def groups_of(bank: dict[str, Any]) -> NDArray[np.uint8]:
     """Return the shot group of each class of a bank's record, (C,)."""
     shots = Shots(int(bank["shots"]["many_above"]), int(bank["shots"]["few_below"]))
-    return shots.groups(bank["class_counts"])
+    return shots.groups(bank["class_counts"]).astype(np.uint8)
 
 
 def hits_by_class(labels: Ints, predicted: Ints, n_classes: int) -> Ints:

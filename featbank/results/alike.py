@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from featbank.bank.shots import Shots
 from featbank.runtime.names import printable
+from heads.metrics.shots import Shots
 
 __all__ = ["group_kinds", "other_classes", "pairing_notes", "unlike_notes"]
 

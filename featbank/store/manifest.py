@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from featbank.bank.shots import Shots
 from featbank.errors import DamagedError, NotABankError
 from featbank.files.atomic import replace_file, sync
 from featbank.files.plain_files import read_plain
@@ -18,6 +17,7 @@ from featbank.store.chunks import ChunkRecord, chunk_file
 from featbank.store.format_checks import check_layout, digest, parse, text, whole
 from featbank.store.journal import rank_journals
 from featbank.store.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
+from heads.metrics.shots import Shots
 
 # Some hundred bytes for each chunk of a bank and each image that was left out.
 MANIFEST_BYTES = 256 << 20

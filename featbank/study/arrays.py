@@ -93,7 +93,7 @@ class BankArrays:
             if self.select is None:
                 head.fit(*self["train"])
             else:
-                points = head.fit_path(*self["train"], *self[self.select], *self.groups)
+                points = head.fit_path(*self["train"], *self[self.select], self.groups)
             self.stand_in = head, points
         return self.stand_in
 
@@ -107,20 +107,19 @@ class BankArrays:
         order = row_order(self.bank[split].ids.tolist())
         predicted, labels = as_numpy(head.predict(X))[order], as_numpy(y)[order]
         return {
-            "metrics": metrics.evaluate(labels, predicted, *self.groups),
-            "ci95": metrics.confidence_interval(labels, predicted, *self.groups, seed=seed),
+            "metrics": metrics.evaluate(labels, predicted, self.groups),
+            "ci95": metrics.confidence_interval(labels, predicted, self.groups, seed=seed),
         }
 
     def measure(self, head: Any, split: str) -> dict[str, float | None]:
         """Return the metrics of a fitted head on a split."""
         X, y = self[split]
-        return metrics.evaluate(as_numpy(y), as_numpy(head.predict(X)), *self.groups)
+        return metrics.evaluate(as_numpy(y), as_numpy(head.predict(X)), self.groups)
 
     @property
-    def groups(self) -> tuple[Any, int, int]:
-        """Train counts and the two thresholds, as the metrics take them."""
-        shots = self.bank.shots
-        return self.bank.class_counts, shots.many_above, shots.few_below
+    def groups(self) -> metrics.ShotGroups:
+        """Train counts and the bank's thresholds, as the metrics take them."""
+        return metrics.ShotGroups(np.asarray(self.bank.class_counts), self.bank.shots)
 
 
 def as_numpy(values: Any) -> np.ndarray[Any, Any]:

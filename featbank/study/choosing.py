@@ -114,7 +114,7 @@ def fit_point(
     if not specs.has_path(head):
         chosen, tried = choose_tau(arrays, name, head, roles.select)
         return head.set_params(tau=chosen["best"]).fit(*arrays["train"]), chosen, tried
-    splits = (*arrays.train(head), *arrays[roles.select], *arrays.groups)
+    splits = (*arrays.train(head), *arrays[roles.select], arrays.groups)
     points = head.fit_path(*splits, weight_decays=point.path)
     return head, *path_choice(head, points, roles.select)
 
@@ -353,8 +353,8 @@ def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, fl
     X, y = arrays[split]
     low, high = ends
     if head == "tau":
-        return curve.exact_tau_curve(weight, X, y, *arrays.groups, low=low, high=high)
-    return curve.exact_adjust_curve(weight, bias, X, y, *arrays.groups, low=low, high=high)
+        return curve.exact_tau_curve(weight, X, y, arrays.groups, low=low, high=high)
+    return curve.exact_adjust_curve(weight, bias, X, y, arrays.groups, low=low, high=high)
 
 
 def tau_curve(
@@ -363,6 +363,4 @@ def tau_curve(
     """Return accuracy by group at every tau, on one split."""
     weight, bias = arrays.classifier(SILENT)
     X, y = arrays[split]
-    return sweep.tau_curve(
-        weight, X, y, *arrays.groups, taus=taus, bias=bias if keep_bias else None
-    )
+    return sweep.tau_curve(weight, X, y, arrays.groups, taus=taus, bias=bias if keep_bias else None)

@@ -121,7 +121,7 @@ def evaluation(
     plain, scaled = rowwise(head, X, labels, (1.0, temperature or 1.0))
     right = predicted == labels
     record = {
-        "metrics": metrics.evaluate(labels, predicted, *arrays.groups),
+        "metrics": metrics.evaluate(labels, predicted, arrays.groups),
         "calibration": {
             "split": None if temperature is None else select,
             "ece": calibration.expected_calibration_error(plain[0], right),

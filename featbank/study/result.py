@@ -85,6 +85,7 @@ def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
     import numpy as np
 
     from featbank.study.statistics import Place
+    from heads.metrics import Shots
 
     with np.load(bench.out / "cells" / key / "evaluation.npz") as file:
         labels, predicted = file["labels"][order], file["predicted"][order]
@@ -92,8 +93,7 @@ def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
         bank=bench.about["name"],
         head=str(spec),
         samples=bench.about["samples"]["digest"],
-        counts=bench.about["class_counts"],
-        **bench.about["shots"],
+        groups=Shots(**bench.about["shots"]).groups(bench.about["class_counts"]),
         labels=labels,
         right=labels == predicted,
         metrics=bench.cells[key]["metrics"],

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from heads.metrics import GROUPS, bootstrap, mcnemar, shot_groups
+from heads.metrics import GROUPS, bootstrap, mcnemar
 from heads.metrics import holm as multiplicity
 from heads.metrics.unseen import unseen, unseen_apart
 
@@ -19,25 +19,19 @@ __all__ = ["Place", "Statistics", "grouped", "statistics"]
 
 @dataclass(frozen=True)
 class Place:
-    """One cell of the table: bank and head by name, its samples' digest, classes and arrays.
+    """One cell of the table: bank and head by name, its samples' digest and arrays.
 
+    `groups` (C,) are the shot groups of the classes; `labels` and `right` (n,) are of the rows.
     Places with the same `samples` have the same rows in the same order.
     """
 
     bank: str
     head: str
     samples: str
-    counts: Sequence[int]
-    many_above: int
-    few_below: int
+    groups: NDArray[np.int8]
     labels: Any
     right: Any
     metrics: Mapping[str, float | None]
-
-    @cached_property
-    def groups(self) -> Any:
-        """The shot group of each class, (C,)."""
-        return shot_groups(self.counts, self.many_above, self.few_below)
 
 
 @dataclass(frozen=True)

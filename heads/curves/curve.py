@@ -29,7 +29,7 @@ from heads.curves._families import MOST_TAU, AdjustLines, Lines, TauLines, log_p
 from heads.curves._intervals import bounded_intervals, pairwise_intervals
 from heads.curves._rows import checked_rows
 from heads.errors import HeadInputError
-from heads.metrics import GROUPS, group_means, shot_groups
+from heads.metrics import GROUPS, ShotGroups, group_means
 
 __all__ = ["StepCurve", "exact_adjust_curve", "exact_tau_curve"]
 
@@ -51,18 +51,15 @@ class StepCurve:
     first, last : ndarrays of shape (n,), float64
         Each row is right on the closed interval [first, last]; inf and -inf where nowhere.
     y_idx : ndarray of shape (n,), int64
-    counts : ndarray of shape (C,)
-        Training rows of each class.
-    many_above, few_below : int
+    groups : ShotGroups
+        Training rows of each class (C,), and the thresholds of the shot groups.
     low, high : float
     """
 
     first: Floats
     last: Floats
     y_idx: NDArray[np.int64]
-    counts: NDArray[Any]
-    many_above: int
-    few_below: int
+    groups: ShotGroups
     low: float
     high: float
 
@@ -71,7 +68,7 @@ class StepCurve:
         right = self._right(value)
         shares = self._shares(right)
         micro = float(right.sum() / len(right))
-        return {**group_means(shares, self._groups), "micro": micro}
+        return {**group_means(shares, self.groups.of_class), "micro": micro}
 
     def per_class(self, value: float) -> Floats:
         """Return the accuracy of each class (C,) at a parameter; NaN for a class without rows."""
@@ -104,11 +101,7 @@ class StepCurve:
 
     @cached_property
     def _total(self) -> NDArray[np.int64]:
-        return np.bincount(self.y_idx, minlength=len(self.counts))
-
-    @cached_property
-    def _groups(self) -> NDArray[np.int8]:
-        return shot_groups(self.counts, self.many_above, self.few_below)
+        return np.bincount(self.y_idx, minlength=len(self.groups))
 
     def _right(self, value: float) -> NDArray[np.bool_]:
         if not self.low <= value <= self.high:
@@ -117,7 +110,7 @@ class StepCurve:
         return (self.first <= value) & (value <= self.last)
 
     def _shares(self, right: NDArray[np.bool_]) -> Floats:
-        hits = np.bincount(self.y_idx[right], minlength=len(self.counts))
+        hits = np.bincount(self.y_idx[right], minlength=len(self.groups))
         shares = np.full(len(hits), np.nan)
         np.divide(hits, self._total, out=shares, where=self._total > 0)
         return shares
@@ -134,7 +127,7 @@ class StepCurve:
             message = f"metric must be one of: {known}. Got {metric!r} instead."
             raise HeadInputError(message)
         elif metric != "all":
-            chosen = chosen & (self._groups == GROUPS.index(metric))
+            chosen = chosen & (self.groups.of_class == GROUPS.index(metric))
         if not chosen.any():
             message = f"there is nothing to measure: no class of the split is in {metric!r}"
             raise HeadInputError(message)
@@ -172,9 +165,7 @@ def exact_tau_curve(
     weight: Any,
     X: Any,
     y: Any,
-    counts: ArrayLike,
-    many_above: int = 100,
-    few_below: int = 20,
+    groups: ShotGroups | ArrayLike,
     *,
     low: float = 0.0,
     high: float = 2.0,
@@ -189,9 +180,9 @@ def exact_tau_curve(
     X : array of shape (n, D)
     y : array of shape (n,)
         Whole numbers in [0, C), or labels among `classes`.
-    counts : array of shape (C,)
-        Training rows of each class; with `many_above` and `few_below` as in
-        `heads.metrics.shot_groups`.
+    groups : ShotGroups or array of shape (C,)
+        Training rows of each class, and the thresholds of the shot groups; of an array, those of
+        Kang et al. (ICLR 2020).
     low, high : float
     points : sequence of float, optional
         Parameters at which the curve equals the head's predictions even in near ties; by default
@@ -205,12 +196,13 @@ def exact_tau_curve(
     HeadInputError
         Shapes or labels that do not fit, or a norm too small for `high`.
     """
+    shot = ShotGroups.of(groups)
     feats = as_tensor(X)
     W, b = check_stage1("exact_tau_curve", weight, None, feats.shape[1])
     W, _ = cast_stage1("exact_tau_curve", W, b, feats)
     tau_scale(W, high)
-    y_idx = checked_rows("curve", feats, y, np.asarray(counts), len(W), classes)
-    return _curve(TauLines(W), feats, y_idx, counts, many_above, few_below, (low, high), points)
+    y_idx = checked_rows("curve", feats, y, shot.counts, len(W), classes)
+    return _curve(TauLines(W), feats, y_idx, shot, (low, high), points)
 
 
 def exact_adjust_curve(
@@ -218,9 +210,7 @@ def exact_adjust_curve(
     bias: Any,
     X: Any,
     y: Any,
-    counts: ArrayLike,
-    many_above: int = 100,
-    few_below: int = 20,
+    groups: ShotGroups | ArrayLike,
     *,
     low: float = 0.0,
     high: float = 2.0,
@@ -228,29 +218,40 @@ def exact_adjust_curve(
     prior: Any = None,
     classes: Any = None,
 ) -> StepCurve:
-    """Return the accuracy of `LogitAdjustment(tau)` for every tau; see `exact_tau_curve`.
+    """Return the accuracy of `LogitAdjustment(tau)` for every tau in [low, high].
 
-    `prior` (C,) is `counts` unless given.
+    Parameters
+    ----------
+    weight : array of shape (C, D)
+    bias : array of shape (C,)
+    X, y, groups, low, high, points, classes
+        As in `exact_tau_curve`.
+    prior : array of shape (C,), optional
+        What a class is expected with, up to a factor; the training rows of each class by default.
+
+    Raises
+    ------
+    HeadInputError
+        As in `exact_tau_curve`; a prior that is not a number from 0 for each class.
     """
+    shot = ShotGroups.of(groups)
     feats = as_tensor(X)
     W, b = check_stage1("exact_adjust_curve", weight, bias, feats.shape[1])
     W, b = cast_stage1("exact_adjust_curve", W, b, feats)
-    given = as_tensor(np.asarray(counts) if prior is None else prior).to(feats.device)
+    given = as_tensor(shot.counts if prior is None else prior).to(feats.device)
     if given.shape != (len(W),) or not bool((given >= 0).all() & (given > 0).any()):
         message = f"the prior must hold a number, at least 0, for each of {len(W)} classes"
         raise HeadInputError(message)
     lines = AdjustLines(W, b, log_prior(given))
-    y_idx = checked_rows("curve", feats, y, np.asarray(counts), len(W), classes)
-    return _curve(lines, feats, y_idx, counts, many_above, few_below, (low, high), points)
+    y_idx = checked_rows("curve", feats, y, shot.counts, len(W), classes)
+    return _curve(lines, feats, y_idx, shot, (low, high), points)
 
 
 def _curve(
     lines: Lines,
     feats: Tensor,
     y_idx: NDArray[np.int64],
-    counts: ArrayLike,
-    many_above: int,
-    few_below: int,
+    groups: ShotGroups,
     ends: tuple[float, float],
     points: Sequence[float] | None,
 ) -> StepCurve:
@@ -258,14 +259,11 @@ def _curve(
     if not -MOST_TAU < low < high < MOST_TAU:
         message = f"a curve needs low < high; got {low:g} and {high:g}"
         raise HeadInputError(message)
-    n_c = np.asarray(counts)
     sampled = samples(low, high) if points is None else np.asarray(points, dtype=np.float64)
     grid = torch.from_numpy(np.unique(np.concatenate([[low, high], sampled])))
     with full_precision():
         first, last = _intervals(lines, feats, torch.from_numpy(y_idx), low, high, grid)
-    return StepCurve(
-        first.numpy(), last.numpy(), y_idx, n_c, many_above, few_below, float(low), float(high)
-    )
+    return StepCurve(first.numpy(), last.numpy(), y_idx, groups, float(low), float(high))
 
 
 def samples(low: float, high: float) -> Floats:

@@ -17,7 +17,7 @@ from heads._stage1 import cast_stage1, check_stage1
 from heads.curves._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.curves._rows import checked_rows
 from heads.errors import HeadInputError
-from heads.metrics import group_means, shot_groups
+from heads.metrics import ShotGroups, group_means
 
 __all__ = ["choose", "tau_curve", "widest_maximum"]
 
@@ -26,9 +26,7 @@ def tau_curve(
     weight: Any,
     X: Any,
     y: Any,
-    counts: ArrayLike,
-    many_above: int = 100,
-    few_below: int = 20,
+    groups: ShotGroups | ArrayLike,
     *,
     taus: Sequence[float],
     bias: Any = None,
@@ -45,9 +43,9 @@ def tau_curve(
     X : array of shape (n, D)
     y : array of shape (n,)
         Whole numbers in [0, C), or labels among `classes`.
-    counts : array of shape (C,)
-        Training rows of each class; with `many_above` and `few_below` as in
-        `heads.metrics.shot_groups`.
+    groups : ShotGroups or array of shape (C,)
+        Training rows of each class, and the thresholds of the shot groups; of an array, those of
+        Kang et al. (ICLR 2020).
     taus : sequence of float
     bias : array of shape (C,), optional
         Added unscaled, as `keep_bias` does; none means it is dropped.
@@ -63,16 +61,15 @@ def tau_curve(
         check_number("tau_curve", "taus", tau, low=0, high=MOST_TAU)
     feats = as_tensor(X)
     W, b = check_stage1("tau_curve", weight, bias, feats.shape[1])
-    n_c = np.asarray(counts)
-    y_idx = checked_rows("tau_curve", feats, y, n_c, len(W), classes)
+    shot = ShotGroups.of(groups)
+    y_idx = checked_rows("tau_curve", feats, y, shot.counts, len(W), classes)
     with full_precision():
         hits = _hits(feats, torch.from_numpy(y_idx), W, b, taus)
     total = np.bincount(y_idx, minlength=len(W))
     shares = np.full(hits.shape, np.nan)
     np.divide(hits, total, out=shares, where=total > 0)
-    groups = shot_groups(n_c, many_above, few_below)
     return [
-        {"tau": float(tau), **group_means(row, groups)}
+        {"tau": float(tau), **group_means(row, shot.of_class)}
         for tau, row in zip(taus, shares, strict=True)
     ]
 

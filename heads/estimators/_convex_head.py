@@ -18,7 +18,7 @@ from heads._labels import coding
 from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.errors import HeadInputError
 from heads.estimators._base import Stage1Head, as_before_on_failure
-from heads.metrics import evaluate
+from heads.metrics import ShotGroups, evaluate
 from heads.solvers.objective import Goal
 from heads.solvers.optimum import Fitted, optimum, usual_decay
 from heads.solvers.path import Score, path
@@ -43,19 +43,19 @@ class HeldOut:
         The place of each row's label among the counts.
     places : ndarray of shape (k,)
         The place of each class of the fit among the counts.
-    groups : tuple
-        Counts (C,), and the thresholds of the shot groups, as `heads.metrics.evaluate` takes them.
+    groups : ShotGroups
+        Training rows of each class (C,), and the thresholds of the shot groups.
     """
 
     feats: Tensor
     true: NDArray[np.int64]
     places: NDArray[np.int64]
-    groups: tuple[ArrayLike, int, int]
+    groups: ShotGroups
 
     def score(self, predicted: Tensor) -> Score:
         """Return the mean of per-class accuracies of predicted classes (m,), with all metrics."""
         found = self.places[predicted.cpu().numpy()]
-        metrics = evaluate(self.true, found, *self.groups)
+        metrics = evaluate(self.true, found, self.groups)
         parts = torch.from_numpy(self._row_share * (found == self.true))
         return Score(float(metrics["all"] or 0), parts, metrics)
 
@@ -78,9 +78,7 @@ class ConvexHead(Stage1Head):
         y: Any,
         X_val: Any,
         y_val: Any,
-        counts: ArrayLike,
-        many_above: int = 100,
-        few_below: int = 20,
+        groups: ShotGroups | ArrayLike,
         *,
         weight_decays: Sequence[float] | None = None,
         sample_weight: Any = None,
@@ -94,12 +92,12 @@ class ConvexHead(Stage1Head):
         ----------
         X, y, X_val, y_val : arrays of shape (n, D), (n,), (m, D), (m,)
             Labels of any kind that `fit` takes; those of the validation split are classes of the
-            fit, or numbers in [0, C) that `counts` counts: such a class without training rows is
+            fit, or numbers in [0, C) that `groups` counts: such a class without training rows is
             never predicted, so its rows are wrong.
-        counts : array of shape (C,)
+        groups : ShotGroups or array of shape (C,)
             Training rows of each class, in the order of `classes_`; or, where labels are numbers
-            in [0, C) and some have no training rows, of each number. With the thresholds as in
-            `heads.metrics.shot_groups`.
+            in [0, C) and some have no training rows, of each number. The thresholds of the shot
+            groups, where an array brings none, are those of Kang et al. (ICLR 2020).
         weight_decays : sequence of float, optional
             The points of the path, all of which are tried. By default it goes from 1e-1 to 1e-4 for
             features whose mean squared distance from their mean is about 30; for others these are
@@ -136,7 +134,7 @@ class ConvexHead(Stage1Head):
         self._check_params()
         with as_before_on_failure([self]), full_precision():
             train, classes = self._training(X, y, sample_weight)
-            held_out = self._held_out(X_val, y_val, classes, (counts, many_above, few_below))
+            held_out = self._held_out(X_val, y_val, classes, ShotGroups.of(groups))
             goal = self._goal(train)
             found = path(train, goal, held_out.feats, held_out.score, decays)
             self.weight_decay = found.weight_decay
@@ -152,11 +150,11 @@ class ConvexHead(Stage1Head):
         X_val: Any,
         y_val: Any,
         classes: NDArray[Any],
-        groups: tuple[ArrayLike, int, int],
+        groups: ShotGroups,
     ) -> HeldOut:
         """Return the checked validation rows of a fit of some classes (C,)."""
         feats, labels = check_held_out(self, X_val, y_val)
-        n_counts = len(np.asarray(groups[0]))
+        n_counts = len(groups)
         if self.weight is not None and n_counts != len(classes):
             message = f"counts has {n_counts} classes, but weight has {len(classes)}"
             raise HeadInputError(message)

@@ -77,7 +77,7 @@ def resample(
         Whether each classifier is right on each row.
     y_idx : array of shape (n,), whole numbers in [0, C)
     groups : array of shape (C,)
-        Shot group of each class, as `heads.metrics.shot_groups` gives it.
+        Shot group of each class, as `heads.metrics.ShotGroups` has it.
     draws, seed : int
 
     Returns

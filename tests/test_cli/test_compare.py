@@ -21,6 +21,7 @@ from featbank.report.folder import Results
 from featbank.report.page import summary
 from featbank.results.saved import read_record, write_record
 from featbank.study.statistics import Place, resampled, statistics, without_groups
+from heads.metrics import Shots
 from heads.metrics.holm import holm
 from heads.metrics.mcnemar import mcnemar
 from heads.metrics.unseen import unseen
@@ -535,7 +536,7 @@ def test_which_bank_is_named_first_changes_only_the_sign(tmp_path: Path) -> None
 def place(bank: str, counts: list[int], right: Any) -> Place:
     """Return a cell of 5 classes, of which the last three have a row each."""
     labels = np.array([0] * 20 + [1] * 20 + [2, 3, 4])
-    return Place(bank, "ncm", "rows", counts, 100, 20, labels, right, {
+    return Place(bank, "ncm", "rows", Shots(100, 20).groups(counts), labels, right, {
         **dict.fromkeys(("many", "medium", "few"), 0.5), "micro": right.mean(),
         "all": np.mean([right[labels == c].mean() for c in range(5)]),
     })  # fmt: skip

@@ -32,7 +32,8 @@ def fit(bank: Path, out: Path, *specs: str, code: int = 0) -> Any:
 
 def val_all(head: heads.TauNorm) -> float:
     (X, y), counts = splits()["val"], [120, 60, 30, 12, 6]
-    return float(metrics.evaluate(y, head.predict(X), counts, 50, 10)["all"])
+    groups = metrics.ShotGroups(counts, metrics.Shots(50, 10))
+    return float(metrics.evaluate(y, head.predict(X), groups)["all"])
 
 
 def test_every_combination_is_a_candidate_and_the_best_on_val_is_evaluated_once(

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import heads
 from cli.main import main
+from heads.metrics import ShotGroups, Shots
 from tests.banks import splits, write_bank, write_npz
 
 
@@ -43,7 +44,11 @@ def test_its_weight_decay_is_chosen_on_val_in_the_features_unit(
     (X, y), (X_val, y_val) = splits()["train"], splits()["val"]
     own = heads.JointClassifier()
     points = own.fit_path(
-        np.float32(scale * X), y, np.float32(scale * X_val), y_val, np.bincount(y), 50, 10
+        np.float32(scale * X),
+        y,
+        np.float32(scale * X_val),
+        y_val,
+        ShotGroups(np.bincount(y), Shots(50, 10)),
     )
     assert joint["params"]["weight_decay"] == pytest.approx(own.weight_decay)
     assert (joint["selected_on"], joint["selection"]["best"]) == ("val", own.weight_decay)

@@ -1,6 +1,5 @@
 """`featbank.fit`, `sweep` and `evaluate`, as a program or a notebook calls them."""
 
-import doctest
 import json
 import time
 from pathlib import Path
@@ -10,8 +9,6 @@ import pytest
 from sklearn.base import clone
 
 import featbank
-import featbank.front
-import featbank.study.comparing
 from featbank import Bank, UsageError
 from featbank.runtime.progress import Reporter
 from featbank.study.arrays import BankArrays
@@ -22,17 +19,6 @@ from tests.commands import featbank as run
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(write_bank(tmp_path_factory.mktemp("front") / "bank.zarr").path)
-
-
-@pytest.mark.parametrize("module", [featbank.front, featbank.study.comparing])
-def test_the_examples_in_docstrings_run(module: Any, bank: Path, tmp_path: Path) -> None:
-    names = {"featbank": featbank, "bank": bank, "folder": tmp_path}
-    found = [test for test in doctest.DocTestFinder().find(module, globs=names) if test.examples]
-    assert found
-    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for test in found:
-        runner.run(test)
-    assert runner.failures == 0
 
 
 def test_a_fit_is_what_the_command_writes(bank: Path, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ def draws(rng: np.random.Generator, n_classes: int = 12) -> tuple[np.ndarray, ..
 
 
 def test_groups_are_strict_at_both_thresholds() -> None:
-    got = metrics.shot_groups([101, 100, 20, 19, 0, 1280])
+    got = metrics.ShotGroups([101, 100, 20, 19, 0, 1280]).of_class
 
     assert got.tolist() == [0, 1, 1, 2, 2, 0]
-    assert metrics.shot_groups([61, 60, 19], 60, 20).tolist() == [0, 1, 2]
+    assert metrics.Shots(60, 20).groups([61, 60, 19]).tolist() == [0, 1, 2]
 
 
 def test_metrics_agree_with_scikit_learn(rng: np.random.Generator, seed: int) -> None:

@@ -5,7 +5,7 @@ import torch
 import heads._arrays
 from heads import TauNorm
 from heads.curves.sweep import choose, tau_curve, widest_maximum
-from heads.metrics import evaluate
+from heads.metrics import ShotGroups, Shots, evaluate
 from tests.test_heads.data import cloud
 
 TAUS = [round(0.1 * step, 1) for step in range(21)]
@@ -26,12 +26,13 @@ def test_the_curve_is_the_head_at_every_point(
     X = torch.from_numpy(X) if kind == "torch" else X
     bias = data.b if keep_bias else None
 
-    curve = tau_curve(data.W, X, data.y_test, data.counts, 25, 5, taus=TAUS, bias=bias)
+    groups = ShotGroups(data.counts, Shots(25, 5))
+    curve = tau_curve(data.W, X, data.y_test, groups, taus=TAUS, bias=bias)
 
     for point in curve:
         head = TauNorm(point["tau"], keep_bias, data.W, data.b).fit(X, data.y_test)
         predicted = np.asarray(head.predict(X))
-        want = evaluate(data.y_test, predicted, data.counts, 25, 5)
+        want = evaluate(data.y_test, predicted, groups)
         assert {key: want[key] for key in point if key != "tau"} == {
             key: value for key, value in point.items() if key != "tau"
         }

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featbank.bank.shots import Shots
 from featbank.report.cells import Cell
 from featbank.report.classes import by_size, hits_by_class, sampling_curves
 from featbank.report.confusion import top_confusions
@@ -16,7 +15,6 @@ from featbank.report.limits import Limits, kept_by_class
 from featbank.report.pack import cleaned, smallest, to_json, to_units
 from featbank.report.provenance import provenance_rows
 from featbank.report.reliability import reliability_bins
-from heads.metrics import shot_groups
 from tests.results_folder import Fake, bank_record
 
 
@@ -29,11 +27,6 @@ def test_hits_are_the_diagonal(rng: np.random.Generator) -> None:
     labels, predicted = labelled(rng, 500, 7)
     expected = [sum((labels == c) & (predicted == c)) for c in range(8)]
     assert hits_by_class(labels, predicted, 8).tolist() == expected
-
-
-def test_groups_are_those_of_the_metrics(rng: np.random.Generator) -> None:
-    counts = rng.integers(1, 200, 300)
-    assert np.array_equal(Shots(90, 30).groups(counts), shot_groups(counts, 90, 30))
 
 
 def test_few_classes_are_drawn_one_by_one_from_the_largest() -> None:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from featbank.bank.shots import Shots
 from featbank.data import ImageData, ImageSplit, open_data
 from featbank.errors import InputError, MissingFileError
+from heads.metrics.shots import Shots
 from tests.test_stage1.images import write_data, write_image
 
 COUNTS = {"train": [4, 2, 1], "val": [1, 1, 1], "test": [2, 2, 2]}

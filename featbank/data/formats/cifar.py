@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.bank.shots import Shots
 from featbank.data.formats.arrays import ArrayImages
 from featbank.data.longtail import longtail_counts, random_ranks
 from featbank.data.params import Params, choice, number, shots_from, whole_number
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError, MissingFileError
 from featbank.files.plain_files import open_regular
+from heads.metrics.shots import Shots
 
 __all__ = ["open_cifar100_lt", "open_cifar10_lt"]
 

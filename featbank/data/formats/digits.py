@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.bank.shots import Shots
 from featbank.data.formats.arrays import ArrayImages
 from featbank.data.longtail import longtail_counts, random_ranks
 from featbank.data.params import Params, number, shots_from, whole_number
 from featbank.data.types import ImageData, ImageSplit
+from heads.metrics.shots import Shots
 
 __all__ = ["open_digits_lt"]
 

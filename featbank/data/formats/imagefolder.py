@@ -10,7 +10,6 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from featbank.bank.shots import Shots
 from featbank.data.formats.class_names import same_looking
 from featbank.data.formats.files import ImageFiles, find_files
 from featbank.data.formats.imagelist import SPLITS
@@ -18,6 +17,7 @@ from featbank.data.params import Params, grey_bits_from, shots_from
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError, MissingFileError
 from featbank.runtime.names import listed, printable
+from heads.metrics.shots import Shots
 
 __all__ = ["SUFFIXES", "open_imagefolder"]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.bank.shots import Shots
 from featbank.data.formats.files import GONE, NO_FILE, Found, ImageFiles, find_files
 from featbank.data.formats.published import PUBLISHED, check_published
 from featbank.data.params import Params, choice, grey_bits_from, shots_from
@@ -19,6 +18,7 @@ from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError, MissingFileError
 from featbank.files.plain_files import open_regular
 from featbank.runtime.names import printable
+from heads.metrics.shots import Shots
 
 __all__ = ["SPLITS", "ImageList", "open_imagelist", "read_imagelist"]
 
