@@ -100,7 +100,7 @@ def _check_fitted(
     head: Head, fitted: Mapping[str, Any], labels: Mapping[str, NDArray[Any]]
 ) -> None:
     """Refuse names that `fit` does not set, and arrays that cannot belong together."""
-    names, optional = {*fitted, *labels}, {"feature_names_in_", "weight_decay_"}
+    names, optional = {*fitted, *labels}, {"feature_names_in_", "weight_decay_", "temperature_"}
     expected = {"classes_", "n_features_in_", *head._fitted}
     if names - optional != expected:
         message = f"it holds {sorted(names)} and should hold {sorted(expected)}"
@@ -117,6 +117,10 @@ def _check_fitted(
         "log_prior_": (n_classes,),
         "mean_": (width,),
     }
+    temperature = fitted.get("temperature_", 1.0)
+    if not (isinstance(temperature, float) and 0 < temperature < np.inf):
+        message = f"temperature_ should be a number above 0, not {temperature!r}"
+        raise ValueError(message)
     for name, value in fitted.items():
         if name in shapes and value is not None:
             good = value.shape == shapes[name] and value.dtype.kind == "f"

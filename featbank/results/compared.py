@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from featbank.results.plain import known_fields
+from featbank.results.records import Calibration, Interval
 
 __all__ = [
-    "Calibration",
     "CellName",
     "ComparedBank",
     "ComparedCandidate",
@@ -21,33 +21,6 @@ __all__ = [
     "Difference",
     "SeedGroup",
 ]
-
-# A metric's 95 % interval: its lower and its upper end.
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How well the stated confidence of a head agrees with its accuracy on the reported split.
-
-    Attributes
-    ----------
-    split : str or None
-        The split on which the temperature was fitted; None where there was none to fit it on.
-    ece, nll : float or None
-        Expected calibration error, and mean negative log-likelihood in nats, at temperature 1.
-    temperature : float or None
-        The fitted temperature.
-    ece_scaled, nll_scaled : float or None
-        The same two at that temperature.
-    """
-
-    split: str | None = None
-    ece: float | None = None
-    nll: float | None = None
-    temperature: float | None = None
-    ece_scaled: float | None = None
-    nll_scaled: float | None = None
 
 
 @dataclass(frozen=True)

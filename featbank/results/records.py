@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-__all__ = ["Candidate", "Interval", "Metrics", "Result", "Selection"]
+from featbank.results.plain import known_fields, plain
+
+__all__ = ["Calibration", "Candidate", "Interval", "Metrics", "Result", "Selection"]
 
 # Accuracies by name, as fractions; None for a shot group that has no class.
 Metrics = Mapping[str, float | None]
@@ -96,6 +98,35 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How well the stated confidence of a head agrees with its accuracy on the reported split.
+
+    Attributes
+    ----------
+    split : str or None
+        The split on which the temperature was fitted; None where there was none to fit it on.
+    ece, nll : float or None
+        Expected calibration error, and mean negative log-likelihood in nats, at temperature 1.
+    temperature : float or None
+        The fitted temperature.
+    ece_scaled, nll_scaled : float or None
+        The same two at that temperature.
+    ece_groups, ece_scaled_groups : mapping
+        The calibration errors of the rows whose class is in a shot group, by its name; None for a
+        group without rows.
+    """
+
+    split: str | None = None
+    ece: float | None = None
+    nll: float | None = None
+    temperature: float | None = None
+    ece_scaled: float | None = None
+    nll_scaled: float | None = None
+    ece_groups: Mapping[str, float | None] = field(default_factory=dict)
+    ece_scaled_groups: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Result:
     """What one head reached on one split of one bank.
 
@@ -126,6 +157,8 @@ class Result:
         1 left none.
     file : str or None
         The name of the head's file beside the results.
+    calibration : Calibration or None
+        How well stated confidence agrees with accuracy on the split.
     """
 
     bank: str
@@ -139,6 +172,7 @@ class Result:
     ci95: Mapping[str, Interval | None]
     fit_seconds: float | None
     file: str | None = None
+    calibration: Calibration | None = None
 
     @property
     def chose_on_reported(self) -> bool:
@@ -158,6 +192,7 @@ class Result:
             "metrics": dict(self.metrics),
             "ci95": {name: None if of is None else list(of) for name, of in self.ci95.items()},
             "fit_seconds": self.fit_seconds,
+            **({} if self.calibration is None else {"calibration": plain(self.calibration)}),
             **({} if self.file is None else {"file": self.file}),
         }
 
@@ -170,7 +205,7 @@ class Result:
         KeyError, TypeError
             It is no such entry.
         """
-        selection = found.get("selection")
+        selection, calibration = found.get("selection"), found.get("calibration")
         return cls(
             bank=found["bank"],
             head=found["head"],
@@ -186,4 +221,5 @@ class Result:
             },
             fit_seconds=found.get("fit_seconds"),
             file=found.get("file"),
+            calibration=None if calibration is None else known_fields(Calibration, calibration),
         )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from featbank.results.plain import plain
 from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
+from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import defaults_of, ends_of, timed_fit
 from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, origin
 from featbank.study.splits import Roles
 from heads import metrics, specs
-from heads.metrics import calibration
 from heads.metrics import projection as plane
 
 __all__ = ["CURVES", "curve_arrays", "fit_cell", "view_arrays"]
@@ -24,8 +25,6 @@ VIEW_ROWS = 2000
 GRID = 64
 # Beyond the outermost point of a view, in parts of its width.
 MARGIN = 0.05
-# Scores that are held at a time.
-_MOST_SCORES = 1 << 23
 
 
 def view_arrays(arrays: BankArrays, split: str) -> dict[str, Any]:
@@ -100,7 +99,7 @@ def fit_cell(
         "defaults": defaults_of(spec, head, chosen),
         "ends": ends_of(chosen, tried),
     }
-    measured, found = evaluation(arrays, head, split, roles.select, view)
+    measured, found = evaluation(arrays, head, split, roles, view)
     metadata = {**origin(arrays.bank), "bank": arrays.path, **entry}
     files = {
         "evaluation.npz": arrays_bytes(found),
@@ -110,83 +109,25 @@ def fit_cell(
 
 
 def evaluation(
-    arrays: BankArrays, head: Any, split: str, select: str | None, view: Mapping[str, Any]
+    arrays: BankArrays, head: Any, split: str, roles: Roles, view: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return metrics and calibration of a fitted head, and what it says of every row."""
+    """Calibrate a fitted head; return its metrics, and what it says of every row."""
     X, y = arrays[split]
     labels, predicted = as_numpy(y), as_numpy(head.predict(X))
-    temperature = None
-    if select is not None and select != split:
-        temperature = temperature_of(head, *arrays[select])
-    plain, scaled = rowwise(head, X, labels, (1.0, temperature or 1.0))
-    right = predicted == labels
+    found, (confidence, nll) = measured(arrays, head, split, calibrate(arrays, head, roles))
     record = {
         "metrics": metrics.evaluate(labels, predicted, arrays.groups),
-        "calibration": {
-            "split": None if temperature is None else select,
-            "ece": calibration.expected_calibration_error(plain[0], right),
-            "nll": mean_known(plain[1]),
-            "temperature": temperature,
-            "ece_scaled": None
-            if temperature is None
-            else calibration.expected_calibration_error(scaled[0], right),
-            "nll_scaled": None if temperature is None else mean_known(scaled[1]),
-        },
+        "calibration": plain(found),
     }
     return record, {
         "labels": labels.astype(np.int32),
         "predicted": predicted.astype(np.int32),
-        "confidence": scaled[0],
-        "nll": scaled[1],
+        "confidence": confidence,
+        "nll": nll,
         "weight_norms": weight_norms(head, len(arrays.bank.class_counts)),
         "plane_grid": decided(arrays, head, view),
         "plane_extent": view["plane_extent"],
     }
-
-
-def rowwise(head: Any, X: Any, labels: Any, temperatures: Sequence[float]) -> Any:
-    """Return confidence and NLL of every row (2, n) at each temperature, from one product.
-
-    The NLL is NaN where the head lacks the row's class.
-    """
-    out = np.empty((len(temperatures), 2, len(labels)), dtype=np.float32)
-    for rows in blocks(len(labels), len(head.classes_)):
-        place, known = columns_of(head, labels[rows])
-        scores = head.decision_function(X[rows])
-        for index, temperature in enumerate(temperatures):
-            out[index, :, rows] = calibration.confidence_and_nll(scores, place, temperature)
-        out[:, 1, rows][:, ~known] = np.nan
-    return out
-
-
-def temperature_of(head: Any, X: Any, y: Any) -> float | None:
-    """Return the temperature fitted on at most as many rows, evenly spaced, as fit in memory."""
-    labels = as_numpy(y)
-    step = -(-len(labels) * len(head.classes_) // _MOST_SCORES)
-    place, known = columns_of(head, labels[::step])
-    if not known.any():
-        return None
-    scores = head.decision_function(X[::step])
-    return calibration.fit_temperature(scores[known], place[known])
-
-
-def columns_of(head: Any, labels: Any) -> tuple[Any, Any]:
-    """Return each label's column among the head's classes, and whether it has one."""
-    place = np.minimum(np.searchsorted(head.classes_, labels), len(head.classes_) - 1)
-    return place, head.classes_[place] == labels
-
-
-def blocks(n_rows: int, n_classes: int) -> Iterator[slice]:
-    """Cut rows so that a block's scores stay small."""
-    step = max(1, _MOST_SCORES // n_classes)
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))
-
-
-def mean_known(values: Any) -> float | None:
-    """Return the mean of what is no NaN."""
-    known = values[~np.isnan(values)]
-    return float(known.mean(dtype=np.float64)) if len(known) else None
 
 
 def weight_norms(head: Any, n_classes: int) -> Any:

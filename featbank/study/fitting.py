@@ -18,6 +18,7 @@ from featbank.results.records import Candidate, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import (
     TAU_RANGE,
     defaults_of,
@@ -133,6 +134,7 @@ def fit_head(
     }
     own = fit_notes(arrays.bank, roles, choice, chosen)
     selection = None if chosen is None else Selection.from_json(chosen)
+    calibrated_on = calibrate(arrays, head, roles)
     results = []
     for split in roles.report:
         score = arrays.score(head, split, seed)
@@ -149,6 +151,7 @@ def fit_head(
                 ci95=score["ci95"],
                 fit_seconds=round(seconds, 4),
                 file=file,
+                calibration=measured(arrays, head, split, calibrated_on)[0],
             )
         )
     return Fit(

@@ -103,6 +103,7 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
     def _keep(self, fitted: dict[str, Any], classes: NDArray[Any], X: Any) -> Self:
         """Store what a fit returned, tensors as the kind of X."""
         self.classes_ = classes
+        self.__dict__.pop("temperature_", None)  # it was that of other scores
         self._fitted_with = self.get_params(deep=False)
         for name, value in fitted.items():
             setattr(self, name, to_kind(value, X) if isinstance(value, Tensor) else value)
@@ -125,6 +126,56 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         if isinstance(X, Tensor) and self.classes_.dtype.kind in "iufb":
             return torch.from_numpy(self.classes_).to(best.device)[best]
         return self.classes_[as_numpy(best)]
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return probabilities (n, C): the softmax of the scores divided by the temperature.
+
+        The temperature is 1 until `calibrate` has fitted it. Columns are in the order of
+        `classes_`.
+        """
+        feats = self._checked(X)
+        shares = feats.new_empty(len(feats), len(self.classes_))
+        with full_precision():
+            for rows, block in self._scored(feats):
+                shares[rows] = (block / self.temperature).softmax(dim=1)
+        return to_kind(shares, X)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms (n, C) of what `predict_proba` returns, also where that is 0."""
+        feats = self._checked(X)
+        shares = feats.new_empty(len(feats), len(self.classes_))
+        with full_precision():
+            for rows, block in self._scored(feats):
+                shares[rows] = (block / self.temperature).log_softmax(dim=1)
+        return to_kind(shares, X)
+
+    def calibrate(self, X: Any, y: Any) -> Self:
+        """Fit the temperature on rows that the head was not fitted on; labels stay as they are.
+
+        It minimises the mean negative log-likelihood (Guo et al., "On Calibration of Modern Neural
+        Networks", ICML 2017, section 4.2), over the rows whose class the head knows. The next
+        `fit` sets it to 1 again.
+
+        Parameters
+        ----------
+        X : array of shape (n, D)
+        y : array of shape (n,)
+            Labels; of an evenly spaced part of the rows where all their scores are too many.
+
+        Raises
+        ------
+        HeadInputError
+            No row has a class that the head knows.
+        """
+        from heads.metrics.calibration import temperature_on  # it needs no head to be imported
+
+        self.temperature_ = temperature_on(self, X, y)
+        return self
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by to give probabilities; 1 for a head that is not calibrated."""
+        return float(getattr(self, "temperature_", 1.0))
 
     def fitted_params(self) -> dict[str, Any]:
         """Return the parameters that the head was fitted with; those it has before it is fitted.

@@ -12,12 +12,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from heads._arrays import as_tensor, is_finite
+from heads._arrays import as_numpy, as_tensor, is_finite
 from heads._labels import whole_labels
 from heads._params import check_number
 from heads.errors import HeadInputError
 
-__all__ = ["BINS", "confidence_and_nll", "expected_calibration_error", "fit_temperature"]
+__all__ = [
+    "BINS",
+    "columns_of",
+    "confidence_and_nll",
+    "expected_calibration_error",
+    "fit_temperature",
+    "temperature_on",
+]
 
 BINS = 15  # of the paper's tables
 
@@ -25,6 +32,8 @@ BINS = 15  # of the paper's tables
 _LOWEST, _HIGHEST = 1e-4, 1e4
 _STEPS = 60
 _FEW_ROWS = 1024
+# Scores that are held at a time.
+_MOST_SCORES = 1 << 23
 
 
 def confidence_and_nll(
@@ -100,6 +109,38 @@ def fit_temperature(scores: Any, y_idx: Any) -> float:
     if step > 1:  # a start from some of the rows saves passes over all of them
         b = _flat_point(z[::step], own[::step], b, 1e-3)
     return 1 / _flat_point(z, own, b, 1e-7)
+
+
+def temperature_on(head: Any, X: Any, y: Any) -> float:
+    """Return the temperature of a fitted head that `fit_temperature` finds on some rows.
+
+    Parameters
+    ----------
+    head : Head
+        Fitted on other rows.
+    X : array of shape (n, D)
+    y : array of shape (n,)
+        Rows of a class that the head does not know are left out. At most as many rows are taken,
+        evenly spaced, as have 2^23 scores.
+
+    Raises
+    ------
+    HeadInputError
+        No row has a class that the head knows.
+    """
+    labels = as_numpy(y)
+    step = -(-len(labels) * len(head.classes_) // _MOST_SCORES)
+    place, known = columns_of(head.classes_, labels[::step])
+    if not known.any():
+        message = "no row has a class that the head knows, so no temperature fits"
+        raise HeadInputError(message)
+    return fit_temperature(as_numpy(head.decision_function(X[::step]))[known], place[known])
+
+
+def columns_of(classes: NDArray[Any], labels: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return each label's place (n,) among sorted classes (C,), and whether it has one (n,)."""
+    place = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+    return place, classes[place] == labels
 
 
 def _flat_point(z: Tensor, own: Tensor, b: float, tolerance: float) -> float:

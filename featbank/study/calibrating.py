@@ -1,0 +1,108 @@
+"""The temperature of a head, and how well its confidence agrees with its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featbank.results.records import Calibration
+from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.splits import Roles
+from heads.errors import HeadInputError
+from heads.metrics import GROUPS, calibration
+
+__all__ = ["calibrate", "measured", "rowwise"]
+
+# Scores that are held at a time.
+_MOST_SCORES = 1 << 23
+
+Floats = NDArray[np.float32]
+
+
+def calibrate(arrays: BankArrays, head: Any, roles: Roles) -> str | None:
+    """Fit a head's temperature on the split that chooses, and return that split's name.
+
+    None, and the head is left as it is, where there is no such split, where it is reported too, or
+    where it has no row of a class of the head.
+    """
+    if roles.select is None or roles.select in roles.report:
+        return None
+    try:
+        head.calibrate(*arrays[roles.select])
+    except HeadInputError:
+        return None
+    return roles.select
+
+
+def measured(
+    arrays: BankArrays, head: Any, split: str, fitted_on: str | None
+) -> tuple[Calibration, tuple[Floats, Floats]]:
+    """Return a head's calibration on a split, and confidence and loss of each row, (n,) each.
+
+    The two are those at the head's temperature, which was fitted on the split `fitted_on`.
+    """
+    X, y = arrays[split]
+    labels = as_numpy(y)
+    plain, scaled = rowwise(head, X, labels, (1.0, head.temperature))
+    right = as_numpy(head.predict(X)) == labels
+    group = arrays.groups.of_class[labels]
+    found = Calibration(
+        ece=calibration.expected_calibration_error(plain[0], right),
+        nll=mean_known(plain[1]),
+        ece_groups=by_group(plain[0], right, group),
+    )
+    if fitted_on is None:
+        return found, (scaled[0], scaled[1])
+    scaled_too = Calibration(
+        split=fitted_on,
+        ece=found.ece,
+        nll=found.nll,
+        temperature=head.temperature,
+        ece_scaled=calibration.expected_calibration_error(scaled[0], right),
+        nll_scaled=mean_known(scaled[1]),
+        ece_groups=found.ece_groups,
+        ece_scaled_groups=by_group(scaled[0], right, group),
+    )
+    return scaled_too, (scaled[0], scaled[1])
+
+
+def by_group(confidence: Any, right: Any, group: Any) -> dict[str, float | None]:
+    """Return the calibration error of the rows of each shot group; None where it has no row."""
+    rows = {name: group == number for number, name in enumerate(GROUPS)}
+    return {
+        name: calibration.expected_calibration_error(confidence[mine], right[mine])
+        if mine.any()
+        else None
+        for name, mine in rows.items()
+    }
+
+
+def rowwise(head: Any, X: Any, labels: Any, temperatures: Sequence[float]) -> Any:
+    """Return confidence and NLL of every row (2, n) at each temperature, from one product.
+
+    The NLL is NaN where the head lacks the row's class.
+    """
+    out = np.empty((len(temperatures), 2, len(labels)), dtype=np.float32)
+    for rows in blocks(len(labels), len(head.classes_)):
+        place, known = calibration.columns_of(head.classes_, labels[rows])
+        scores = head.decision_function(X[rows])
+        for index, temperature in enumerate(temperatures):
+            out[index, :, rows] = calibration.confidence_and_nll(scores, place, temperature)
+        out[:, 1, rows][:, ~known] = np.nan
+    return out
+
+
+def blocks(n_rows: int, n_classes: int) -> Iterator[slice]:
+    """Cut rows so that a block's scores stay small."""
+    step = max(1, _MOST_SCORES // n_classes)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
+
+
+def mean_known(values: Any) -> float | None:
+    """Return the mean of what is no NaN."""
+    known = values[~np.isnan(values)]
+    return float(known.mean(dtype=np.float64)) if len(known) else None
