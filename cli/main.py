@@ -26,6 +26,7 @@ COMMANDS = {
         "cli.commands.compare",
         "Compare heads on banks: which checkpoint, which head, and is the difference real.",
     ),
+    "predict": ("cli.commands.predict", "Label new images with a model, or a bank with a head."),
     "sweep": ("cli.commands.sweep", "Show accuracy over a head's parameter, and choose it."),
     "report": ("cli.commands.report", "Build the page of saved results anew; nothing is fitted."),
 }

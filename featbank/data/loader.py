@@ -40,7 +40,9 @@ class Key(NamedTuple):
 
 @dataclass
 class Batch:
-    """Images (B, 3, S, S) float32 and their rows (B,); `bad` says which could not be read, why.
+    """Images (B, 3, S, S) and their rows (B,); `bad` says which could not be read, why.
+
+    Images are float32, or uint8, as the transform makes them.
 
     `sha256` (B, 32) uint8 and `n_bytes` (B,) int64 are of what each image was decoded from.
     """
@@ -77,7 +79,8 @@ class _Make:
     def batch(self, keys: Sequence[Key]) -> Batch:
         """Stack the images; one that could not be read is zeros, so rows keep their places."""
         items = [self.item(key) for key in keys]
-        blank = torch.zeros(3, *sides(self.size))
+        kinds = [item.made.dtype for item in items if isinstance(item.made, Tensor)]
+        blank = torch.zeros(3, *sides(self.size), dtype=kinds[0] if kinds else torch.float32)
         made = [blank if isinstance(item.made, str) else item.made for item in items]
         return Batch(
             images=torch.stack(made),

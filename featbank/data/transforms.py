@@ -23,6 +23,7 @@ __all__ = [
     "augmentation",
     "eval_transform",
     "fingerprint",
+    "pixel_transform",
     "sides",
     "size_text",
     "train_transform",
@@ -161,9 +162,19 @@ def eval_transform(spec: InputSpec) -> Transform:
 
     Its output is that of ``timm.data.create_transform`` for the same configuration.
     """
-    make = {"center": _center, "squash": _squash, "border": _border}[spec.crop_mode]
-    steps, resized = make(spec)
+    steps, resized = _placed(spec)
     return _Bounded(v2.Compose(steps + _to_normalised(spec)), resized)
+
+
+def pixel_transform(spec: InputSpec) -> Transform:
+    """Return `eval_transform` without its normalisation: uint8 pixels (3, H, W)."""
+    steps, resized = _placed(spec)
+    return _Bounded(v2.Compose([*steps, v2.PILToTensor(), v2.ToPureTensor()]), resized)
+
+
+def _placed(spec: InputSpec) -> _Steps:
+    """Return the steps that bring an image to the network's size."""
+    return {"center": _center, "squash": _squash, "border": _border}[spec.crop_mode](spec)
 
 
 _Steps = tuple[list[Any], Callable[[int, int], tuple[int, int]]]

@@ -34,7 +34,7 @@ from featbank.runtime.interruption import SIGNALS
 __all__ = ["Make", "Workers"]
 
 Make = Callable[[Any], tuple[Any, Tensor]]
-"""Makes of a job, which is plain values, a small record and a float32 tensor."""
+"""Makes of a job, which is plain values, a small record and a tensor."""
 
 REMEDY = "load images without processes of their own (--workers 0), or with fewer of them"
 PIPE_BYTES = 2**20  # of a pipe, where the system allows it: fewer and longer turns
@@ -204,8 +204,8 @@ def _receive(worker: _Worker, pin: bool) -> tuple[Any, Tensor]:
         found = worker.results.recv()
         if isinstance(found, _Failure):
             raise _refusal(found)
-        record, shape = found
-        tensor = torch.empty(shape, dtype=torch.float32, pin_memory=pin)
+        record, shape, dtype = found
+        tensor = torch.empty(shape, dtype=dtype, pin_memory=pin)
         left = _bytes(tensor.numpy())
         while left:
             count = os.readv(worker.results.fileno(), [left])
@@ -217,7 +217,7 @@ def _receive(worker: _Worker, pin: bool) -> tuple[Any, Tensor]:
     return record, tensor
 
 
-def _bytes(array: NDArray[np.float32]) -> memoryview:
+def _bytes(array: NDArray[Any]) -> memoryview:
     """Return the bytes of an array, to be read or written in place."""
     return array.reshape(-1).view(np.uint8).data
 
@@ -279,7 +279,7 @@ def _answer(make: Make, job: Any, results: Connection) -> None:
         results.send(_failure(error))
         return
     try:
-        results.send((record, array.shape))
+        results.send((record, array.shape, tensor.dtype))
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - the record cannot be sent; no byte of it was

@@ -255,7 +255,7 @@ def _open(
         if data is None:
             message = f"backbone {source.backbone!r} was trained on no data of ours: give --data"
             raise InputError(message)
-        return from_foundation(source, data), data
+        return from_foundation(source, data.native_size, len(data.class_names)), data
     path = find_checkpoint(source, which)
     checkpoint = read_checkpoint(path)
     return from_checkpoint(checkpoint, str(path)), _data_of(checkpoint, data)

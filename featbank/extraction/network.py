@@ -21,7 +21,6 @@ from featbank.backbones.backbones import (
 from featbank.backbones.weights import WeightsFile, load_file, load_weights, read_weights
 from featbank.data.provenance import recipe_record, tensors_digest
 from featbank.data.transforms import InputSpec
-from featbank.data.types import ImageData
 from featbank.errors import InputError
 from featbank.runs.checkpoint import Checkpoint
 from featbank.runs.training_record import require_record
@@ -115,8 +114,16 @@ def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
     )
 
 
-def from_foundation(source: Foundation, images: ImageData) -> Frozen:
+def from_foundation(source: Foundation, native_size: int | None, n_classes: int) -> Frozen:
     """Return a network that was trained elsewhere.
+
+    Parameters
+    ----------
+    source : Foundation
+    native_size : int or None
+        Side in pixels of its images, where all have one.
+    n_classes : int
+        Classes that a classifier beside its weights must have.
 
     Raises
     ------
@@ -126,7 +133,7 @@ def from_foundation(source: Foundation, images: ImageData) -> Frozen:
     name = source.backbone
     # Read before the network is built: a mistyped path should not wait for that.
     weights = read_weights(source.weights) if source.weights is not None else None
-    spec = input_spec(name, source.image_size, images.native_size, mean=source.mean, std=source.std)
+    spec = input_spec(name, source.image_size, native_size, mean=source.mean, std=source.std)
     model = build_model(name, 0, spec.size, pretrained=source.pretrained)
     heads = classifier_names(name)
     loaded = None
@@ -141,7 +148,7 @@ def from_foundation(source: Foundation, images: ImageData) -> Frozen:
         layer="num_classes=0",
         digest=tensors_digest(model.state_dict()),
         input=spec,
-        classifier=_paper_classifier(weights, len(images.class_names), dim),
+        classifier=_paper_classifier(weights, n_classes, dim),
         about={
             "checkpoint": None if weights is None else str(weights.path),
             "epoch": None,

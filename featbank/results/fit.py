@@ -110,7 +110,13 @@ class Fit(Tabled):
             "selection": None if self.selection is None else self.selection.to_json(),
             "notes": list(self.notes),
         }
-        metadata = {**self.origin, "spec": self.choice.get("spec", first.head), **entry}
+        reached = [
+            {name: found[name] for name in ("split", "metrics", "ci95", "calibration")}
+            for found in (result.to_json() for result in self.results)
+            if "calibration" in found
+        ]
+        spec = self.choice.get("spec", first.head)
+        metadata = {**self.origin, "spec": spec, **entry, "results": reached}
         self.head.save(path, metadata=metadata)
 
     def table(self) -> Table:

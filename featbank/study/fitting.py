@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featbank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
@@ -220,7 +222,9 @@ def origin(bank: Bank) -> dict[str, Any]:
     return {
         "bank_digest": bank.digest,
         "features": feature_identity(bank.provenance),
+        "dtype": bank.dtype,
         "class_names": list(bank.class_names),
+        "class_counts": np.asarray(bank.class_counts).tolist(),
     }
 
 
