@@ -9,7 +9,6 @@ import click
 from cli import options
 from cli._progress import reporter
 from cli._show import say, write_json
-from cli.commands.info import describe
 from featbank.runtime.names import printable
 from featbank.runtime.spec import parse_shots
 
@@ -60,6 +59,7 @@ def command(
     """
     from cli._outputs import BANK_FILES, refuse_outputs
     from featbank import Bank, Shots
+    from featbank.bank.facts import bank_facts
     from featbank.importing import import_features
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
@@ -78,7 +78,7 @@ def command(
         reporter=reporter(quiet=quiet),
     )
     bank = Bank.open(out)
-    if not write_json(json_to, describe(bank), overwrite=overwrite):
+    if not write_json(json_to, bank_facts(bank).to_json(), overwrite=overwrite):
         say(printable(repr(bank).strip("<>")))
 
 
