@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cli.commands.train import config_for, shot_metrics, started_from
 from featbank import Bank
-from featbank.data import open_data
 from featbank.extraction.extract import extract
 from featbank.runtime.spec import Spec, parse_spec
-from featbank.stage1.train import train
+from featbank.stage1.recipe import train_by_name
 from featbank.study.fitting import fit_heads
 from featbank.study.splits import roles
 
@@ -40,19 +38,8 @@ def trained(run: Path, seed: int, settings: Mapping[str, Any], init: Path | None
 
     A run that is there by other settings is refused.
     """
-    spec = Spec("digits-lt", {"seed": seed})
-    images = open_data(spec.name, spec.params)
-    started = started_from(None if init is None else str(init))
     given = {"seed": seed, "init": init, **settings}
-    train(
-        images,
-        {"name": spec.name, "params": spec.params},
-        config_for(spec, given, None, started),
-        run,
-        device="cpu",
-        metrics=shot_metrics(images.shots),
-        resume=True,
-    )
+    train_by_name(Spec("digits-lt", {"seed": seed}), run, given, device="cpu", resume=True)
     return run
 
 

@@ -15,7 +15,7 @@ from featbank.runtime.names import printable
 if TYPE_CHECKING:
     from featbank.results.comparison import Comparison
 
-__all__ = ["command", "show"]
+__all__ = ["command"]
 
 
 @click.command()
@@ -83,6 +83,7 @@ def command(
     costs one bank. --overwrite does everything anew. What is there stays until the new is whole.
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
+    from featbank.report import draw_figures, refuse_figures
     from featbank.study.comparing import DEFAULT_HEADS, compare
 
     refuse_outputs(
@@ -110,26 +111,6 @@ def command(
         show(result, metrics, everything=tests)
         page = printable(str(out / "report.html"))
         say(f"everything is in {printable(str(out))}; to look at it, open {page}")
-
-
-def refuse_figures(folder: Path) -> None:
-    """Refuse, before any work, figures that could not be drawn at its end."""
-    from featbank.files.replacing import refuse_odd_folder
-    from featbank.report.figures import load_matplotlib
-
-    load_matplotlib()
-    refuse_odd_folder(folder, "--figures")
-
-
-def draw_figures(out: Path, folder: Path) -> None:
-    """Draw the figures of a comparison."""
-    from featbank.files.atomic import storage_errors
-    from featbank.report.data import collect
-    from featbank.report.figures import write_figures
-    from featbank.report.folder import Results
-
-    with storage_errors(folder):
-        write_figures(collect(Results(out)), folder)
 
 
 def write_markdown(path: Path, result: Comparison, metrics: list[str], *, overwrite: bool) -> None:

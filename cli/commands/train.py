@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,12 +11,9 @@ from cli import options
 from cli._progress import first_of_job, reporter
 from cli._show import say, write_json
 from featbank.results.numbers import percent
-from featbank.runtime.spec import Spec, load_yaml, parse_spec
+from featbank.runtime.spec import load_yaml, parse_spec
 
-if TYPE_CHECKING:
-    from featbank.stage1.config import TrainConfig
-
-__all__ = ["command", "config_for", "shot_metrics"]
+__all__ = ["command"]
 
 
 # What a file may not set, because it may be a stranger's: where is written, what is replaced there,
@@ -196,88 +191,28 @@ def command(
     SIGTERM it saves after the step under way; --resume goes on to the same bits on a CPU.
     """
     from cli._outputs import RUN_FILES, refuse_outputs
-    from featbank.data import located, open_data
-    from featbank.stage1.train import train
+    from featbank.stage1.recipe import train_by_name
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=RUN_FILES)
     options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
-    started = started_from(settings.get("init"))
-    spec = data_of(data, started)
-    images = open_data(spec.name, spec.params)
-    summary = train(
-        images,
-        {"name": spec.name, "params": located(spec.name, spec.params)},
-        config_for(spec, settings, preset, started),
+    if data is None and settings.get("init") is None:
+        message = "Missing option '--data'."
+        raise click.UsageError(message)
+    summary = train_by_name(
+        None if data is None else parse_spec(data),
         out,
+        settings,
+        preset=preset,
         device=device,
-        metrics=shot_metrics(images.shots),
-        reporter=reporter(quiet=quiet),
         resume=resume,
         overwrite=overwrite,
-        strict=strict,
         replace_in_place=replace_in_place,
+        strict=strict,
+        reporter=reporter(quiet=quiet),
     )
     value = {"schema": 1, **summary}
     if first_of_job() and not write_json(json_to, value, overwrite=overwrite):
         say(line(summary))
-
-
-def started_from(init: str | None) -> Mapping[str, Any] | None:
-    """Return the record of the training that --init names."""
-    if init is None:
-        return None
-    from featbank.stage1.retraining import read_init
-
-    return read_init(init).record
-
-
-def data_of(data: str | None, started: Mapping[str, Any] | None) -> Spec:
-    """Return the data set that is named, or else that of the training to start from."""
-    if data is not None:
-        return parse_spec(data)
-    if started is None or "name" not in started["data_spec"]:
-        message = "Missing option '--data'."
-        raise click.UsageError(message)
-    return Spec(started["data_spec"]["name"], started["data_spec"]["params"])
-
-
-def config_for(
-    data: Spec,
-    settings: dict[str, Any],
-    preset: str | None = None,
-    started: Mapping[str, Any] | None = None,
-) -> TrainConfig:
-    """Return the recipe that is named, or the data set's, with the settings that were given.
-
-    A retraining begins with the settings of the training that it starts from.
-    """
-    from featbank.runtime.names import require_known
-    from featbank.stage1.config import PRESETS, RECIPES, TrainConfig, retraining
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    if preset is not None:
-        require_known("preset", preset, RECIPES)
-        base = RECIPES[preset]
-    elif started is not None:
-        base = TrainConfig.from_json(started["config"])
-    else:
-        base = PRESETS.get(data.name, TrainConfig())
-    given = {**(retraining() if started is not None else {}), **given}
-    for name in ("weights", "init"):
-        if given.get(name) is not None:
-            given[name] = str(Path(given[name]).absolute())  # run.yaml is read from anywhere
-    return dataclasses.replace(base, **given)
-
-
-def shot_metrics(shots: Any) -> Any:
-    """Return the function that validates an epoch: accuracies by shot group."""
-    from heads.metrics import ShotGroups, evaluate
-
-    def metrics(labels: Any, predicted: Any, counts: Any) -> dict[str, float | None]:
-        found = evaluate(labels, predicted, ShotGroups(counts, shots))
-        return {name: found[name] for name in ("all", "many", "medium", "few", "micro")}
-
-    return metrics
 
 
 def line(summary: dict[str, Any]) -> str:

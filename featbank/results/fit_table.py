@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from featbank.results.fit import brief
@@ -11,7 +12,7 @@ from featbank.study.splits import Roles
 __all__ = ["results_table"]
 
 
-def results_table(results: dict[str, Any], roles: Roles) -> tuple[list[str], list[list[str]]]:
+def results_table(results: Mapping[str, Any], roles: Roles) -> tuple[list[str], list[list[str]]]:
     """Return the columns and rows of the table that `fit` prints."""
     columns = ["head", *GROUPS, "95% of all", "parameters", "chosen on", "seconds"]
     if len(roles.report) > 1:
