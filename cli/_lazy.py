@@ -128,7 +128,7 @@ def debug_option() -> click.Option:
 
     return click.Option(
         ["--debug"], is_flag=True, expose_value=False, callback=remember,
-        help="Show the traceback of an error.",
+        help="Show the traceback of an error, not only its line.",
     )  # fmt: skip
 
 

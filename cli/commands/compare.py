@@ -22,30 +22,41 @@ __all__ = ["command"]
 @click.argument("banks", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--head", "heads", multiple=True, metavar="SPEC",
-    help="Head to fit, again for each.  [default: joint, ncm, tau, crt, lws]",
+    help="Head to fit; may be repeated.  [default: joint, ncm, tau, crt and lws]",
 )  # fmt: skip
 @options.out
-@click.option("--groups", is_flag=True, help="Show many, medium and few too.")
-@click.option("--error", is_flag=True, help="Show top-1 error too.")
-@click.option("--tests", is_flag=True, help="Show every comparison, not only the clearest.")
+@click.option(
+    "--groups",
+    is_flag=True,
+    help="Also show the accuracies of the many-, medium- and few-shot classes.",
+)
+@click.option("--error", is_flag=True, help="Also show the top-1 error.")
+@click.option(
+    "--tests",
+    is_flag=True,
+    help="Show every paired comparison, not only the clearest ones.",
+)
 @click.option(
     "--group", "seeds", multiple=True, metavar="NAME=BANK,BANK",
-    help="Banks that differ in their seed only: mean and standard deviation over them.",
+    help="Banks that differ in their seed only, shown as mean and standard deviation over them; "
+    "may be repeated.",
 )  # fmt: skip
 @click.option(
     "--group-seeds", is_flag=True,
-    help="Group the banks whose recorded recipes differ in their seed only.",
+    help="Find by their recorded recipes the banks that differ in their seed only, and group "
+    "them.",
 )  # fmt: skip
 @click.option(
-    "--baseline", metavar="NAME", help="A head or a bank: only comparisons with it are made."
-)
+    "--baseline", metavar="NAME",
+    help="A head or a bank: only comparisons with it are made.  [default: all with all]",
+)  # fmt: skip
 @click.option(
     "--bootstrap", "draws", type=click.IntRange(min=100), default=1000, show_default=True,
-    help="Draws of the evaluation rows.",
+    help="How often the evaluated rows are resampled for the intervals.",
 )  # fmt: skip
 @click.option(
     "--markdown", "markdown_to", type=click.Path(path_type=Path), metavar="FILE",
-    help="Also write the tables as Markdown.",
+    help="Also write the tables as Markdown to this file.",
 )  # fmt: skip
 @options.select
 @options.report

@@ -23,7 +23,8 @@ __all__ = ["command"]
 @options.out
 @click.option(
     "--data", metavar="SPEC",
-    help="Images to extract: needed with --backbone; else instead of those that were trained on.",
+    help="Data set whose images are extracted; --data of featbank train lists the kinds.  "
+    "[default: the one that RUN was trained on; required with --backbone]",
 )  # fmt: skip
 @options.backbone
 @options.pretrained
@@ -33,29 +34,36 @@ __all__ = ["command"]
 @options.std
 @click.option(
     "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Of a training's folder, the checkpoint best on val or the last.",
+    help="Checkpoint of RUN to take: the one that was best on val, or the last.",
 )  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True,
-    help="How features are stored.",
+    help="Number type that features are stored as.",
 )  # fmt: skip
-@click.option("--amp", is_flag=True, help="bfloat16 on CUDA: faster and coarser; recorded.")
+@click.option(
+    "--amp",
+    is_flag=True,
+    help="Compute in bfloat16 on CUDA: faster, and less precise; the bank records it.",
+)
 @options.batch_size
 @options.workers
 @options.device
 @options.on_bad_image
 @click.option(
     "--check-images", is_flag=True,
-    help="For rows that are there already, compare the images' digests, not only their sizes.",
+    help="Where the bank is there already, read every image and compare its digest, not only its "
+    "size.",
 )  # fmt: skip
 @click.option(
     "--views", type=click.IntRange(min=0), default=0, show_default=True, metavar="K",
-    help="Also bank K augmented views of each training image; sgd heads cycle through them.",
+    help="Also store the features of K augmented views of each training image; heads fitted by "
+    "sgd go through them epoch by epoch.",
 )  # fmt: skip
 @click.option(
     "--bn-refresh", type=click.Choice(["none", "class-balanced"]), default="none",
     show_default=True,
-    help="First take BatchNorm statistics anew on class-balanced, augmented training batches.",
+    help="class-balanced first computes the BatchNorm statistics anew, on class-balanced batches "
+    "of augmented training images.",
 )  # fmt: skip
 @options.seed
 @options.strict

@@ -18,9 +18,9 @@ __all__ = ["command"]
 @options.bank
 @click.option(
     "--head", "heads", required=True, multiple=True, metavar="SPEC",
-    help="Head to fit, again for each: joint, ncm, tau, logit-adjust, crt, lws, balanced-softmax;"
-    " ncm:transform=l2n,metric=cosine. Values may be lists: crt:solver=sgd,lr=[0.05,0.1,0.2] fits"
-    " all and keeps the best on --select.",
+    help="Head to fit; may be repeated: joint, ncm, tau, logit-adjust, crt, lws or "
+    "balanced-softmax, with parameters as ncm:transform=l2n,metric=cosine. Of a list of values, as "
+    "crt:solver=sgd,lr=[0.05,0.1,0.2], all are fitted and the best on --select is kept.",
 )  # fmt: skip
 @options.out
 @options.select

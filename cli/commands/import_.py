@@ -20,16 +20,19 @@ __all__ = ["command"]
 @options.out
 @click.option(
     "--map", "mapping", multiple=True, metavar="NAME=THEIRS",
-    help="What the files call an array, as train_features=X_train; then only those are taken.",
+    help="Name that the files have for an array, as train_features=X_train; may be repeated. Only "
+    "the arrays that are named are then taken.",
 )  # fmt: skip
 @options.dtype
 @click.option(
     "--allow-rounding", is_flag=True,
-    help="Store features although --dtype loses what tells rows apart; the bank records it.",
+    help="Store features even where --dtype rounds away what tells rows apart; the bank records "
+    "it.",
 )  # fmt: skip
 @click.option(
     "--strict", is_flag=True,
-    help="Refuse ids that stand in two splits, or in one with two labels, not only warn of them.",
+    help="Refuse ids that stand in two splits, or in one under two labels, instead of warning of "
+    "them.",
 )  # fmt: skip
 @options.shots
 @options.overwrite

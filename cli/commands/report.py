@@ -16,7 +16,11 @@ __all__ = ["command"]
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @options.figures
-@click.option("--tsne", is_flag=True, help="Also show the features by t-SNE; reads the banks.")
+@click.option(
+    "--tsne",
+    is_flag=True,
+    help="Also show the features by t-SNE, for which the banks are read again.",
+)
 @options.overwrite_json
 @options.json_to
 @options.quiet

@@ -25,21 +25,27 @@ TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"
 @options.bank
 @click.option(
     "--head", default="tau", show_default=True, metavar="SPEC",
-    help="Head to sweep: tau, tau:bias=keep (with --grid), logit-adjust.",
+    help="Head to sweep: tau, logit-adjust, or with --grid tau:bias=keep.",
 )  # fmt: skip
 @click.option(
     "--range", "ends", default="0:2", show_default=True, metavar="LOW:HIGH",
-    help="Range of the exact curve.",
+    help="Range of the parameter that the exact curve covers.",
 )  # fmt: skip
 @click.option(
     "--grid", metavar="START:STOP:STEP",
-    help="Try these points instead of computing the exact curve.",
+    help="Try these points of the parameter instead of computing the exact curve; tau only.",
 )  # fmt: skip
 @click.option(
     "--rule", type=click.Choice(("one-se", "bootstrap", "maximum")), default="one-se",
-    show_default=True, help="How the exact curve's parameter is chosen.",
+    show_default=True,
+    help="How the parameter is chosen on the exact curve: one-se and bootstrap take a value that "
+    "is stable when rows are resampled, maximum takes the highest point.",
 )  # fmt: skip
-@click.option("--full", is_flag=True, help="Put every breakpoint into the JSON, as steps.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Also write every breakpoint of the curve into the JSON, as steps.",
+)
 @options.select
 @options.report
 @options.seed
