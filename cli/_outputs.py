@@ -116,6 +116,17 @@ def refuse_closed(path: Path, option: str) -> None:
 def write_output(option: str, path: Path, text: str, *, overwrite: bool) -> None:
     """Write a file whole or not at all, and the folders that it lies in.
 
+    Parameters
+    ----------
+    option : str
+        The option that names the file, for messages: a key of `OURS`.
+    path : Path
+        The file.
+    text : str
+        What it gets.
+    overwrite : bool
+        Whether a file that featbank wrote may be replaced.
+
     Raises
     ------
     OutputExistsError

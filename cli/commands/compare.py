@@ -125,7 +125,19 @@ def command(
 
 
 def write_markdown(path: Path, result: Comparison, metrics: list[str], *, overwrite: bool) -> None:
-    """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
+    """Write the tables as Markdown, with the mark by which --overwrite knows the file again.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    result : Comparison
+        What is written.
+    metrics : list of str
+        The metrics that the table of heads shows.
+    overwrite : bool
+        Whether a file that featbank wrote may be replaced.
+    """
     from cli._outputs import write_output
     from featbank.results.owned import COMPARISON_MARK
 

@@ -136,9 +136,21 @@ def classifier_names(name: str) -> tuple[str, ...]:
 def build_model(
     name: str, n_classes: int, image_size: Size, *, seed: int = 0, pretrained: bool = False
 ) -> nn.Module:
-    """Return a network with `n_classes` logits, on the CPU, initialised from `seed`.
+    """Return a network with `n_classes` logits, on the CPU.
 
-    With 0 classes it has no classifier and gives its features.
+    Parameters
+    ----------
+    name : str
+        The backbone: one of `featbank.backbones.networks.NETWORKS`, or a timm model.
+    n_classes : int
+        Its logits, C; with 0 it has no classifier and gives its features.
+    image_size : int or pair of int
+        Side of the images, or height and width, in pixels. Only networks that are built for one
+        size, as vision transformers, use it.
+    seed : int
+        Seed of the initialisation.
+    pretrained : bool
+        Start from the backbone's published weights, which are downloaded where they are not there.
 
     Raises
     ------

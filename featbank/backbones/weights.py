@@ -44,9 +44,19 @@ _COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Named tensors of a file, and the linear classifier that the paper's code keeps apart.
+    """Named tensors of a file.
 
-    `part` says where in the file they were, and what else could have been meant.
+    Attributes
+    ----------
+    path : Path
+        The file.
+    tensors : mapping
+        The network's tensors by name.
+    classifier : mapping, optional
+        ``weight`` and ``bias`` of the linear classifier, which the code of Kang et al. keeps apart.
+    part : str
+        Where in the file the tensors were, and what else could have been meant; empty where the
+        file holds nothing else.
     """
 
     path: Path
@@ -57,10 +67,22 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of a network's tensors and a file's: in both, only in the one, only in the other.
+    """How a file's tensors fit a network, by their names.
 
-    `classifier` are those of a classifier that the network has no place for, `outside` those of
-    the file's other parts, whose names do not begin as the network's do.
+    Attributes
+    ----------
+    source : str
+        The file, and the part of it that was taken.
+    matched : tuple of str
+        Names of tensors that both have, in the same shape.
+    missing, extra : tuple of str
+        Names that only the network has, and names that only the file has.
+    reshaped : tuple of str
+        Names that both have, in different shapes.
+    classifier : tuple of str
+        Tensors of a classifier that the network has no place for.
+    outside : tuple of str
+        Tensors of the file's other parts, whose names do not begin as the network's do.
     """
 
     source: str

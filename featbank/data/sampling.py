@@ -83,11 +83,30 @@ def check_strategy(strategy: str) -> None:
 
 
 def strategy_probabilities(counts: _Indices, strategy: str, epoch: int, epochs: int) -> _Floats:
-    """Return the probability (C,) of each class under a strategy in epoch `epoch` of `epochs`.
+    """Return the probability (C,) of each class under a strategy in one epoch.
 
-    ``progressive`` is (1 - t/T) p(q=1) + (t/T) p(q=0), Kang et al. (2020), eq. 2, with t the epoch
-    counted from 0 and T their number: the first is instance-balanced, the last almost
-    class-balanced. ``reversed`` is N_max / n_j, normalised, which is q = -1.
+    ``progressive`` is (1 - t/T) p(q=1) + (t/T) p(q=0) with t the epoch and T the number of epochs:
+    the first epoch is instance-balanced, the last almost class-balanced. ``reversed`` is
+    N_max / n_j, normalised, which is q = -1.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (C,), int64
+        n_j: training rows of each class.
+    strategy : str
+        A name in `STRATEGIES`, or ``q=NUMBER``.
+    epoch, epochs : int
+        t, counted from 0, and T; only ``progressive`` uses them.
+
+    Raises
+    ------
+    InputError
+        The strategy is unknown.
+
+    References
+    ----------
+    Kang et al. (ICLR 2020), section 3, eq. 2 for ``progressive``; Zhou et al. (CVPR 2020) for
+    ``reversed``.
     """
     check_strategy(strategy)
     if strategy == "progressive":
@@ -109,10 +128,21 @@ def permuted_rows(n_rows: int, generator: np.random.Generator, length: int) -> _
 def drawn_rows(
     index: ClassIndex, probabilities: _Floats, generator: np.random.Generator, length: int
 ) -> _Indices:
-    """Return `length` independent draws: a class by its probability, then one of its rows.
+    """Draw a class by its probability, then one of its rows, `length` times; return the rows.
 
     How often each class is drawn is one multinomial, and a shuffle makes the order: the same
     distribution as drawing one by one, without a search per draw.
+
+    Parameters
+    ----------
+    index : ClassIndex
+        The rows of each class.
+    probabilities : ndarray of shape (C,), float64
+        The probability of each class; they sum to 1.
+    generator : numpy.random.Generator
+        Makes the draws.
+    length : int
+        Their number.
     """
     times = generator.multinomial(length, probabilities)
     within = generator.random(length) * np.repeat(index.counts, times)
@@ -173,6 +203,21 @@ def class_aware_rows(
     `per_class` images, which come in shuffled cycles of their own. Class cycle v is the v-th
     visit to every class, so any stretch of the endless stream follows from its position, and an
     epoch carries on where the one before it ended.
+
+    Parameters
+    ----------
+    index : ClassIndex
+        The rows of each class.
+    seed : int
+        Names the stream.
+    start, length : int
+        The stretch of it that is returned.
+    per_class : int
+        Consecutive images of a class; 4 in every configuration of their code.
+
+    Returns
+    -------
+    ndarray of shape (length,), int64
 
     References
     ----------

@@ -240,9 +240,19 @@ def train_transform(
 def augmentation(
     spec: InputSpec, augment: str, photographs: bool, native_size: int | None
 ) -> Transform:
-    """Return how training images are varied: ``resized-crop``, ``pad-crop`` or ``auto``.
+    """Return how training images are varied at random.
 
-    ``auto`` pads and crops small photographs that have the network's size, `native_size`.
+    Parameters
+    ----------
+    spec : InputSpec
+        What the network sees: size, normalisation, resize filter.
+    augment : {"resized-crop", "pad-crop", "auto"}
+        ``auto`` pads and crops photographs that have the network's own size, and takes resized
+        crops of others.
+    photographs : bool
+        Whether mirroring and colour jitter keep an image's class.
+    native_size : int or None
+        Side in pixels that all images have; None where sizes differ.
     """
     small = photographs and native_size == spec.size
     pad_crop = augment == "pad-crop" or (augment == "auto" and small)

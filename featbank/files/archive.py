@@ -116,7 +116,26 @@ def check_members(
     *,
     compressed: bool,
 ) -> None:
-    """Refuse members that come twice, overlap, disagree with their own headers, or expand."""
+    """Refuse members that come twice, overlap, disagree with their own headers, or expand.
+
+    Parameters
+    ----------
+    path : Path
+        What a message calls the archive.
+    handle : binary file
+        The archive, open.
+    members : sequence of zipfile.ZipInfo
+        What its list of members says.
+    stop : int
+        Where that list begins, before which every member must end.
+    compressed : bool
+        Whether deflated members are allowed.
+
+    Raises
+    ------
+    InputError
+        The members are not what a program that writes archives leaves.
+    """
     names = [member.filename for member in members]
     twice = sorted({name for name in names if names.count(name) > 1} if len(names) < 1000 else ())
     if twice or len(set(names)) < len(names):

@@ -115,7 +115,13 @@ def placing(
     overwrite: bool = True,
     in_place: bool = False,
 ) -> Iterator[Placing]:
-    """Give a folder to build in, as `Placing` does; what the disk refuses is a `StorageError`."""
+    """Give a folder to build in, as `Placing` does; what the disk refuses is a `StorageError`.
+
+    Parameters
+    ----------
+    out, own, keep, anew, overwrite, in_place
+        As `Placing` takes them.
+    """
     with storage_errors(out):
         new = Placing(out, own, keep=keep, anew=anew, overwrite=overwrite, in_place=in_place)
         with new:

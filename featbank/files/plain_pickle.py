@@ -93,7 +93,24 @@ class PickledArray:
 
 
 def build(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """Return an array of bytes that the pickle holds, which must be as many as its shape says."""
+    """Return an array of bytes that a pickle holds, which must be as many as its shape says.
+
+    Parameters
+    ----------
+    data : bytes, str or list
+        The array's bytes; text where Python 2 wrote them, a list for an array of text objects.
+    dtype : PickledDtype
+        The type of its numbers.
+    shape : int or tuple of int
+        The array's shape.
+    order : {"C", "F"}
+        How it lies in memory.
+
+    Raises
+    ------
+    Refused
+        The pickle asks for something else, whatever that is.
+    """
     sizes = shape if isinstance(shape, tuple) else (shape,)
     if not all(type(n) is int and n >= 0 for n in sizes) or order not in ("C", "F"):
         message = "an array of no shape"
@@ -131,7 +148,13 @@ def reconstruct(kind: Any, _shape: Any, _code: Any) -> PickledArray:
 
 
 def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> PickledArray:
-    """Stand in for numpy's making of an array from its bytes, as protocol 5 does."""
+    """Stand in for numpy's making of an array from its bytes, as protocol 5 does.
+
+    Parameters
+    ----------
+    data, dtype, shape, order
+        As `build` takes them; a pickle may give anything.
+    """
     return PickledArray(build(data, dtype, shape, order))
 
 

@@ -305,7 +305,18 @@ def write_mark(
 ) -> None:
     """Mark a folder: it is being built, or was replaced.
 
-    `aside` tells that the old folder is about to wait under a third name.
+    Parameters
+    ----------
+    work : Path
+        The folder that gets the mark.
+    out : Path
+        The folder that it is built for.
+    state : str
+        `UNFINISHED` or `REPLACED`.
+    aside : bool
+        Whether the old folder is about to wait under a third name.
+    name : str
+        The mark's own file name.
     """
     text = json.dumps({"featbank": state, "becomes": out.name, "aside": aside}).encode()
     (work / name).unlink(missing_ok=True)

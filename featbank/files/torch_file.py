@@ -65,7 +65,27 @@ def pickle_span(path: Path, handle: BinaryIO, member: zipfile.ZipInfo) -> tuple[
 
 
 def survey_span(path: Path, handle: BinaryIO, start: int, stop: int) -> frozenset[str]:
-    """Walk over the pickle, or the pickles of a legacy file, between two places of a file."""
+    """Walk over the pickle, or the pickles of a legacy file, between two places of a file.
+
+    Parameters
+    ----------
+    path : Path
+        What a message calls the file.
+    handle : binary file
+        The file, open.
+    start, stop : int
+        Where the pickle begins and ends.
+
+    Returns
+    -------
+    frozenset of str
+        The names that the pickles ask for.
+
+    Raises
+    ------
+    InputError
+        It is no pickle, or one that would take far more memory than it has bytes.
+    """
     names: frozenset[str] = frozenset()
     if start == stop:
         message = f"{path} is no file of torch.save (it is empty)"

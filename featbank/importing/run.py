@@ -145,7 +145,19 @@ def file_digest(path: Path) -> str:
 def fill(
     writer: BankWriter, features: Mapping[str, Any], casts: Mapping[str, Cast], reporter: Reporter
 ) -> None:
-    """Write every chunk that is not there yet."""
+    """Write every chunk of a bank that is not there yet.
+
+    Parameters
+    ----------
+    writer : BankWriter
+        The bank.
+    features : mapping
+        From the split's name to its features (N, D), read as they are sliced.
+    casts : mapping
+        From the split's name to what converts its rows to the stored dtype.
+    reporter : Reporter
+        Is told of every chunk.
+    """
     missing = list(writer.missing())
     total = sum(stop - start for _, start, stop in missing)
     with reporter.track("import", total, "rows") as advance:

@@ -92,7 +92,21 @@ def read_safetensors(path: Path, _budget: Budget) -> dict[str, Any]:
 
 
 def map_tensor(handle: BinaryIO, start: int, key: str, header: Mapping[str, Any], file: Any) -> Any:
-    """Map one tensor; one of a dtype that numpy lacks, as bfloat16, is read as float32."""
+    """Map one tensor of a ``.safetensors`` file.
+
+    Parameters
+    ----------
+    handle : binary file
+        The file, open.
+    start : int
+        Where the tensors' bytes begin.
+    key : str
+        The tensor's name.
+    header : mapping
+        Its ``dtype``, ``shape`` and ``data_offsets``.
+    file : safetensors' handle
+        Reads a tensor of a dtype that numpy lacks, as bfloat16, which becomes float32.
+    """
     shape = tuple(header["shape"])
     if header["dtype"] not in MAPPED or not math.prod(shape):
         return as_tensor_array(file.get_tensor(key))

@@ -63,8 +63,17 @@ class RunFolder:
     ) -> Checkpoint | None:
         """Return the checkpoint to go on from, or None for a new training. Changes nothing there.
 
-        With `resume` and nothing to resume, a new training starts, so that one command line serves
-        the first start and every restart.
+        Parameters
+        ----------
+        identity : mapping
+            Everything that decides the training's result, which a resumed one must have in common.
+        resume : bool
+            Go on from the last checkpoint. Where there is none a new training starts, so that one
+            command line serves the first start and every restart.
+        overwrite : bool
+            Replace the training that is there when the new one is whole.
+        replace_in_place : bool
+            With `overwrite`, remove the old training first.
 
         Raises
         ------

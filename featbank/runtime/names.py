@@ -25,9 +25,18 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def require_known(kind: str, name: str, known: Iterable[str], where: str = "") -> None:
-    """Raise `InputError` with the nearest names unless `name` is one of `known`.
+    """Raise `InputError` with the nearest names unless a name is one of those that are known.
 
-    `where` says where all of them are listed, if they are too many for a message.
+    Parameters
+    ----------
+    kind : str
+        What the name is of, as ``backbone``.
+    name : str
+        What was given.
+    known : iterable of str
+        The names that are allowed.
+    where : str
+        Where all of them are listed, if they are too many for a message.
     """
     choices = sorted(known)
     if name in choices:

@@ -62,8 +62,17 @@ def find_files(root: Path, paths: Sequence[str]) -> Found:
 class ImageFiles:
     """Image files below a folder.
 
-    `found` is what `find_files` said of them; with `grey_bits` the values of grey images deeper
-    than 8 bits have so many (`decode_rgb`).
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    paths : sequence of str
+        The N files, relative to it.
+    found : Found
+        What `find_files` said of them when they were listed.
+    grey_bits : int, optional
+        How many bits the values of grey images deeper than 8 bits have, see `decode_rgb`; None
+        where the user does not say.
     """
 
     root: Path

@@ -31,9 +31,20 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class ImageList:
-    """One list file: paths as written (N), labels (N,) int64, line numbers (N,) from 1.
+    """What one list file names.
 
-    `comments` are the numbers of lines that were passed over.
+    Attributes
+    ----------
+    file : Path
+        The list.
+    paths : sequence of str
+        The N images, as they are written in it.
+    labels : ndarray of shape (N,), int64
+        Their labels.
+    lines : ndarray of shape (N,), int64
+        The line that names each, counted from 1.
+    comments : sequence of int
+        Lines that were passed over as comments.
     """
 
     file: Path
