@@ -21,21 +21,22 @@ from featbank.runtime.names import listed, printable
 
 __all__ = ["LoadReport", "WeightsFile", "load_file", "load_weights", "read_weights"]
 
-# Where training scripts put the network in what they save. Averaged weights are those that the
-# scripts evaluate, so they go first, as in timm; of a student and its teacher the teacher is the
-# averaged one.
+# The keys under which training scripts save a network. Averaged weights are what the scripts
+# evaluate, so they are looked for first, as in timm. Of a student and its teacher, the teacher is
+# the averaged one.
 AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "params_ema")
 WRAPPERS = (
     *AVERAGED,
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
     *("weights", "params", "teacher", "student"),
 )
-# How deep wrappers are looked for within wrappers; a dictionary may contain itself.
+# How deep wrappers are looked for inside wrappers; without a limit, a dictionary that contains
+# itself would be searched for ever.
 _DEEPEST = 4
-# How many of a file's entries a refusal lists.
+# The number of a file's entries that an error message lists.
 _SHOWN = 6
-# Of several networks in one file that all fit, the one whose names begin with the first of these
-# is meant: averaged weights, then the network that the others follow.
+# Where several networks in one file fit, the one is taken whose names begin with the earliest of
+# these: averaged weights first, then the network that the others are copies of.
 _PREFERRED = ("model_ema", "ema", "teacher", "encoder_q", "online", "student")
 _FOLLOWERS = ("momentum", "target", "encoder_k")
 # A counter that early PyTorch did not save and that changes no output in eval mode.

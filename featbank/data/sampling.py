@@ -35,7 +35,7 @@ __all__ = [
 
 STRATEGIES = ("instance", "class", "sqrt", "progressive", "reversed", "class-aware")
 _EXPONENTS = {"instance": 1.0, "class": 0.0, "sqrt": 0.5}
-# Consecutive images of one class draw in every configuration of Kang et al.'s code.
+# How many images a class gives each time it is drawn, in every configuration of Kang et al.'s code.
 PER_CLASS = 4
 
 _Indices = NDArray[np.int64]
@@ -187,7 +187,7 @@ def _within_class(
     place = np.arange(len(owner)) - starts[owner]
     cycle, image = np.divmod(place, counts[owner])
     keys = _random_keys(seed, owner, cycle + first[owner], image)
-    # Cycles lie one behind the other, so sorting by (cycle, key) shuffles each in its own place.
+    # The cycles stand one after another, so sorting by (cycle, key) shuffles each in its own place.
     new_cycle = np.cumsum(image == 0)
     shuffled = image[np.lexsort((keys, new_cycle))]
     picked: _Indices = shuffled[starts[classes] + draws - first[classes] * counts[classes]]
@@ -251,16 +251,16 @@ def epoch_indices(
 
     Parameters
     ----------
-    labels
-        (N,) ints from 0.
-    strategy
+    labels : ndarray of shape (N,), int64
+        The class of each row, from 0.
+    strategy : str
         A name in `STRATEGIES`, or ``q=NUMBER``.
-    seed, epoch
-        Name the draw; epochs count from 0.
-    epochs
-        Their number T, which only ``progressive`` uses.
-    length
-        Rows in an epoch; N unless given.
+    seed, epoch : int
+        The order is a function of these two alone; epochs count from 0.
+    epochs : int
+        The number of epochs T, which only ``progressive`` uses.
+    length : int, optional
+        Rows in an epoch; N by default.
     """
     check_strategy(strategy)
     length = len(labels) if length is None else length

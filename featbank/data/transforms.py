@@ -33,11 +33,12 @@ Transform = Callable[[Image.Image], Tensor]
 Size = int | tuple[int, int]
 
 CROP_MODES = ("center", "squash", "border")
-# No backbone sees more; one image is then 3 GB of float32.
+# The longest side that an image may be given; at this size one takes 3 GB of float32.
 MOST_SIDE = 1 << 14
 
-# RandomResizedCrop's usual range (Szegedy et al., 2015) on photographs. A tiny image loses its
-# class in an eighth of its area.
+# The share of an image's area that a random crop keeps. The first is usual for photographs
+# (Szegedy et al., 2015). A crop of an eighth of a tiny image no longer shows its class, so images
+# below _TINY_SIDE pixels keep at least half.
 _SCALE, _TINY_SCALE, _TINY_SIDE = (0.08, 1.0), (0.5, 1.0), 64
 # The colour jitter of Kang et al. (2020): data/dataloader.py in their code.
 _JITTER = 0.4
@@ -62,19 +63,19 @@ def size_text(size: Size) -> str:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone wants to see: size, normalisation, and how an image is brought to it.
+    """How an image is brought to what a backbone takes: its size and normalisation.
 
     Attributes
     ----------
-    size
+    size : int or pair of int
         A square's side in pixels, or (height, width).
-    mean, std
-        Of each channel, in [0, 1].
-    interpolation
+    mean, std : tuple of three floats
+        Mean and standard deviation of each channel, on the scale of [0, 1].
+    interpolation : str
         The resize filter.
-    crop
-        The size's share of what the image is resized to (1: no border is cut off).
-    crop_mode
+    crop : float
+        `size` as a share of what the image is resized to before the crop; 1 cuts no border off.
+    crop_mode : {"center", "squash", "border"}
         As in timm: ``center`` resizes the shorter side and cuts off what is over, ``squash``
         resizes both sides and does not keep their ratio, ``border`` resizes the longer side and
         fills the rest with the mean.
@@ -106,7 +107,8 @@ class InputSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the record of it; ``crop_mode`` is left out where it is ``center``.
 
-        Records were written before there was a choice, and must compare as equal.
+        Records that were written before there was a choice have no such entry, and must compare
+        as equal.
         """
         record = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
         if self.crop_mode == "center":

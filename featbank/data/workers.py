@@ -34,10 +34,12 @@ from featbank.runtime.interruption import SIGNALS
 __all__ = ["Make", "Workers"]
 
 Make = Callable[[Any], tuple[Any, Tensor]]
-"""Makes of a job, which is plain values, a small record and a float32 tensor."""
+"""A function that makes of a job (plain values) a small record and a float32 tensor."""
 
 REMEDY = "load images without processes of their own (--workers 0), or with fewer of them"
-PIPE_BYTES = 2**20  # of a pipe, where the system allows it: fewer and longer turns
+PIPE_BYTES = (
+    2**20
+)  # size of a pipe where the system allows it, so that large batches pass in few reads
 
 
 class _Failure(NamedTuple):
@@ -95,7 +97,7 @@ class Workers:
                 left -= 1
                 yield found
         finally:
-            if left:  # abandoned: what the processes make now is wanted by nobody
+            if left:  # the caller has stopped early, so nobody will take what is being made
                 self.close()
 
     def close(self) -> None:

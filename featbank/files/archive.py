@@ -25,16 +25,16 @@ LOCAL = struct.Struct("<4s5H3L2H")
 # list, length of a comment.
 END, END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
 ENCRYPTED, SIZES_FOLLOW = 1, 8
-# Stand for a size or a count that another field has in 64 bits.
+# These values say that the size or the count stands in another field, in 64 bits.
 SIZE_ELSEWHERE, COUNTED_ELSEWHERE = 0xFFFFFFFF, 0xFFFF
 
 PIECE = 1 << 20
 
-# How far compressed members may expand: deflate reaches a thousandfold, features rarely threefold.
-# Labels in order do expand far, and are small.
+# How far compressed members may expand. Deflate reaches a thousandfold, and features rarely
+# threefold. Labels in order expand far, but are small, and stay below the floor.
 EXPANSION, EXPANSION_FLOOR = 100, 1 << 30
 
-# What zipfile, zlib and numpy raise on bytes that no honest writer left.
+# The errors that zipfile, zlib and numpy raise on damaged bytes.
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError,

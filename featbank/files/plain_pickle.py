@@ -26,7 +26,7 @@ from featbank.files.plain_files import open_regular
 
 __all__ = ["load_plain_pickle", "read_plain_pickle"]
 
-# Numbers, truth values, text and bytes; "O" is looked into, one by one.
+# The kinds of numbers, truth values, text and bytes. Objects ("O") are checked one by one.
 DTYPE = re.compile(r"[<>=|]?([biufcSU][0-9]{1,9}|O8?)")
 
 
@@ -120,7 +120,9 @@ def build(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
         raise Refused(message)
     if dtype.dtype.hasobject:
         return build_objects(data, sizes, order)
-    raw = data.encode("latin1") if isinstance(data, str) else data  # so Python 2 wrote it
+    raw = (
+        data.encode("latin1") if isinstance(data, str) else data
+    )  # text is how Python 2 wrote bytes
     if len(raw) != math.prod(sizes) * dtype.dtype.itemsize:
         message = "an array whose bytes are not as many as its shape says"
         raise Refused(message)
@@ -280,7 +282,7 @@ def resolve(value: Any, known: dict[int, Any]) -> Any:
     if not isinstance(value, (dict, list, tuple)):
         return value
     if id(value) not in known:
-        known[id(value)] = None  # where it holds itself
+        known[id(value)] = None  # raised for a container that holds itself
         parts = value.values() if isinstance(value, dict) else value
         found = [resolve(each, known) for each in parts]
         known[id(value)] = (

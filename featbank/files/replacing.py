@@ -60,16 +60,16 @@ Own = Callable[[Path], Sequence[Path] | None]
 MARK = ".featbank-unfinished"
 MARK_BYTES = 1 << 12
 UNFINISHED, REPLACED = "unfinished", "replaced"
-# The mark that the old folder gets when it has left its place. It is written before, into the new
-# one, and only moved then: a disk that is full by then cannot come between.
+# The mark that the old folder gets when it has left its place. It is written into the new folder
+# before and only moved then, so that a full disk cannot come between.
 NEXT = ".featbank-replaced"
-# Where new files are built in a folder that holds nothing of featbank's.
+# The folder in which new files are built inside an `out` that holds nothing of featbank's.
 WITHIN = ".featbank-new"
 IN_PLACE = ", or add --replace-in-place, which removes the old one first"
 
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-# What a kernel or a file system answers that cannot change two names in one step.
+# Errors of a kernel or a file system that cannot exchange two names in one step.
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 

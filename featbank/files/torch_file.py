@@ -25,7 +25,7 @@ ZIP_SIGNATURE = b"PK\x03\x04"
 LEGACY_SIGNATURE = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 LEGACY_PICKLES = 5
 
-# torch's unpickler calls these with any number: one call can fill the memory.
+# torch's unpickler calls these with any number, so that one call can fill the memory.
 UNBOUNDED = {"builtins.bytearray", "__builtin__.bytearray"}
 
 

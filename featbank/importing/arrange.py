@@ -23,7 +23,7 @@ __all__ = ["FeatureArrays", "arrange"]
 
 Array = NDArray[Any]
 
-# What a file may hold beside the arrays of its splits, and each one's number of axes.
+# The arrays that a file may hold beside those of its splits, and the number of axes of each.
 OTHERS = {"weight": 2, "bias": 1, "class_names": 1, "shots": 1}
 PARTS = {"features": 2, "labels": 1, "ids": 1}
 

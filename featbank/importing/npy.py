@@ -74,7 +74,9 @@ def read_header(head: bytes) -> Header:
         raise ValueError(message)
     read = np.lib.format.read_array_header_1_0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are read all right
+        warnings.simplefilter(
+            "ignore"
+        )  # numpy warns of headers that Python 2 wrote, and reads them well
         try:
             if version == (2, 0):
                 read = np.lib.format.read_array_header_2_0

@@ -104,7 +104,7 @@ def import_features(
                 cast.finish(reporter)
             writer.commit()
         except InputError:
-            writer.abandon()  # a value that no second try can store: half a bank helps nobody
+            writer.abandon()  # no second try could store this value
             raise
     return Path(out)
 

@@ -24,13 +24,13 @@ __all__ = ["SUFFIXES", "read_source"]
 
 Array = NDArray[Any]
 
-# Tensor dtypes of safetensors that numpy has.
+# The tensor dtypes of safetensors that numpy has too, by their names there.
 MAPPED = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 
-# What a checkpoint of the code of Kang et al. holds.
+# The entries of a checkpoint of the code of Kang et al.
 PAPER_KEYS = {"state_dict_best", "epoch", "best_epoch", "best_acc", "centroids"}
 
-# How the pickle in a torch file asks for a numpy array.
+# The functions by which the pickle in a torch file makes a numpy array.
 NUMPY_ARRAYS = {
     f"{module}.{name}"
     for module in ("numpy.core", "numpy._core")

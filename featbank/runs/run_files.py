@@ -41,16 +41,16 @@ __all__ = [
 
 RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
 FILES = (LAST, BEST, METRICS, CONFIG, RUN)
-EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
+EVENTS = "events.out.tfevents."  # TensorBoard's event files begin with this
 RUN_BYTES = 64 << 20
-# What makes a training: these entries of its record.
+# The entries of a training's record by which it is the same training.
 IDENTITY = (
     "config", "input", "data", "data_spec", "class_names", "class_counts", "shots", "init",
 )  # fmt: skip
 
-# Settings that may change between an interruption and --resume: they alter no result. (Data that
-# moved is the same data: its lists and classes are compared by what they hold, and what --init
-# names by its tensors.)
+# Settings that may change between an interruption and --resume, because they alter no result. Paths
+# are among them: data that was moved is compared by what its lists and classes hold, and the
+# training that --init names by its tensors.
 CHANGEABLE = (
     "config.workers",
     "config.checkpoint_every",

@@ -33,7 +33,7 @@ def require_record(checkpoint: Checkpoint, source: str) -> None:
         dict(record["data"]["lists"])
     except FeatbankError:
         raise
-    except Exception as error:  # records of anybody's making fail in any way
+    except Exception as error:  # a record that featbank did not write can fail in any way
         message = f"{source} has no record of a training ({type(error).__name__})"
         raise DamagedError(message) from error
     if wrong:

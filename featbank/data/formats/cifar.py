@@ -51,7 +51,7 @@ class _Published:
 
 
 def _published(name: str) -> _Published:
-    from torchvision.datasets import CIFAR10, CIFAR100  # slow to import
+    from torchvision.datasets import CIFAR10, CIFAR100  # imported here because it is slow
 
     known = CIFAR10 if name == "cifar10-lt" else CIFAR100
     return _Published(

@@ -10,9 +10,9 @@ from featbank.runtime.names import printable
 
 __all__ = ["require_names", "same_looking", "twins"]
 
-# A longer name is a mistake (a file of something else), and fits no table.
+# A longer name means that the file holds something else; it would fit no table.
 LONGEST = 1000
-# Control characters, halves of characters, and ends of lines and paragraphs.
+# The Unicode categories of control characters, surrogates, and line and paragraph separators.
 _UNSHOWABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 

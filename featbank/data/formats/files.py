@@ -28,7 +28,7 @@ __all__ = [
     "require_readable",
 ]
 
-# In the place of a size: there is nothing that could be opened, or something that is no file.
+# These stand in the place of a size where nothing could be opened, and where it is no file.
 GONE, NO_FILE = -1, -2
 
 
@@ -51,7 +51,7 @@ def find_files(root: Path, paths: Sequence[str]) -> Found:
     for row, path in enumerate(paths):
         try:
             found = os.stat(os.path.join(root, path))
-        except (OSError, ValueError):  # ValueError: no path can hold a NUL
+        except (OSError, ValueError):  # a path with a NUL raises ValueError
             continue
         sizes[row] = found.st_size if stat.S_ISREG(found.st_mode) else NO_FILE
         places[row] = found.st_dev, found.st_ino

@@ -25,7 +25,7 @@ __all__ = ["SPLITS", "ImageList", "open_imagelist", "read_imagelist"]
 SPLITS = ("train", "val", "test")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# How much of a line that cannot be read a message shows.
+# Characters of an unreadable line that a message shows.
 _SHOWN = 80
 
 
@@ -179,7 +179,7 @@ def _class_names(params: Params, root: Path, train: ImageList) -> list[str]:
         return _names_in(file)
     largest = int(train.labels.argmax())
     n_classes = int(train.labels[largest]) + 1
-    if n_classes > len(train.paths):  # also keeps a mistyped label from making 10^9 names
+    if n_classes > len(train.paths):  # a mistyped label would otherwise make 10^9 names
         message = (
             f"{train.at(largest)}: label {n_classes - 1} means {n_classes} classes, more than the "
             f"{len(train.paths)} training images; labels count from 0 without gaps"

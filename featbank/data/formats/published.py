@@ -22,9 +22,9 @@ class Published:
 _LISTS = "lists: github.com/facebookresearch/classifier-balancing, folder data"
 _INAT = "images and annotations: github.com/visipedia/inat_comp, folder"
 
-# Liu et al. (CVPR 2019) for the first two. For iNaturalist the challenges' own tables, in
-# 2017/README.md and 2018/README.md of that repository; the literature tests on its val images, so
-# either split may hold them.
+# The first two are from Liu et al. (CVPR 2019). Those of iNaturalist are from the challenges' own
+# tables, in 2017/README.md and 2018/README.md of that repository. The literature tests on its val
+# images, so either split may hold them.
 PUBLISHED = {
     "imagenet-lt": Published(
         1000,

@@ -30,14 +30,16 @@ def ldam(
 
     Parameters
     ----------
-    cosines, labels
-        (N, C) logits in [-1, 1], as `NormalizedLinear` gives them, and (N,) ints in 0..C-1.
-    margins
-        `ldam_margins`, (C,).
-    scale
-        s; 30 in the authors' code.
-    smoothing
-        See `featbank.stage1.losses.cross_entropy`.
+    cosines : Tensor of shape (N, C)
+        The logits z in [-1, 1], as `NormalizedLinear` gives them.
+    labels : Tensor of shape (N,), int64
+        The classes y, in 0..C-1.
+    margins : Tensor of shape (C,)
+        Delta, as `ldam_margins` gives it.
+    scale : float
+        The factor s of the cosines; 30 in the authors' code.
+    smoothing : float
+        Label smoothing epsilon, as in `featbank.stage1.losses.cross_entropy`.
 
     References
     ----------
@@ -65,7 +67,7 @@ class NormalizedLinear(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return cosines (N, C) of features (N, D)."""
-        # In float32 under autocast too: the loss multiplies a cosine's rounding error by its scale.
+        # In float32 even under autocast, because the loss multiplies the rounding error by s.
         with torch.autocast(features.device.type, enabled=False):
             rows = functional.normalize(self.weight)
             return functional.linear(functional.normalize(features.float()), rows)
