@@ -1,6 +1,6 @@
 """Files that a command writes beside its result: ``--json``, ``--markdown``.
 
-They are looked at before any work begins, so that none of it is lost at the end, and obey
+They are checked before any work begins, so that none of it is lost at the end. They obey
 ``--overwrite`` as --out does: only a file that featbank wrote is ever replaced.
 """
 

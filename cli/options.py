@@ -1,4 +1,4 @@
-"""Options that several commands share: same name, same meaning, same help everywhere."""
+"""Options that several commands share, so that each has one meaning and one help text."""
 
 from __future__ import annotations
 

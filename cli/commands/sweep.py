@@ -15,7 +15,7 @@ from featbank.runtime.spec import parse_range, parse_spec
 
 __all__ = ["command"]
 
-# A grid finer than this is a typing error.
+# A grid of more points than this is taken for a typing error.
 MOST_POINTS = 10_001
 
 TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"}
@@ -126,7 +126,7 @@ def on_tenths(tau: float) -> bool:
 
 
 def show(result: dict[str, Any], chosen_on: str, *, coarse: bool) -> None:
-    """Print the curves side by side, the chosen point marked; `coarse`ly every 0.1 and that."""
+    """Print the curves side by side, the chosen point marked; `coarse` leaves out finer points."""
     best = result["select"]["best"]
     names = list(result["curves"])
     columns = ["tau", *(f"{name} {group}" for name in names for group in GROUPS), ""]

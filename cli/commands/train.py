@@ -16,8 +16,8 @@ from featbank.runtime.spec import load_yaml, parse_spec
 __all__ = ["command"]
 
 
-# What a file may not set, because it may be a stranger's: where is written, what is replaced there,
-# what is shown, and where is computed.
+# Options that --config may not set, because the file may be a stranger's: where to write, what to
+# replace there, what to show, and where to compute.
 NOT_IN_CONFIG = frozenset({
     "config", "debug", "device", "json_to", "out", "overwrite", "quiet", "replace_in_place",
     "resume", "strict",

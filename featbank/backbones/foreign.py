@@ -109,7 +109,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _refusal(path: Path, called: Sequence[str], others: Sequence[str]) -> str:
-    """Say what of a file is more than tensors."""
+    """Return a message that says what a file holds beside tensors."""
     if called:
         reason = f"it calls {listed(called)}"
     elif others:

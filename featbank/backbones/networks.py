@@ -1,4 +1,4 @@
-"""Networks that timm does not have: for small images, and two of the papers' ResNets."""
+"""Networks that timm does not have: two for small images, and two ResNets of the papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of other code into a network, with a report of what fitted."""
+"""Loading of weights that other code saved, with a report of what fitted."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any, file: Path) -> WeightsFile:
-    """Return the network's tensors out of what wraps them."""
+    """Return the tensors of the network that is meant, wherever in the file's content they are."""
     found = list(_networks(content)) or [((), each) for each in (_flat(content),) if each]
     if not found:
         message = f"{file} holds no named tensors of a network, but {_described(content)}"

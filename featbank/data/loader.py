@@ -68,7 +68,7 @@ class Batch:
 
 
 class _Item(NamedTuple):
-    """A row with its transformed image, or why there is none, and what it was decoded from."""
+    """A row with its transformed image, or why there is none, and what its bytes were."""
 
     row: int
     made: Tensor | str
@@ -78,7 +78,7 @@ class _Item(NamedTuple):
 
 @dataclass(frozen=True)
 class _Make:
-    """Makes a batch of keys; another process can make it too."""
+    """Makes the batch of a list of keys, in this process or in another one."""
 
     split: ImageSplit
     transform: Transform

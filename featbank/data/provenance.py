@@ -1,4 +1,4 @@
-"""What a feature is made from, as digests."""
+"""Records of what features are made from: digests of data, transform and weights, and versions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def versions() -> dict[str, str]:
 
 
 def git(folder: str | Path = ".") -> dict[str, Any] | None:
-    """Return commit and whether files differ from it, of the git repository around a folder.
+    """Return the commit of the git repository around a folder, and whether files differ from it.
 
     A repository may be a stranger's, and its configuration can name programs, which are not run:
     no hooks, no file-system monitor, no filters. Where it names filters, files cannot be compared

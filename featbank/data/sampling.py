@@ -120,7 +120,7 @@ def strategy_probabilities(counts: _Indices, strategy: str, epoch: int, epochs: 
 
 
 def permuted_rows(n_rows: int, generator: np.random.Generator, length: int) -> _Indices:
-    """Return `length` rows, each once before any twice: one permutation after another."""
+    """Return `length` rows in random order; none comes twice before every row has come once."""
     passes = -(-length // n_rows)
     return np.concatenate([generator.permutation(n_rows) for _ in range(passes)])[:length]
 
@@ -159,7 +159,7 @@ def _mixed(keys: _Keys) -> _Keys:
 
 
 def _random_keys(seed: int, *parts: _Indices) -> _Keys:
-    """Return one random 64-bit number per element of the broadcast parts, by position alone."""
+    """Return a random 64-bit number for each element of the broadcast parts, a function of them."""
     keys = np.uint64(seed) * np.ones(1, dtype=np.uint64)
     for part in parts:
         keys = _mixed(

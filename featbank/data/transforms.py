@@ -57,7 +57,7 @@ def sides(size: Size) -> tuple[int, int]:
 
 
 def size_text(size: Size) -> str:
-    """Return how a message calls a size: ``224``, or ``1024 x 768`` (height x width)."""
+    """Return a size as text for messages: ``224``, or ``1024 x 768`` (height x width)."""
     return str(size) if isinstance(size, int) else " x ".join(map(str, size))
 
 

@@ -18,7 +18,7 @@ __all__ = ["ImageData", "ImageSplit", "Images"]
 
 
 class Images(Protocol):
-    """Where the images of a split come from; sent to worker processes, so it must survive that.
+    """Where the images of a split come from; it must be picklable, to be sent to processes.
 
     `raw` and `decode` raise `InputError`, one line that names the file, where an image cannot be
     read.
@@ -28,10 +28,10 @@ class Images(Protocol):
         """Return the bytes of image i, of which its digest is taken."""
 
     def decode(self, i: int, raw: bytes) -> Image.Image:
-        """Return the RGB image that these bytes are."""
+        """Return the RGB image in the bytes of image i."""
 
     def n_bytes(self, i: int) -> int:
-        """Return the number of its bytes without reading them; -1 where it is gone."""
+        """Return the number of bytes of image i without reading it; -1 where it is gone."""
 
 
 @dataclass(frozen=True)

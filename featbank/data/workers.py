@@ -43,7 +43,7 @@ PIPE_BYTES = (
 
 
 class _Failure(NamedTuple):
-    """Why there is no batch: one line and its traceback; the class of an error that is ours."""
+    """Why there is no batch: one line, a traceback, and the class of the error where it is ours."""
 
     kind: type[FeatbankError] | None
     line: str
@@ -101,7 +101,7 @@ class Workers:
                 self.close()
 
     def close(self) -> None:
-        """End the processes at once; they only read. `run` starts new ones."""
+        """End the processes at once; that is safe, as they only read. `run` starts new ones."""
         self._stopped = True
         _kill(self._workers)
         if self._feeder is not None:
@@ -114,7 +114,7 @@ class Workers:
         self._workers.clear()
 
     def _start(self) -> None:
-        """Start the processes, or say why that cannot be."""
+        """Start the processes; raise `WorkerError` where that fails."""
         self._stopped = False
         try:
             while len(self._workers) < self.count:
@@ -177,7 +177,7 @@ def _started(make: Make) -> _Worker:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let signals wait: a new process must not act on one as its parent would."""
+    """Hold signals back while a process starts, which must not act on one as its parent would."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -225,7 +225,7 @@ def _bytes(array: NDArray[np.float32]) -> memoryview:
 
 
 def _refusal(failure: _Failure) -> FeatbankError:
-    """Return the error that a process told of."""
+    """Return the error that a process has sent."""
     if failure.kind is not None:
         error = failure.kind(failure.line)
     else:

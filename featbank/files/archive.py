@@ -87,7 +87,7 @@ def prove_archive(
 
 
 def refuse(path: Path, fault: str) -> InputError:
-    """Return the error of an archive that is not what its writer left."""
+    """Return the error about an archive that is damaged."""
     return InputError(f"{path}: {fault}; the file is damaged: copy or save it again")
 
 

@@ -264,7 +264,7 @@ def refuse_unmovable(out: Path) -> None:
 
 
 def refuse_alone(*, overwrite: bool, replace_in_place: bool) -> None:
-    """Refuse to be told how to replace something that is not to be replaced."""
+    """Refuse `replace_in_place` without `overwrite`."""
     if replace_in_place and not overwrite:
         message = "--replace-in-place says how to overwrite: add --overwrite"
         raise InputError(message)
@@ -354,7 +354,7 @@ def is_folder(path: Path) -> bool:
 
 
 def discard(work: Path, out: Path, own: Own) -> None:
-    """Remove what is left of an earlier replacement of `out`; nothing of the user's goes.
+    """Remove what is left of an earlier replacement of `out`; the user's files stay.
 
     `work` may be a folder that was never finished, or the old one that had just left its place.
 
@@ -614,7 +614,7 @@ def _exchange_names(first: Path, second: Path) -> None:
 
 
 def recover(out: Path) -> None:
-    """End, or take back, an exchange that a kill came into.
+    """Complete or undo an exchange that was interrupted by a kill.
 
     Raises
     ------

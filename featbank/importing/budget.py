@@ -1,4 +1,4 @@
-"""Memory that an import may take: a small multiple of its files, whatever they claim."""
+"""The memory that an import may take: a small multiple of the size of its files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW_BYTES = 100
 
 @dataclass
 class Budget:
-    """Counts what is held in memory of files of `file_bytes` in all."""
+    """Counts what is held in memory, for files that have `file_bytes` together."""
 
     file_bytes: int
     taken: int = 0

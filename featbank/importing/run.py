@@ -123,7 +123,7 @@ def gather(paths: Sequence[Path], budget: Budget) -> dict[str, Any]:
 
 
 def check_leaks(rows: Mapping[str, SplitRows], reporter: Reporter, *, strict: bool) -> None:
-    """Warn of rows that stand where they should not, or refuse them."""
+    """Warn of rows that stand in two splits or under two labels, or refuse them."""
     leaks = find_leaks(rows)
     if strict:
         refuse_leaks(leaks)
@@ -132,12 +132,12 @@ def check_leaks(rows: Mapping[str, SplitRows], reporter: Reporter, *, strict: bo
 
 
 def file_size(path: Path) -> int:
-    """Return a file's size; 0 where there is none, which reading it will say."""
+    """Return a file's size; 0 where there is no file, which is refused when it is read."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

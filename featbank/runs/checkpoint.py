@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file of tensors and JSON, which cannot run code and shows damage."""
+"""Checkpoints: safetensors files of tensors and JSON, which run no code and show damage."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def record_of(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def n_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return the bytes of some tensors."""
+    """Return the number of bytes that tensors take."""
     return sum(each.numel() * each.element_size() for each in tensors.values())
 
 

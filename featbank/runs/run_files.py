@@ -99,14 +99,14 @@ def partial_of(name: str) -> str | None:
 
 
 def event_suffix(record: Mapping[str, Any]) -> str:
-    """Return what the names of a training's event files end with: a digest of what it is."""
+    """Return the end of the names of a training's event files: a digest of its identity."""
     found = flattened({name: record[name] for name in IDENTITY if name in record})
     kept = {name: value for name, value in found.items() if name not in CHANGEABLE}
     return f".featbank-{hashlib.sha256(canonical(kept)).hexdigest()[:16]}"
 
 
 def is_event_of(record: Mapping[str, Any], name: str) -> bool:
-    """Tell whether an event file is a training's; its record may say anything."""
+    """Tell whether an event file belongs to the training of a record, which may hold anything."""
     try:
         return name.endswith(event_suffix(record))
     except (ValueError, TypeError, RecursionError):
@@ -114,7 +114,7 @@ def is_event_of(record: Mapping[str, Any], name: str) -> bool:
 
 
 def difference(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
-    """Say in what a training differs from another one; None where in nothing that matters."""
+    """Say in what a training differs from another one; None where the result is the same."""
     before, now = flattened(record), flattened(identity)
     for name in now:
         if name not in CHANGEABLE and before.get(name) != now[name]:

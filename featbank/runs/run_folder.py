@@ -50,7 +50,7 @@ class RunFolder:
         return self.work != self.out
 
     def join(self, *, beside: bool) -> None:
-        """Look, as another process of the job, where the first process looks."""
+        """Take, in another process of the job, the folder that the first process writes to."""
         self.work = work_path(self.out) if beside else self.out
 
     def begin(
@@ -223,7 +223,7 @@ def _size(run: Path) -> int:
 
 
 def _require_room_in(run: Path, n_bytes: int, freed: int) -> None:
-    """Refuse to replace a training where the disk cannot hold the new one, the old one gone."""
+    """Refuse to replace a training in place where the disk cannot hold the new one."""
     free = shutil.disk_usage(run).free + freed
     if n_bytes > free:
         message = (

@@ -1,4 +1,4 @@
-"""What a checkpoint's record must say to be a training's."""
+"""The check that a checkpoint's record holds what the record of a training does."""
 
 from __future__ import annotations
 

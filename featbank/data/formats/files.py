@@ -85,7 +85,7 @@ class ImageFiles:
         return read_file(self.root / self.paths[i])
 
     def decode(self, i: int, raw: bytes) -> Image.Image:
-        """Return the image that they are, RGB."""
+        """Return the RGB image in the bytes of file i."""
         return decode_rgb(raw, self.root / self.paths[i], self.grey_bits)
 
     def n_bytes(self, i: int) -> int:
@@ -129,7 +129,7 @@ def require_readable(images: ImageData, remedy: str) -> None:
 
 
 def listed_leaks(images: ImageData) -> list[Leak]:
-    """Return what of images is in two splits, or has two labels, by ids and by files."""
+    """Return the images that stand in two splits or under two labels, by their ids and files."""
     places = {
         name: split.images.found.places[: len(split)].view(np.uint8)
         for name, split in images.splits.items()
@@ -139,7 +139,7 @@ def listed_leaks(images: ImageData) -> list[Leak]:
 
 
 def look_over(images: ImageData, remedy: str, *, strict: bool) -> list[str]:
-    """Return what a person should know of images before a training, or refuse them.
+    """Return what a person should know of the images before a training, or refuse them.
 
     Raises
     ------

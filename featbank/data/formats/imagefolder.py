@@ -199,7 +199,7 @@ def _is_image(name: str) -> bool:
 
 
 def _kind(name: str) -> str:
-    """Return what a file that is passed over is counted as."""
+    """Return the kind under which a file that is passed over is counted."""
     return "hidden" if name[0] == "." else PurePath(name).suffix.lower() or "without a suffix"
 
 
@@ -234,7 +234,7 @@ def _images(split: Path, name: str, walk: _Walk) -> Iterator[str]:
 
 
 def _place(folder: Path) -> tuple[int, int]:
-    """Return what tells one folder from another, whatever path leads to it."""
+    """Return the device and number of a folder, by which it is known whatever path leads to it."""
     found = folder.stat()
     return found.st_dev, found.st_ino
 

@@ -219,7 +219,7 @@ def _check_labels(rows: ImageList, n_classes: int) -> None:
 
 
 def _checked_files(rows: ImageList, root: Path) -> Found:
-    """Ask for every file now: a missing one is found here and not hours into an epoch."""
+    """Look up every file, so that a missing one is found now and not hours into an epoch."""
     found = find_files(root, rows.paths)
     for code, error, what in (
         (GONE, MissingFileError, "no image"),

@@ -1,4 +1,4 @@
-"""Sizes of the published long-tailed lists, to find a wrong or cut one before training."""
+"""Sizes of the published long-tailed lists, by which a wrong or truncated list is found early."""
 
 from __future__ import annotations
 
