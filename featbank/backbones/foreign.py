@@ -59,9 +59,9 @@ def load_plain(path: Path, *, objects: bool = False) -> Any:
 
     Parameters
     ----------
-    path
+    path : Path
         The file.
-    objects
+    objects : bool
         Let objects of other classes pass (the ``args`` of a training script, say). Their classes
         are not imported: an empty dictionary stands in for each, and `stands_for` names its class.
 

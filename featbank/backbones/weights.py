@@ -243,11 +243,13 @@ def load_file(
 
     Parameters
     ----------
-    model, backbone
-        The network, and what it is called.
-    weights
+    model : nn.Module
+        The network.
+    weights : WeightsFile
         What `read_weights` gave; the names that other code uses are first converted as timm does.
-    heads
+    backbone : str
+        The network's name, for messages.
+    heads : tuple of str
         Names of the layers that are the network's classifier.
 
     Returns

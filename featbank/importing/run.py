@@ -50,10 +50,14 @@ def import_features(
     sources : path or sequence of paths
         ``.npz``, ``.npy`` (named by its stem), ``.safetensors``, ``.pt`` or ``.pth`` (tensors
         only), and the feature pickles of the code of Kang et al. (arrays only).
+    out : path
+        The bank.
     mapping : mapping, optional
         From a name above to the name that the files use for it.
     dtype : {"float16", "float32"}, optional
         How features are stored; the source's own precision by default (float64 as float32).
+    shots : Shots, optional
+        Thresholds of the shot groups; those that the files state, or the usual ones, by default.
     allow_rounding : bool
         Store features that lose what tells rows apart in `dtype`; the bank's provenance says so.
     strict : bool
@@ -65,6 +69,11 @@ def import_features(
         With `overwrite`, remove the old bank first, for disks that cannot hold both.
     reporter : Reporter
         Is told what is done, and warned of what is left out of the files or looks wrong.
+
+    Returns
+    -------
+    Path
+        The bank.
 
     Raises
     ------
