@@ -97,7 +97,7 @@ quiet = click.option("--quiet", is_flag=True, help="No progress, only the result
 data = click.option(
     "--data", metavar="SPEC",
     help="Data set: digits-lt, cifar10-lt:root=DIR, cifar100-lt:root=DIR, imagefolder:root=DIR, "
-    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md has their keys.  "
+    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/how-to/data.md has their keys.  "
     "[required; with --init, else its own]",
 )  # fmt: skip
 workers = click.option(
