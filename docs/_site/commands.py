@@ -41,8 +41,9 @@ def command_pages() -> dict[str, str]:
     root = click.Context(main, info_name="featbank")
     table: dict[str, tuple[str, str]] = main.table  # type: ignore[attr-defined]
     rows = [f"| [`featbank {name}`]({name}.md) | {line} |" for name, (_, line) in table.items()]
-    index = ["# Commands", paragraphs(main.help or ""), "\n".join(["| command | does |", "|---|---|", *rows])]
-    pages = {"index": "\n\n".join([*index, "Every command has `--help`."]) + "\n"}
+    listed = "\n".join(["| command | does |", "|---|---|", *rows])
+    parts = ["# Commands", paragraphs(main.help or ""), listed, "Every command has `--help`."]
+    pages = {"index": "\n\n".join(parts) + "\n"}
     for name in table:
         command = main.get_command(root, name)
         if command is not None:
