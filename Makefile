@@ -56,7 +56,7 @@ wheel: $(DEV_STAMP)
 
 # A broken link, anchor or reference fails. Nothing is loaded from elsewhere.
 docs: $(DEV_STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open build/site/index.html"
 
 bench: $(DEV_STAMP)

@@ -9,6 +9,9 @@ anywhere in a page for the last, say what a reader does not see:
 """
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +26,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 COMMANDS, OTHERS = ("console", "sh"), ("", "text", "json", "yaml", "bibtex")
 # Blocks that cannot run. A new one is weighed against this number, which only falls.
-MOST_NOT_RUN = 30
-SLOW: set[str] = set()
+MOST_NOT_RUN = 11
 
 
 def runs(block: Block) -> bool:
     return block.not_run is None and block.language in ("python", *COMMANDS)
 
 
-RUNNING = [
-    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
-    for name, text in TEXTS.items()
-    if any(runs(block) for block in blocks_of(text))
-]
+RUNNING = [name for name, text in TEXTS.items() if any(map(runs, blocks_of(text)))]
 
 
 @pytest.mark.parametrize("name", RUNNING)
@@ -63,7 +61,9 @@ def run_commands(block: Block, where: str) -> None:
 @pytest.mark.parametrize("name", TEXTS)
 def test_blocks_say_what_they_are(name: str) -> None:
     """A block that holds commands is marked as such, and one that is not run says why."""
-    command = re.compile(r"^(\$ )?(\w+=\S+ )?(featbank|python|pytest|pip|make|torchrun|source) ", re.MULTILINE)
+    command = re.compile(
+        r"^(\$ )?(\w+=\S+ )?(featbank|python|pytest|pip|make|torchrun|source) ", re.MULTILINE
+    )
     for block in blocks_of(TEXTS[name]):
         assert block.language in ("python", *COMMANDS, *OTHERS), f"{name}:{block.line}"
         assert block.not_run != "", f"{name}:{block.line}: no reason"
@@ -74,3 +74,31 @@ def test_blocks_say_what_they_are(name: str) -> None:
 def test_few_blocks_are_not_run() -> None:
     marked = [block for text in TEXTS.values() for block in blocks_of(text) if block.not_run]
     assert len(marked) <= MOST_NOT_RUN
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        ("", ""),
+        ("[text](nowhere.md)", "nowhere.md"),
+        ("[text](how-to/fit.md#nowhere)", "nowhere"),
+        ("[text][featbank.nowhere]", "featbank.nowhere"),
+        ("::: featbank.nowhere", "featbank.nowhere"),
+    ],
+)
+def test_the_site_is_built_and_a_broken_link_or_reference_fails(
+    added: str, told: str, tmp_path: Path
+) -> None:
+    """The build is the one of `make docs`: with mkdocs's --quiet, --strict sees no warning."""
+    line = re.search(r"-m (mkdocs build .*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert line is not None
+    for name in ("docs", "featbank", "heads", "cli"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    with (tmp_path / "docs" / "index.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n{added}\n")
+    build = [sys.executable, "-m", *line[1].split()]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (not added), done.stderr
+    assert told in done.stderr
