@@ -15,7 +15,7 @@ help:
 	@echo "make demo      train, bank, fit every head and print the table, in $(OUT)/ (about a minute)"
 	@echo "make test      the tests"
 	@echo "make test-all  the tests, slow ones too"
-	@echo "make check     format, lint, types, wheel contents, tests: what CI runs"
+	@echo "make check     format, lint, types, wheel contents, docs, tests: what CI runs"
 	@echo "make docs      the documentation as a site, in build/site/"
 	@echo "make bench     the benchmarks"
 
@@ -41,7 +41,7 @@ test: $(DEV_STAMP)
 test-all: $(DEV_STAMP)
 	@$(OPEN) $(BIN)/python -m pytest -q
 
-check: lint types wheel test
+check: lint types wheel docs test
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
