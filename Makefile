@@ -10,12 +10,13 @@ OUT ?= demo-out
 # is thrown away, and nothing is printed by make itself.
 OPEN := (true 3>&2) || exec 2> /dev/null; (true 3>&1) 2> /dev/null || exec > /dev/null;
 
-.PHONY: help demo test test-all check lint types wheel bench clean
+.PHONY: help demo test test-all check lint types wheel docs bench clean
 help:
 	@echo "make demo      train, bank, fit every head and print the table, in $(OUT)/ (about a minute)"
 	@echo "make test      the tests"
 	@echo "make test-all  the tests, slow ones too"
-	@echo "make check     format, lint, types, wheel contents, tests: what CI runs"
+	@echo "make check     format, lint, types, wheel contents, docs, tests: what CI runs"
+	@echo "make docs      the documentation as a site, in build/site/"
 	@echo "make bench     the benchmarks"
 
 $(VENV)/pyvenv.cfg:
@@ -40,7 +41,7 @@ test: $(DEV_STAMP)
 test-all: $(DEV_STAMP)
 	@$(OPEN) $(BIN)/python -m pytest -q
 
-check: lint types wheel test
+check: lint types wheel docs test
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
@@ -52,6 +53,11 @@ types: $(DEV_STAMP)
 wheel: $(DEV_STAMP)
 	$(BIN)/python -m build --wheel --outdir build/wheel . > /dev/null
 	$(BIN)/python tests/check_wheel.py build/wheel/*.whl
+
+# A broken link, anchor or reference fails. Nothing is loaded from elsewhere.
+docs: $(DEV_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html"
 
 bench: $(DEV_STAMP)
 	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only

@@ -104,7 +104,7 @@ quiet = click.option(
 data = click.option(
     "--data", metavar="SPEC",
     help="Data set: digits-lt, cifar10-lt:root=DIR, cifar100-lt:root=DIR, imagefolder:root=DIR, "
-    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md lists their keys.  "
+    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/how-to/data.md lists their keys.  "
     "[required; with --init the default is that training's data set]",
 )  # fmt: skip
 workers = click.option(

@@ -104,8 +104,8 @@ def command(
     layer sees, in eval mode; that layer goes into the bank beside them. Interrupted, the same
     command goes on where it stopped.
 
-    Several GPUs or machines: torchrun --nproc-per-node=N -m cli extract … (docs/ranks.md). The
-    bank is the same to the bit.
+    Several GPUs or machines: torchrun --nproc-per-node=N -m cli extract …
+    (docs/how-to/gpus.md). The bank is the same to the bit.
 
     Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
     network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.

@@ -1,4 +1,7 @@
-"""What `featbank compare` left in a folder, read and checked; docs/compare.md has the format."""
+"""What `featbank compare` left in a folder, read and checked.
+
+The format is described in docs/formats/results.md.
+"""
 
 from __future__ import annotations
 

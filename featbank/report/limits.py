@@ -1,6 +1,6 @@
 """How much of large results goes into a page, so that it opens at once; and what it says of that.
 
-The limits are measured on 20 checkpoints of 8,142 classes: docs/report.md has the sizes.
+The limits are measured on 20 checkpoints of 8,142 classes: docs/how-to/report.md has the sizes.
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ PRESETS = {
     ),
 }
 
-# Published stage-1 recipes, by the name that --preset takes. docs/training.md says where each
+# Published stage-1 recipes, by the name that --preset takes. docs/how-to/train.md says where each
 # was read, and where this trainer differs.
 RECIPES = {
     # Kang et al. (ICLR 2020), config/ImageNet_LT/feat_uniform.yaml of their code.

@@ -1,7 +1,7 @@
 """Rules that choose a parameter from its exact curve on a validation split.
 
 The maximum of a step curve chases single rows: its interval can be 0.0002 wide and elsewhere on
-another draw of the split. The other rules are steadier; `docs/heads.md` compares them.
+another draw of the split. The other rules are steadier; `docs/notes/heads.md` compares them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 L-BFGS works in whitened coordinates, entered from the solution on the principal directions where
 the problem is large. Newton's method goes on where that is not enough, and the result is judged in
-float64 from the weights that are handed out. `docs/heads.md` has what was tried and measured.
+float64 from the weights that are handed out. `docs/notes/heads.md` has what was tried and measured.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ __all__ = [
     "usual_decay",
 ]
 
-# How far above the optimum a solution may lie, relative to its objective: see `docs/heads.md`.
+# How far above the optimum a solution may lie, relative to its objective. The bound is explained in
+# `docs/explanation/heads.md`.
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-9}
 # What is aimed at. One more step of Newton's method goes far beyond the tolerance, and then the
 # solution itself, not its value alone, is known to seven digits and more.

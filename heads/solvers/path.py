@@ -2,7 +2,7 @@
 
 Many weight decays are solved on a reduced problem (at most so many rows a class, on principal
 directions), each from the solution of a stronger one. The best on the validation split is then
-solved on all rows. `docs/heads.md` has what was tried and measured.
+solved on all rows. `docs/notes/heads.md` has what was tried and measured.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _published(name: str) -> _Published:
 
 
 def _open(name: str, params: Params) -> ImageData:
-    """Return a long-tailed subset of CIFAR; see docs/data.md for the parameters.
+    """Return a long-tailed subset of CIFAR; see docs/how-to/data.md for the parameters.
 
     Raises
     ------
