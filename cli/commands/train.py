@@ -72,8 +72,8 @@ def whole_numbers(
 @options.data
 @click.option(
     "--preset", metavar="NAME",
-    help="Published recipe to begin with (docs/how-to/train.md): imagenet-lt-resnext50 (Kang et al., "
-    "ICLR 2020: 90 epochs, batch 512, rate 0.2, cosine) or cifar100-lt-resnet32 (Cao et al., "
+    help="Published recipe to begin with (docs/how-to/train.md): imagenet-lt-resnext50 (Kang et "
+    "al., ICLR 2020: 90 epochs, batch 512, rate 0.2, cosine) or cifar100-lt-resnet32 (Cao et al., "
     "NeurIPS 2019: 200 epochs, batch 128, rate 0.1, x0.01 at 160 and 180).",
 )  # fmt: skip
 @options.backbone
