@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featbank.runtime.lazy import lazy_names
+from heads.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featbank.bank.bank import Bank, Split

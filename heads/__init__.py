@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from heads.lazy import lazy_names
+
 if TYPE_CHECKING:
     from heads._io import load, read_metadata, save
     from heads.estimators.balanced_softmax import BalancedSoftmax
@@ -52,18 +54,14 @@ __all__ = [
 ]
 
 
+_find, _names = lazy_names(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name from its home, or a public module."""
-    if name in _ROOMS:
-        return import_module(f"heads.{name}")
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return import_module(f"heads.{name}") if name in _ROOMS else _find(name)
 
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted((*__all__, *_ROOMS))
+    return sorted((*_names(), *_ROOMS))

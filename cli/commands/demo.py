@@ -50,7 +50,7 @@ def command(
 
 def show(made: Demo, out: Path, seconds: float) -> None:
     """Print the table of heads, the comparison of the two banks, and where to go on."""
-    from featbank.results.fit_table import results_table
+    from cli._fit_table import results_table
 
     shots, parts = made.bank.shots, made.roles
     print_table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +12,6 @@ from cli import options
 from cli._progress import reporter
 from cli._show import print_notes, print_table, write_json
 from featbank.results.numbers import GROUPS, percent
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["command"]
 

@@ -53,9 +53,9 @@ def command(
     With --overwrite the heads that the results.json in --out records are replaced when the new
     ones are whole; other files stay.
     """
+    from cli._fit_table import results_table
     from cli._outputs import HEAD_FILES, refuse_outputs
     from featbank import Bank
-    from featbank.results.fit_table import results_table
     from featbank.runtime.device import resolve_device
     from featbank.study.fitting import fit_heads
     from featbank.study.splits import roles

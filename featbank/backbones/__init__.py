@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featbank.runtime.lazy import lazy_names
+from heads.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featbank.backbones.backbones import (

@@ -9,7 +9,7 @@ from typing import Any
 
 from featbank.results.numbers import GROUPS
 from featbank.results.records import Candidate, Interval, Metrics, Result, Selection
-from featbank.results.tables import Accuracy, Cell, Table
+from featbank.results.tables import Accuracy, Cell, Recorded, Table
 
 __all__ = ["Fit", "Fits"]
 
@@ -17,7 +17,7 @@ __all__ = ["Fit", "Fits"]
 SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
 
 
-class Tabled:
+class Tabled(Recorded):
     """What renders as a table: in a terminal, a notebook, a paper, a program."""
 
     def table(self) -> Table:
@@ -34,14 +34,6 @@ class Tabled:
     def records(self) -> list[dict[str, Any]]:
         """Return one dict for each row of the table; see `Table.records`."""
         return self.table().records()
-
-    def frame(self) -> Any:
-        """Return the table as a `pandas.DataFrame`; see `Table.frame`."""
-        return self.table().frame()
-
-    def to_csv(self, path: str | Path | None = None) -> str:
-        """Return the table as CSV, and write it to a file where one is named."""
-        return self.table().to_csv(path)
 
     def to_markdown(self) -> str:
         """Return the table in Markdown."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from featbank.runtime.lazy import lazy_names
+from heads.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featbank.stage1.config import TrainConfig

@@ -97,15 +97,14 @@ class BankArrays:
             self.stand_in = head, points
         return self.stand_in
 
-    def score(self, head: Any, split: str, seed: int = 0) -> dict[str, Any]:
-        """Evaluate a fitted head on a split; `seed` is that of the intervals.
+    def score(self, predicted: Any, split: str, seed: int = 0) -> dict[str, Any]:
+        """Evaluate the labels (n,) that a head gives a split; `seed` is that of the intervals.
 
         Rows are resampled in the order of their ids, so that the same rows in another order give
         the same intervals.
         """
-        X, y = self[split]
         order = row_order(self.bank[split].ids.tolist())
-        predicted, labels = as_numpy(head.predict(X))[order], as_numpy(y)[order]
+        predicted, labels = predicted[order], as_numpy(self[split][1])[order]
         return {
             "metrics": metrics.evaluate(labels, predicted, self.groups),
             "ci95": metrics.confidence_interval(labels, predicted, self.groups, seed=seed),

@@ -114,7 +114,8 @@ def evaluation(
     """Calibrate a fitted head; return its metrics, and what it says of every row."""
     X, y = arrays[split]
     labels, predicted = as_numpy(y), as_numpy(head.predict(X))
-    found, (confidence, nll) = measured(arrays, head, split, calibrate(arrays, head, roles))
+    fitted_on = calibrate(arrays, head, roles)
+    found, (confidence, nll) = measured(arrays, head, split, predicted, fitted_on)
     record = {
         "metrics": metrics.evaluate(labels, predicted, arrays.groups),
         "calibration": plain(found),

@@ -137,7 +137,8 @@ def fit_head(
     calibrated_on = calibrate(arrays, head, roles)
     results = []
     for split in roles.report:
-        score = arrays.score(head, split, seed)
+        predicted = as_numpy(head.predict(arrays[split][0]))
+        score = arrays.score(predicted, split, seed)
         results.append(
             Result(
                 bank=arrays.path,
@@ -151,7 +152,7 @@ def fit_head(
                 ci95=score["ci95"],
                 fit_seconds=round(seconds, 4),
                 file=file,
-                calibration=measured(arrays, head, split, calibrated_on)[0],
+                calibration=measured(arrays, head, split, predicted, calibrated_on)[0],
             )
         )
     return Fit(

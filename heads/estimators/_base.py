@@ -165,7 +165,8 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
         Raises
         ------
         HeadInputError
-            No row has a class that the head knows.
+            No row has a class that the head knows, or the head is right on every row, which tells
+            nothing of how sure it may be.
         """
         from heads.metrics.calibration import temperature_on  # it needs no head to be imported
 

@@ -9,8 +9,8 @@ import pytest
 from featbank.bank.bank import Bank
 from featbank.bank.facts import bank_facts
 from featbank.errors import UsageError
-from featbank.runtime.lazy import lazy_names
 from featbank.stage1 import TrainConfig, train_by_name
+from heads.lazy import lazy_names
 from tests.banks import write_bank
 
 
