@@ -126,10 +126,9 @@ def draw_figures(out: Path, folder: Path) -> None:
     from featbank.files.atomic import storage_errors
     from featbank.report.data import collect
     from featbank.report.figures import write_figures
-    from featbank.report.folder import Results
 
     with storage_errors(folder):
-        write_figures(collect(Results(out)), folder)
+        write_figures(collect(out), folder)
 
 
 def write_markdown(path: Path, result: Comparison, metrics: list[str], *, overwrite: bool) -> None:

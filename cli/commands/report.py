@@ -38,11 +38,11 @@ def command(
     from featbank.files.atomic import storage_errors
     from featbank.files.placing import held
     from featbank.report import believed, build_report
-    from featbank.report.folder import Results
+    from featbank.results.comparison import Comparison
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
     with believed(folder):
-        Results(folder).compare  # noqa: B018 - says what is wrong with a folder that holds none
+        Comparison.load(folder)  # says what is wrong with a folder that holds none
     with held(folder), storage_errors(folder), believed(folder):
         page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
     facts = {"schema": 1, "page": str(page), "bytes": page.stat().st_size}

@@ -40,12 +40,11 @@ def build_report(
     """
     page = folder / PAGE
     refuse_other_page(page)
-    results = Results(folder)
     if tsne:
         from featbank.report.tsne import add_tsne
 
-        add_tsne(results, reporter)
-    data = collect(results)
+        add_tsne(Results(folder), reporter)
+    data = collect(folder)
     text = render(data)
     if figures is not None:
         from featbank.report.figures import write_figures  # matplotlib is heavy, and may be missing
@@ -57,7 +56,7 @@ def build_report(
 
 def page_of(folder: Path) -> str:
     """Return the page of a folder of results."""
-    return render(collect(Results(folder)))
+    return render(collect(folder))
 
 
 def refuse_other_page(page: Path) -> None:
