@@ -11,6 +11,7 @@ from featbank.files.replacing import refuse_odd_folder
 from featbank.report.data import collect
 from featbank.report.folder import Results
 from featbank.report.page import render
+from featbank.results.comparison import Comparison
 from featbank.results.owned import PAGE, is_page
 from featbank.results.saved import believed
 from featbank.runtime.progress import SILENT, Reporter
@@ -56,8 +57,7 @@ def build_report(
     StorageError
         The disk is full, read-only or failing.
     """
-    with believed(folder):
-        Results(folder).compare  # noqa: B018 - says what is wrong with a folder that holds none
+    Comparison.load(folder)  # says what is wrong with a folder that holds none
     with held(folder), storage_errors(folder), believed(folder):
         return _build(folder, figures, tsne, reporter)
 
@@ -66,12 +66,11 @@ def _build(folder: Path, figures: Path | None, tsne: bool, reporter: Reporter) -
     """Write the page, and the figures where a folder for them is given."""
     page = folder / PAGE
     refuse_other_page(page)
-    results = Results(folder)
     if tsne:
         from featbank.report.tsne import add_tsne
 
-        add_tsne(results, reporter)
-    data = collect(results)
+        add_tsne(Results(folder), reporter)
+    data = collect(folder)
     text = render(data)
     if figures is not None:
         from featbank.report.figures import write_figures  # matplotlib is heavy, and may be missing
@@ -83,7 +82,7 @@ def _build(folder: Path, figures: Path | None, tsne: bool, reporter: Reporter) -
 
 def page_of(folder: Path) -> str:
     """Return the page of a folder of results."""
-    return render(collect(Results(folder)))
+    return render(collect(folder))
 
 
 def refuse_other_page(page: Path) -> None:
@@ -115,4 +114,4 @@ def draw_figures(results: Path, folder: Path) -> list[Path]:
     from featbank.report.figures import write_figures
 
     with storage_errors(folder):
-        return write_figures(collect(Results(results)), folder)
+        return write_figures(collect(results), folder)

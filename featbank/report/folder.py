@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.errors import DamagedError, InputError
-from featbank.results.comparison import read_comparison
+from featbank.results.cell import BankRecord
+from featbank.results.comparison import Comparison
 from featbank.results.saved import AGAIN, read_object, require
 
 __all__ = ["Arrays", "Results", "read_arrays"]
@@ -35,17 +36,17 @@ class Results:
     folder: Path
 
     @cached_property
-    def compare(self) -> dict[str, Any]:
-        """The comparison's own object."""
-        return read_comparison(self.folder)
+    def compare(self) -> Comparison:
+        """The comparison itself."""
+        return Comparison.load(self.folder)
 
     @cached_property
-    def banks(self) -> list[dict[str, Any]]:
+    def banks(self) -> list[BankRecord]:
         """What is known of each bank, in the order of the comparison."""
-        return [self.bank(str(entry.get("slug"))) for entry in self.compare["banks"]]
+        return [self.bank(str(entry.slug)) for entry in self.compare.banks]
 
-    def bank(self, slug: str) -> dict[str, Any]:
-        """Read one bank's record; `slug` is put in."""
+    def bank(self, slug: str) -> BankRecord:
+        """Read one bank's record, which is in the folder that the comparison names by `slug`."""
         path = self.bank_folder(slug) / "bank.json"
         record = read_object(path)
         require(
@@ -54,7 +55,7 @@ class Results:
         if len(record["class_names"]) != len(record["class_counts"]):
             message = f"{path}: class_names and class_counts differ in length; {AGAIN}"
             raise DamagedError(message)
-        return record | {"slug": slug}
+        return BankRecord.from_json(record | {"slug": slug})
 
     def bank_folder(self, slug: str) -> Path:
         """Return where a bank's files are."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featbank import Bank
+from featbank.results.cell import BankRecord, RowsRecord
+from featbank.results.plain import plain
 from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of, read_record
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
@@ -78,7 +80,7 @@ class Bench:
     reporter: Reporter
     overwrite: bool = False
     old: Path | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: BankRecord = field(init=False)
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
     made: int = 0
     _arrays: BankArrays | None = None
@@ -155,10 +157,11 @@ class Bench:
             self.arrays, spec, self.entry.parts, self.settings.seed, view, self.reporter
         )
         folder = self.out / "cells" / key
-        write_cell(folder, {**record, "samples": samples_of(self.entry)}, files)
+        rows = samples_of(self.entry, self.entry.split)
+        write_cell(folder, {**record, "samples": plain(rows)}, files)
         return read_record(folder / RECORD) or {}
 
-    def record(self, curves: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    def record(self, curves: Sequence[str]) -> tuple[Path, BankRecord]:
         """Return the bank's record and its folder, made where none is whole and of this bank."""
         key = digest_of([
             self.entry.name, self.entry.path, self.entry.bank.digest,
@@ -170,12 +173,13 @@ class Bench:
             if before.get("key") == key:
                 if folder != self.out / place:  # what another attempt has begun is not in its way
                     shutil.rmtree(self.out / place, ignore_errors=True)
-                return folder, before
-        self.write_record(self.out / place, key, curves)
+                return folder, BankRecord.from_json(before)
+        record = description(self.entry, key)
+        self.write_record(self.out / place, record, curves)
         self.made += 1
-        return self.out / place, read_record(self.out / place / BANK) or {}
+        return self.out / place, record
 
-    def write_record(self, folder: Path, key: str, curves: Sequence[str]) -> None:
+    def write_record(self, folder: Path, record: BankRecord, curves: Sequence[str]) -> None:
         """Write what the report shows of a bank."""
         from featbank.study.evaluating import curve_arrays, view_arrays
 
@@ -184,43 +188,34 @@ class Bench:
         files = {"view.npz": arrays_bytes(view_arrays(self.arrays, split))}
         for head in curves:
             files[f"curve-{head}.npz"] = arrays_bytes(curve_arrays(self.arrays, head, shown))
-        record = {
-            "key": key,
-            **description(self.entry),
-            "samples": samples_of(self.entry),
-            "train_samples": train_samples_of(self.entry),
-        }
-        write_cell(folder, record, files, BANK)
+        write_cell(folder, record.to_json(), files, BANK)
 
 
-def description(entry: Entry) -> dict[str, Any]:
-    """Return a bank's own record: where it came from, and its classes."""
+def description(entry: Entry, key: str) -> BankRecord:
+    """Return a bank's own record, `key` being a digest of everything that it is made from."""
     bank = entry.bank
     provenance = dict(bank.provenance)
     recipe = provenance.get("recipe") or {}
-    return {
-        "name": entry.name,
-        "slug": entry.slug,
-        "path": entry.path,
-        "digest": bank.digest,
-        "provenance": provenance,
-        "class_names": list(bank.class_names),
-        "class_counts": bank.class_counts.tolist(),
-        "shots": bank.shots.to_json(),
-        "recipe": {"sampler": None, "loss": None, "seed": None, **recipe},
-        "splits": {name: len(bank[name]) for name in bank.splits},
-        "select": entry.parts.select,
-        "report": entry.split,
-    }
+    return BankRecord(
+        key=key,
+        name=entry.name,
+        slug=entry.slug,
+        path=entry.path,
+        digest=bank.digest,
+        provenance=provenance,
+        class_names=tuple(bank.class_names),
+        class_counts=tuple(bank.class_counts.tolist()),
+        shots=bank.shots,
+        recipe={"sampler": None, "loss": None, "seed": None, **recipe},
+        splits={name: len(bank[name]) for name in bank.splits},
+        select=entry.parts.select,
+        report=entry.split,
+        samples=samples_of(entry, entry.split),
+        train_samples=samples_of(entry, "train"),
+    )
 
 
-def samples_of(entry: Entry) -> dict[str, Any]:
-    """Return what tells whether another bank has the same reported rows."""
-    split = entry.bank[entry.split]
-    return rows_record(split.ids.tolist(), split.labels)
-
-
-def train_samples_of(entry: Entry) -> dict[str, Any]:
-    """Return what tells whether another bank has the same training rows."""
-    split = entry.bank["train"]
-    return rows_record(split.ids.tolist(), split.labels)
+def samples_of(entry: Entry, split: str) -> RowsRecord:
+    """Return what tells whether another bank has the same rows in a split."""
+    rows = entry.bank[split]
+    return rows_record(rows.ids.tolist(), rows.labels)

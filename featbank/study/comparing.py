@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from featbank import Bank
 from featbank.errors import InputError, UsageError
 from featbank.results.alike import other_classes
+from featbank.results.cell import ClassNames
 from featbank.results.comparison import Comparison
 from featbank.results.saved import COMPARISON, digest_of, read_record, write_record
 from featbank.runtime.names import printable
@@ -145,7 +146,7 @@ def compare_into(
         for bench, row in zip(benches, keys, strict=True):
             bench.fill(wanted, row)
         made_from = digest_of([
-            keys, [bench.about["key"] for bench in benches], recorded(settings), groups
+            keys, [bench.about.key for bench in benches], recorded(settings), groups
         ])  # fmt: skip
         before = None if old is None else read_record(old / COMPARISON)
         if (
@@ -238,7 +239,7 @@ def check(entries: Sequence[Entry], wanted: Sequence[Spec], settings: Settings) 
 def check_classes(entries: Sequence[Entry]) -> None:
     """Refuse banks of other classes: what one calls class 3 is another thing in the other."""
     difference = other_classes([
-        {"name": entry.name, "class_names": entry.bank.class_names} for entry in entries
+        ClassNames(entry.name, entry.bank.class_names) for entry in entries
     ])  # fmt: skip
     if difference:
         message = (

@@ -50,8 +50,8 @@ def combine(
         for bench, row in zip(benches, keys, strict=True)
         for spec, key in zip(wanted, row, strict=True)
     ]
-    orders = {bench.about["slug"]: row_order(bench.ids) for bench in benches}
-    places = [place(bench, spec, key, orders[bench.about["slug"]]) for bench, spec, key in order]
+    orders = {bench.about.slug: row_order(bench.ids) for bench in benches}
+    places = [place(bench, spec, key, orders[bench.about.slug]) for bench, spec, key in order]
     kinds = group_kinds([bench.about for bench in benches])
     found = statistics(places, draws=settings.draws, seed=settings.seed, baseline=settings.baseline)
     return {
@@ -59,7 +59,7 @@ def combine(
         "settings": recorded(settings),
         "banks": [
             {
-                **{name: bench.about[name] for name in ("name", "path", "digest", "slug")},
+                **{name: getattr(bench.about, name) for name in ("name", "path", "digest", "slug")},
                 "shot_groups": kind,
             }
             for bench, kind in zip(benches, kinds, strict=True)
@@ -70,7 +70,7 @@ def combine(
             for (bench, spec, key), ci95 in zip(order, found.intervals, strict=True)
         ],
         "candidates": [
-            {"bank": bench.about["path"], "head": spec.name, "spec": str(spec), **point}
+            {"bank": bench.about.path, "head": spec.name, "spec": str(spec), **point}
             for bench, spec, key in order
             for point in bench.cells[key]["candidates"]
         ],
@@ -85,15 +85,14 @@ def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
     import numpy as np
 
     from featbank.study.statistics import Place
-    from heads.metrics import Shots
 
     with np.load(bench.out / "cells" / key / "evaluation.npz") as file:
         labels, predicted = file["labels"][order], file["predicted"][order]
     return Place(
-        bank=bench.about["name"],
+        bank=bench.about.name,
         head=str(spec),
-        samples=bench.about["samples"]["digest"],
-        groups=Shots(**bench.about["shots"]).groups(bench.about["class_counts"]),
+        samples=bench.about.reported_rows,
+        groups=bench.about.groups(),
         labels=labels,
         right=labels == predicted,
         metrics=bench.cells[key]["metrics"],
@@ -105,8 +104,8 @@ def result(bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Any]) -> dict[
     cell = bench.cells[key]
     kept = ("params", "selected_on", "selection", "split", "metrics")
     return {
-        "bank": bench.about["path"],
-        "bank_name": bench.about["name"],
+        "bank": bench.about.path,
+        "bank_name": bench.about.name,
         "head": spec.name,
         "spec": str(spec),
         **{name: cell[name] for name in kept},
@@ -125,7 +124,7 @@ def notes(benches: Sequence[Bench]) -> list[str]:
         said = role_notes(bench.entry.bank, bench.entry.parts)
         heads = all_head_notes([*bench.cells.values()], bench.entry.parts.reason)
         for note in distinct([*said, *heads]):
-            banks_of.setdefault(note, []).append(bench.about["name"])
+            banks_of.setdefault(note, []).append(bench.about.name)
     own = [f"{', '.join(names)}: {note}" for note, names in banks_of.items()]
     records = [bench.about for bench in benches]
     return [*pairing_notes(records), *unlike_notes(records), *own]

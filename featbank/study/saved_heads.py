@@ -11,6 +11,7 @@ from featbank.bank.bank import Bank
 from featbank.bank.provenance_diff import differences, feature_identity
 from featbank.errors import StaleError
 from featbank.results.alike import other_classes
+from featbank.results.cell import ClassNames
 from featbank.results.fit import Fit, Fits
 from featbank.results.records import Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
@@ -146,8 +147,8 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
         raise StaleError(message)
     classes = other_classes(
         [
-            {"name": str(file), "class_names": metadata.get("class_names") or []},
-            {"name": str(bank.path), "class_names": bank.class_names},
+            ClassNames(str(file), metadata.get("class_names") or []),
+            ClassNames(str(bank.path), bank.class_names),
         ]
     )
     if classes:

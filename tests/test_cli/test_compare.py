@@ -17,7 +17,6 @@ from click.testing import CliRunner, Result
 from cli.main import main
 from featbank.bank.rows import SplitRows
 from featbank.report.data import collect
-from featbank.report.folder import Results
 from featbank.report.page import summary
 from featbank.results.saved import read_record, write_record
 from featbank.study.statistics import Place, resampled, statistics, without_groups
@@ -579,12 +578,10 @@ def test_choosing_on_the_reported_split_is_stamped_on_every_line(
     rows = [line for line in notes.read_text().splitlines() if re.match(r"\| (a|b) ", line)]
     assert len(rows) == 2
     assert all("(REPORTED" in row.replace("\\", "") for row in rows)
-    data = collect(Results(out))
-    assert [bank["name"] for bank in data["banks"]] == ["a (REPORTED)", "b (REPORTED)"]
-    assert {
-        cell["dishonest"] for cell in data["cells"] if data["heads"][cell["head"]] == "ncm"
-    } == {False}
-    assert {group["name"] for group in data["groups"] if group["head"] == "tau"} == {"s (REPORTED)"}
+    data = collect(out)
+    assert [bank.name for bank in data.banks] == ["a (REPORTED)", "b (REPORTED)"]
+    assert {cell.dishonest for cell in data.cells if data.heads[cell.head] == "ncm"} == {False}
+    assert {group.name for group in data.groups if group.head == "tau"} == {"s (REPORTED)"}
     assert "the REPORTED split" in summary(data)
     honest = featbank("compare", *banks, "--head", "tau", "--out", tmp_path / "h", "--quiet")
     assert "REPORTED" not in honest.stdout
@@ -604,22 +601,22 @@ def test_an_older_comparison_of_other_classes_is_reported_without_what_mixes_the
         for name in ("all", "few")
     ]  # fmt: skip
     (folder / "compare.json").write_text(json.dumps(compare))
-    data = collect(Results(folder))
-    assert len(data["comparisons"]) == len(compare["comparisons"])
-    assert [group["mean"] for group in data["groups"]] == [0.5, 0.5]
+    data = collect(folder)
+    assert len(data.comparisons) == len(compare["comparisons"])
+    assert [group.mean for group in data.groups] == [0.5, 0.5]
 
     shots = record | {"shots": {"many_above": 10, "few_below": 5}}
     (folder / "banks/class/bank.json").write_text(json.dumps(shots))
-    data = collect(Results(folder))
-    assert [group["mean"] for group in data["groups"]] == [0.5, None]
-    assert any("in another shot group in class than in instance" in n for n in data["notes"])
+    data = collect(folder)
+    assert [group.mean for group in data.groups] == [0.5, None]
+    assert any("in another shot group in class than in instance" in n for n in data.notes)
 
     named = record | {"class_names": ["p", "q", "r", "s"]}
     (folder / "banks/class/bank.json").write_text(json.dumps(named))
-    data = collect(Results(folder))
-    assert len(data["comparisons"]) == len(compare["comparisons"]) - 1
-    assert [group["mean"] for group in data["groups"]] == [None, None]
-    assert any("have other classes: class 0 is 'class 0' in instance" in n for n in data["notes"])
+    data = collect(folder)
+    assert len(data.comparisons) == len(compare["comparisons"]) - 1
+    assert [group.mean for group in data.groups] == [None, None]
+    assert any("have other classes: class 0 is 'class 0' in instance" in n for n in data.notes)
 
 
 def test_a_bank_is_named_in_a_group_through_a_link_and_its_wrong_name_escaped(
