@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import features
 from featbank import Bank, BankPlan, BankWriter
 from featbank.bank.rows import SplitRows
-from featbank.study.statistics import Place, statistics
+from featbank.comparing.statistics import Place, statistics
 
 HEADS = ("joint", "ncm", "tau", "logit-adjust", "crt", "lws")
 SHAPES = {

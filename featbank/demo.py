@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featbank.bank.bank import Bank
+from featbank.comparing.compare import Settings, compare_into
 from featbank.data import open_data
 from featbank.files.atomic import replace_text
 from featbank.files.placing import placing, refuse_strangers, used_bytes
@@ -29,7 +30,6 @@ from featbank.results.owned import (
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.comparing import Settings, compare_into
 from featbank.study.fitting import fit_heads
 from featbank.study.splits import Roles, roles
 

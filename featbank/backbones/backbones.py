@@ -12,11 +12,11 @@ from torch.nn.functional import normalize
 
 from featbank.backbones.hub import require_fetchable
 from featbank.backbones.networks import NETWORKS, TinyCNN
+from featbank.backbones.normalized_linear import NormalizedLinear
 from featbank.data.transforms import CROP_MODES, InputSpec, Size, sides, size_text
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, isolated_torch, torch_generator
-from featbank.stage1.losses import NormalizedLinear
 
 __all__ = [
     "TINY_CNN",

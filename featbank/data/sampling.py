@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, numpy_generator
-from heads.solvers.class_frequency import class_probabilities
+from heads.balancing.class_frequency import class_probabilities
 
 __all__ = [
     "PER_CLASS",

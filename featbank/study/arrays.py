@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import heads
-from featbank import Bank
+from featbank.bank.bank import Bank
 from featbank.errors import InputError
 from featbank.runtime.progress import Reporter
 from featbank.study.rows import row_order

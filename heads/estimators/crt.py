@@ -13,9 +13,15 @@ from torch import Tensor
 
 from heads._arrays import row_blocks
 from heads._params import MOST_DECAY, check_number, check_one_of
+from heads.balancing.weighting import (
+    WEIGHTINGS,
+    class_counts,
+    class_shares,
+    loss_factors,
+)
 from heads.errors import HeadInputError
-from heads.estimators._convex_head import ANCHORS, ConvexHead
-from heads.estimators._recipe import RecipeParams
+from heads.estimators.convex_head import ANCHORS, ConvexHead
+from heads.estimators.recipe import RecipeParams
 from heads.solvers.linear import softmax_error
 from heads.solvers.objective import Goal
 from heads.solvers.optimum import USUAL, Fitted
@@ -23,12 +29,6 @@ from heads.solvers.rows import TrainingRows
 from heads.solvers.sgd import descend_together, plan_steps
 from heads.solvers.stacking import Bundle, Fit, bundles
 from heads.solvers.sums import column_sums
-from heads.solvers.weighting import (
-    WEIGHTINGS,
-    class_counts,
-    class_shares,
-    loss_factors,
-)
 
 __all__ = ["ClassifierRetraining"]
 

@@ -10,8 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from heads._arrays import as_tensor, match, row_blocks, to_kind
-from heads.estimators._base import Scorer, Stage1Head
-from heads.estimators._recipe import RecipeParams
+from heads.estimators.base import Scorer, Stage1Head
+from heads.estimators.recipe import RecipeParams
 from heads.solvers.linear import linear_scores, softmax_error
 from heads.solvers.rows import TrainingRows
 from heads.solvers.scale_only import best_scale

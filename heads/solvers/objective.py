@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
+from heads.balancing.weighting import class_shares
 from heads.solvers.coordinates import Basis, FeaturesAndOne, as_one
 from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
 from heads.solvers.rows import TrainingRows
-from heads.solvers.weighting import class_shares
 
 __all__ = [
     "KEPT",

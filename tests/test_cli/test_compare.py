@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from featbank.bank.rows import SplitRows
+from featbank.comparing.statistics import Place, resampled, statistics, without_groups
 from featbank.report.data import collect
 from featbank.report.page import summary
 from featbank.results.saved import read_record, write_record
-from featbank.study.statistics import Place, resampled, statistics, without_groups
 from heads.metrics import Shots
 from heads.metrics.holm import holm
 from heads.metrics.mcnemar import mcnemar
@@ -144,7 +144,7 @@ def test_a_head_may_be_written_in_another_order_the_next_time(
 def test_all_seeds_are_drawn_in_one_plane(
     banks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank.study.evaluating.VIEW_ROWS", 5)
+    monkeypatch.setattr("featbank.comparing.evaluating.VIEW_ROWS", 5)
     views = []
     for seed in (0, 1):
         out = tmp_path / str(seed)
@@ -668,9 +668,9 @@ def test_where_nothing_changes_nothing_is_written(banks: list[Path], copy: Path)
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the fit of one cell fail."""
-    import featbank.study.evaluating
+    import featbank.comparing.evaluating
 
-    real, calls = featbank.study.evaluating.fit_cell, []
+    real, calls = featbank.comparing.evaluating.fit_cell, []
 
     def fit_cell(*args: Any) -> Any:
         calls.append(args)
@@ -678,7 +678,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise OSError(28, "No space left on device")
         return real(*args)
 
-    monkeypatch.setattr("featbank.study.evaluating.fit_cell", fit_cell)
+    monkeypatch.setattr("featbank.comparing.evaluating.fit_cell", fit_cell)
 
 
 @pytest.mark.parametrize("there", [True, False])

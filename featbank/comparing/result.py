@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featbank.comparing.bank_run import Bench, Settings
+from featbank.comparing.cells import installed_version
 from featbank.results.alike import group_kinds, pairing_notes, unlike_notes
 from featbank.runtime.spec import Spec
-from featbank.study.bank_run import Bench, Settings
-from featbank.study.cells import installed_version
 from featbank.study.rows import row_order
 from featbank.study.splits import (
     all_head_notes,
@@ -43,7 +43,7 @@ def combine(
     groups: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Return the whole comparison."""
-    from featbank.study.statistics import grouped, statistics
+    from featbank.comparing.statistics import grouped, statistics
 
     order = [
         (bench, spec, key)
@@ -84,7 +84,7 @@ def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
     """Return a cell as the statistics take it, its rows in an order that all banks share (n,)."""
     import numpy as np
 
-    from featbank.study.statistics import Place
+    from featbank.comparing.statistics import Place
 
     with np.load(bench.out / "cells" / key / "evaluation.npz") as file:
         labels, predicted = file["labels"][order], file["predicted"][order]

@@ -11,9 +11,10 @@ from featbank.results.plain import plain
 from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
+from featbank.study.arrays import BankArrays, as_numpy
 from featbank.study.calibrating import calibrate, measured
-from featbank.study.choosing import defaults_of, ends_of, timed_fit
-from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, origin
+from featbank.study.choosing import TAU_RANGE, defaults_of, ends_of, exact_curve, timed_fit
+from featbank.study.fitting import origin
 from featbank.study.splits import Roles
 from heads import metrics, specs
 from heads.metrics import projection as plane
