@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featbank.bank.bank import Bank
+from featbank.bank.folder import own_bank
 from featbank.comparing.compare import Settings, compare_into
 from featbank.data import open_data
 from featbank.files.atomic import replace_text
@@ -21,12 +22,11 @@ from featbank.results.owned import (
     is_fit,
     is_head,
     old_head_names,
-    own_bank,
     own_comparison,
     own_heads,
-    own_run,
     read_json,
 )
+from featbank.runs.run_files import own_run
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec

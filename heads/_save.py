@@ -15,13 +15,13 @@ from torch import Tensor
 
 from heads._arrays import as_tensor
 from heads._saved_labels import labels_to_json
+from heads.canonical import canonical
 from heads.errors import HeadFileError, HeadInputError
 from heads.head_file import (
     FORMAT,
-    canonical,
     head_bytes,
     read_head,
-    refuse_other_file,
+    refuse_no_head,
     sync_folder,
     write_new,
 )
@@ -54,7 +54,7 @@ def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None
         The disk is full, read-only or failing; it names the file.
     """
     check_is_fitted(head)
-    refuse_other_file(Path(path))
+    refuse_no_head(Path(path))
     tensors, record = packed(head, dict(metadata or {}))
     path = Path(path)
     part = path.with_name(f".{path.name}.{secrets.token_hex(16)}.partial")
@@ -63,7 +63,7 @@ def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None
         if canonical(read_head(part)[1]) != canonical(record):
             message = f"{path}: what was written does not read back as it was; is the disk sound?"
             raise HeadFileError(message)
-        refuse_other_file(path)
+        refuse_no_head(path)
         part.replace(path)
         sync_folder(path.parent)
     except OSError as error:

@@ -27,7 +27,7 @@ from heads.solvers.objective import Goal
 from heads.solvers.optimum import USUAL, Fitted
 from heads.solvers.rows import TrainingRows
 from heads.solvers.sgd import descend_together, plan_steps
-from heads.solvers.stacking import Bundle, Fit, bundles
+from heads.solvers.stacking import Bundle, SgdFit, bundles
 from heads.solvers.sums import column_sums
 
 __all__ = ["ClassifierRetraining"]
@@ -194,7 +194,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
 
     def _fit_together(self, heads: Sequence[Self], train: TrainingRows) -> list[dict[str, Any]]:
         fits = [
-            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            SgdFit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
             for head, recipe in ((head, head._recipe()) for head in heads)
         ]
         factors = self._factors(heads, train).to(train.feats.dtype)

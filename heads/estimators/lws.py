@@ -16,7 +16,7 @@ from heads.solvers.linear import linear_scores, softmax_error
 from heads.solvers.rows import TrainingRows
 from heads.solvers.scale_only import best_scale
 from heads.solvers.sgd import descend_together, plan_steps
-from heads.solvers.stacking import Bundle, Fit, bundles
+from heads.solvers.stacking import Bundle, SgdFit, bundles
 
 __all__ = ["LearnableWeightScaling"]
 
@@ -134,7 +134,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         W, b = self._stage1(train)
         scores_of = _scores_of_rows(train.feats, W, b)
         fits = [
-            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            SgdFit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
             for head, recipe in ((head, head._recipe()) for head in heads)
         ]
         scales: list[Tensor] = [b] * len(heads)

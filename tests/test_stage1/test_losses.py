@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from featbank.backbones.backbones import Split, find_classifier
+from featbank.backbones.backbones import SplitNetwork, find_classifier
 from featbank.backbones.normalized_linear import NormalizedLinear
 from featbank.stage1 import losses
 from featbank.stage1.config import TrainConfig
@@ -169,7 +169,7 @@ def test_a_normalised_classifier_gives_cosines_and_is_banked_as_unit_rows(
 
     cosines = nn.functional.cosine_similarity(features[:, None], layer.weight[None], dim=2)
     torch.testing.assert_close(layer(features), cosines)
-    banked = Split(nn.Identity(), layer, "classifier")
+    banked = SplitNetwork(nn.Identity(), layer, "classifier")
     assert (banked.bias == 0).all()
     scores = features @ banked.weight.T
     torch.testing.assert_close(scores / features.norm(dim=1, keepdim=True), cosines)
