@@ -133,7 +133,7 @@ def tau_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:
     table.add("exact tau curve", seconds["curve"], first, f"{len(found.breakpoints)} breakpoints")
     table.add("21 products", [slow], first, f"largest difference from the curve {off:.1e}")
     choosing, chosen = timed(lambda: choose_on_curve(found))
-    table.add("choosing from the curve", [choosing], first, f"tau {chosen['best']:g}")
+    table.add("choosing from the curve", [choosing], first, f"tau {chosen.best:g}")
 
 
 def lws_rows(problem: Problem, W: Any, b: Any, table: Table) -> None:

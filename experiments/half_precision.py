@@ -45,7 +45,7 @@ def accuracy(text: str, splits: Splits, linear: tuple[Any, Any], counts: Any) ->
     head = specs.build(spec.name, spec.params, weight=W, bias=b)
     if spec.name in ("tau", "logit-adjust"):
         curve = curve_of(spec.name)(W, b, *splits["val"], counts)
-        head.set_params(tau=choose_on_curve(curve)["best"])
+        head.set_params(tau=choose_on_curve(curve).best)
     if specs.has_path(head):
         head.fit_path(*splits["train"], *splits["val"], counts)
     else:
