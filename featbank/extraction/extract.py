@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from featbank.backbones.backbones import TINY_CNN
 from featbank.bank.leakage import Leak, find_leaks, refuse_leaks
-from featbank.bank.plan import BankPlan
+from featbank.bank.plan import BankPlan, Span
 from featbank.bank.rows import SplitRows
-from featbank.bank.writer import BankWriter, Span
+from featbank.bank.writer import BankWriter
 from featbank.data import open_data
 from featbank.data.formats.files import listed_leaks, require_readable
 from featbank.data.provenance import data_record, transform_record, versions
@@ -188,7 +188,7 @@ def _begin(
     """
     if not ranks.first:
         begun = ranks.share(None)
-        todo = [(name, start, stop) for name, start, stop in begun["todo"]]
+        todo = [Span(*each) for each in begun["todo"]]
         return BankWriter.join(out, plan, ranks.rank, todo, beside=begun["beside"]), todo
     writer = BankWriter.begin(out, plan, update=True, **replacing)
     with writer.place.released_on_error():

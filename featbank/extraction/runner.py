@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featbank.bank.writer import BankWriter, Span
+from featbank.bank.plan import Span
+from featbank.bank.writer import BankWriter
 from featbank.data.loader import Batch, BatchPlan, ImageLoader, Key, image_loader
 from featbank.data.transforms import Transform
 from featbank.data.types import ImageData, ImageSplit
