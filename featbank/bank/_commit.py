@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featbank.bank._folder import clear_small
+from featbank.bank.folder import clear_small
 from featbank.bank.plan import BankPlan
 from featbank.store.background import Done
 from featbank.store.manifest import ArrayRecord, Manifest, commit
@@ -15,10 +15,10 @@ from featbank.store.schema import CLASSIFIER_BIAS, CLASSIFIER_WEIGHT, IDS, LABEL
 from featbank.store.whole_arrays import sha256_of, write_array, write_ids
 from featbank.store.zarr_arrays import create_array, create_group
 
-__all__ = ["finish"]
+__all__ = ["commit_bank"]
 
 
-def finish(store: Path, plan: BankPlan, done: Done) -> None:
+def commit_bank(store: Path, plan: BankPlan, done: Done) -> None:
     """Write labels, ids, classifier and metadata, then the manifest that makes it a bank.
 
     `done` has every chunk of the plan.

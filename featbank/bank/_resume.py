@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from featbank.bank._done import claims_of, column_file, whole_rows
-from featbank.bank._folder import refuse_links
 from featbank.bank._place import Place
 from featbank.bank.bank import Bank
+from featbank.bank.folder import refuse_links
 from featbank.bank.plan import BankPlan, identity_of
 from featbank.bank.provenance_diff import differences
 from featbank.bank.verify import matches, verify
@@ -68,9 +68,9 @@ def begin_or_resume(place: Place, plan: BankPlan, journal: Journal, *, update: b
         if not update:
             message = f"{place.store} exists; choose another path for --out, or add --overwrite"
             raise OutputExistsError(message)
-        return adopt(place.store, plan, journal)
+        return keep_complete(place.store, plan, journal)
     if begun_plan(place.store) is not None:
-        return resume(place.store, plan, journal)
+        return keep_unfinished(place.store, plan, journal)
     place.require_room(plan)
     journal.begin(plan.identity(), {})
     return Begun()
@@ -97,7 +97,7 @@ def resume_beside(place: Place, plan: BankPlan, journal: Journal) -> Begun:
     return Begun(done)
 
 
-def adopt(store: Path, plan: BankPlan, journal: Journal) -> Begun:
+def keep_complete(store: Path, plan: BankPlan, journal: Journal) -> Begun:
     """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
     claims, sound = of_complete(store, plan)
     done = whole_rows(plan, claims)
@@ -109,7 +109,7 @@ def adopt(store: Path, plan: BankPlan, journal: Journal) -> Begun:
     return Begun(done, up_to_date=sound)
 
 
-def resume(store: Path, plan: BankPlan, journal: Journal) -> Begun:
+def keep_unfinished(store: Path, plan: BankPlan, journal: Journal) -> Begun:
     """Keep the chunks whose files match what the journals claim; leave one journal."""
     if os.path.lexists(store / MANIFEST):
         raise not_ours(store / MANIFEST)

@@ -28,7 +28,7 @@ from featbank.bank.plan import BankPlan, Span
 from featbank.errors import InputError
 from featbank.files.atomic import storage_errors
 from featbank.files.lock import FolderLock
-from featbank.store.background import Background, Done, RowChunk
+from featbank.store.background import BackgroundWriter, Done, RowChunk
 from featbank.store.journal import Journal
 from featbank.store.rounding import Columns
 
@@ -59,7 +59,7 @@ class BankWriter:
     def __init__(self, place: Place, plan: BankPlan, rank: int = 0) -> None:
         self.place, self.plan = place, plan
         self.journal = Journal(place.store, rank)
-        self.background = Background(self.journal)
+        self.background = BackgroundWriter(self.journal)
         self.rounded: dict[str, Columns] = {}
         self.up_to_date = False
 
@@ -232,7 +232,7 @@ class BankWriter:
                 f"{self.store} still misses rows {left.start} to {left.stop - 1} of {left.split}"
             )
             raise InputError(message)
-        _commit.finish(self.store, self.plan, self.done)
+        _commit.commit_bank(self.store, self.plan, self.done)
         self.place.finish()
 
     def abandon(self) -> None:

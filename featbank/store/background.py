@@ -14,7 +14,7 @@ from featbank.files.atomic import storage_errors
 from featbank.store.chunks import ChunkRecord, write_chunk
 from featbank.store.journal import Journal
 
-__all__ = ["Background", "Done", "Records", "RowChunk"]
+__all__ = ["BackgroundWriter", "Done", "Records", "RowChunk"]
 
 Records = dict[str, ChunkRecord]
 """Of some rows, by column: the chunk that holds them."""
@@ -48,7 +48,7 @@ class RowChunk:
         }
 
 
-class Background:
+class BackgroundWriter:
     """Writes chunks in two threads; the caller's thread enters them in `done` and the journal."""
 
     def __init__(self, journal: Journal) -> None:
