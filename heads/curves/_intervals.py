@@ -175,8 +175,8 @@ def _crossing(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compare one class of each row, `column` (k,), with the true one, in float64.
 
-    Returns how far it is ahead at `low`, how much faster it falls than the true one, and the parameter
-    at which the two lines cross; (k,) each.
+    Returns how far it is ahead at `low`, how much faster than the true one it falls, and the
+    parameter at which the two lines cross; (k,) each.
     """
     slack = TIE * (1 + own.values.abs())
     turn = slopes[column] - own.slopes
