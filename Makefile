@@ -10,7 +10,7 @@ OUT ?= demo-out
 # is thrown away, and nothing is printed by make itself.
 OPEN := (true 3>&2) || exec 2> /dev/null; (true 3>&1) 2> /dev/null || exec > /dev/null;
 
-.PHONY: help demo test test-all check lint types wheel docs bench clean
+.PHONY: help demo test test-all check lint types wheel docs bench coverage clean
 help:
 	@echo "make demo      train, bank, fit every head and print the table, in $(OUT)/ (about a minute)"
 	@echo "make test      the tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make check     format, lint, types, wheel contents, docs, tests: what CI runs"
 	@echo "make docs      the documentation as a site, in build/site/"
 	@echo "make bench     the benchmarks"
+	@echo "make coverage  the tests, and the lines that none of them runs"
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featbank needs Python 3.11 or newer; set PYTHON=")'
