@@ -20,8 +20,9 @@ import zarr
 from safetensors.numpy import load_file, save_file
 from zarr.storage import LocalStore
 
+from benchmarks.banks import fill
 from benchmarks.common import Row, Work, in_turn, rows_of, run
-from featbank import Bank, BankPlan, BankWriter
+from featbank import Bank, BankPlan
 from featbank.bank.rows import SplitRows
 
 CLASSES = 1000
@@ -107,10 +108,7 @@ def write_bank(X: np.ndarray, path: Path) -> None:
     rows = {"train": SplitRows(ids, np.arange(len(X)) % CLASSES)}
     names = [str(label) for label in range(CLASSES)]
     plan = BankPlan(X.shape[1], rows, names, dtype=str(X.dtype))
-    with BankWriter.begin(path, plan) as writer:
-        for split, start, stop in writer.missing():
-            writer.put(split, start, X[start:stop])
-        writer.commit()
+    fill(path, plan, {"train": X})
 
 
 def write_zarr(X: np.ndarray, path: Path) -> None:

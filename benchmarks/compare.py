@@ -14,9 +14,9 @@ from pathlib import Path
 
 import featbank
 from benchmarks import features
+from benchmarks.banks import write_bank
 from benchmarks.common import Row, rows_of, run, timed
-from featbank import BankPlan, BankWriter, Comparison, Fits
-from featbank.bank.rows import SplitRows
+from featbank import Comparison, Fits
 
 HEADS = ("joint", "ncm", "tau", "logit-adjust", "crt", "lws")
 FITS, FIRST, AGAIN, MORE = "featbank.fit on each", "compare", "the same again", "one bank more"
@@ -83,21 +83,8 @@ def check(comparison: Comparison, fits: Sequence[Fits]) -> None:
 def write(path: Path, shape: features.Shape, seed: int) -> None:
     """Write a bank of synthetic features; all have the same reported rows."""
     problem = features.make(shape, noise=1 + 0.05 * seed)
-    plan = BankPlan(
-        dim=shape.dim,
-        rows={
-            name: SplitRows([f"{name}/{row}" for row in range(len(y))], y.numpy())
-            for name, (_, y) in problem.splits.items()
-        },
-        class_names=[f"class {index}" for index in range(shape.n_classes)],
-        dtype="float16",
-        classifier=tuple(part.numpy() for part in features.stage1(problem)),
-        provenance={"checkpoint": str(seed), "recipe": {"sampler": "instance", "seed": seed}},
-    )
-    with BankWriter.begin(path, plan) as writer:
-        for name, start, stop in writer.missing():
-            writer.put(name, start, problem.splits[name][0][start:stop].numpy())
-        writer.commit()
+    recipe = {"checkpoint": str(seed), "recipe": {"sampler": "instance", "seed": seed}}
+    write_bank(path, problem, features.stage1(problem), provenance=recipe)
 
 
 def main(words: Sequence[str] | None = None) -> None:

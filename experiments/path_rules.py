@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks import features
-from experiments.banks import problem_of
+from benchmarks.banks import problem_of
 from heads.solvers.objective import Goal
 from heads.solvers.path import Score, half_decade, path
 from heads.solvers.rows import TrainingRows

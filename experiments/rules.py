@@ -19,8 +19,8 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks import features
+from benchmarks.banks import problem_of
 from benchmarks.features import Problem
-from experiments.banks import problem_of
 from heads.curves.curve import StepCurve, exact_adjust_curve, exact_tau_curve
 from heads.curves.rules import RULES, choose_on_curve
 

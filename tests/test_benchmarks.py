@@ -1,5 +1,9 @@
-"""Every benchmark runs, has the one form, and fails where a result is wrong."""
+"""Every benchmark runs, has the one form, and fails where a result is wrong.
 
+Benchmarks and experiments use public names alone.
+"""
+
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -13,10 +17,31 @@ from benchmarks.common import Row, in_turn, same
 from heads import NearestClassMean
 
 ROOT = Path(__file__).parent.parent
-SHARED = ("common", "features")
+SHARED = ("banks", "common", "features")
 BENCHMARKS = sorted(
     path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in SHARED
 )
+
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"benchmarks.{name}" for name in (*BENCHMARKS, *SHARED)]
+    + [f"experiments.{name}" for name in EXPERIMENTS],
+)
+def test_only_public_names_are_used(name: str) -> None:
+    """No part of the command line, nothing of how a study is made, no name with an underscore."""
+    importlib.import_module(name)
+    source = ROOT.joinpath(*name.split(".")).with_suffix(".py").read_text()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None)
+            for alias in node.names:
+                parts = f"{module}.{alias.name}".split(".") if module else alias.name.split(".")
+                assert parts[0] != "cli", parts
+                assert parts[:2] != ["featbank", "study"], parts
+                assert module == "__future__" or not any(p.startswith("_") for p in parts), parts
 
 
 def test_make_bench_runs_all_of_them() -> None:
