@@ -15,9 +15,9 @@ from torch import Tensor
 from benchmarks.common import Row, in_turn, rows_of, run, same
 from benchmarks.features import SIZES, Shape, by_torch, with_classifier
 from heads import LearnableWeightScaling
+from heads.balancing.weighting import class_loss_share
 from heads.solvers.linear import linear_scores, softmax_error
 from heads.solvers.sgd import Recipe, plan_steps, sampled_rows
-from heads.solvers.weighting import class_loss_share
 
 LOOP, KEPT, EXACT = "the recipe, a product per step", "the recipe on kept logits", "to the optimum"
 RECIPE = Recipe(epochs=5)

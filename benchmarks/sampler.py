@@ -14,7 +14,7 @@ import torch
 from benchmarks.common import Row, in_turn, rows_of, run
 from benchmarks.features import IMAGENET_LT, TINY, Shape
 from featbank.data.sampling import epoch_indices
-from heads.solvers.sampling import class_aware_rows
+from heads.balancing.sampling import class_aware_rows
 
 SIZES = {"small": (TINY,), "usual": (IMAGENET_LT,), "full": (IMAGENET_LT,)}
 EPOCHS, PER_CLASS = 10, 4
@@ -31,7 +31,7 @@ def measure(shape: Shape, _device: str) -> Iterator[Row]:
         "torch.multinomial": lambda: torch.multinomial(
             weights, n_draws, replacement=True, generator=generator
         ).numpy(),
-        "heads.solvers.sampling": lambda: class_aware_rows(
+        "heads.balancing.sampling": lambda: class_aware_rows(
             y, n_draws, PER_CLASS, np.random.default_rng(0)
         ),
         "featbank.data.sampling, epoch by epoch": lambda: np.concatenate(
@@ -41,7 +41,7 @@ def measure(shape: Shape, _device: str) -> Iterator[Row]:
     seconds, results = in_turn(works, 5)
     # By chance, a class's number of draws has a standard deviation of about the root of its mean.
     by_chance = 12 * (n_draws / len(counts)) ** 0.5
-    most = dict.fromkeys(works, by_chance) | {"heads.solvers.sampling": PER_CLASS}
+    most = dict.fromkeys(works, by_chance) | {"heads.balancing.sampling": PER_CLASS}
     reached = {}
     for name, rows in results.items():
         apart = spread(y, rows, len(counts))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from featbank.bank.bank import Bank
+from featbank.bank.folder import own_bank
+from featbank.comparing.compare import Settings, compare_into
 from featbank.data import open_data
 from featbank.files.atomic import replace_text
 from featbank.files.placing import placing, refuse_strangers, used_bytes
@@ -20,16 +22,14 @@ from featbank.results.owned import (
     is_fit,
     is_head,
     old_head_names,
-    own_bank,
     own_comparison,
     own_heads,
-    own_run,
     read_json,
 )
+from featbank.runs.run_files import own_run
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.comparing import Settings, compare_into
 from featbank.study.fitting import fit_heads
 from featbank.study.splits import Roles, roles
 

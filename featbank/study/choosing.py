@@ -27,7 +27,7 @@ __all__ = [
     "exact_curve",
     "fit_one",
     "points_of",
-    "tau_curve",
+    "tau_metrics",
     "timed_fit",
 ]
 
@@ -329,7 +329,7 @@ def choose_tau(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it."""
     if name == "tau" and head.keep_bias:
-        points = tau_curve(arrays, split, default_taus(), keep_bias=True)
+        points = tau_metrics(arrays, split, default_taus(), keep_bias=True)
         chosen = sweep.choose(points)
     else:
         found = exact_curve(arrays, name, split, TAU_RANGE)
@@ -357,7 +357,7 @@ def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, fl
     return curve.exact_adjust_curve(weight, bias, X, y, arrays.groups, low=low, high=high)
 
 
-def tau_curve(
+def tau_metrics(
     arrays: BankArrays, split: str, taus: Sequence[float], *, keep_bias: bool = False
 ) -> list[dict[str, Any]]:
     """Return accuracy by group at every tau, on one split."""

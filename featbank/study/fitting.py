@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featbank import Bank
+from featbank.bank.bank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
 from featbank.files.placing import placing, refuse_strangers, used_bytes
@@ -17,7 +17,7 @@ from featbank.results.owned import RESULTS, numbered, own_heads
 from featbank.results.records import Candidate, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import (
     TAU_RANGE,
@@ -25,7 +25,7 @@ from featbank.study.choosing import (
     ends_of,
     exact_curve,
     points_of,
-    tau_curve,
+    tau_metrics,
     timed_fit,
 )
 from featbank.study.splits import (
@@ -42,12 +42,12 @@ from heads import specs
 __all__ = [
     "TAU_RANGE",
     "BankArrays",
-    "as_numpy",
+    "on_host",
     "exact_curve",
     "fit_heads",
     "fit_head",
     "origin",
-    "tau_curve",
+    "tau_metrics",
 ]
 
 
@@ -137,7 +137,7 @@ def fit_head(
     calibrated_on = calibrate(arrays, head, roles)
     results = []
     for split in roles.report:
-        predicted = as_numpy(head.predict(arrays[split][0]))
+        predicted = on_host(head.predict(arrays[split][0]))
         score = arrays.score(predicted, split, seed)
         results.append(
             Result(

@@ -15,7 +15,7 @@ from featbank.results.cell import ClassNames
 from featbank.results.fit import Fit, Fits
 from featbank.results.records import Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import distinct, head_notes, report_notes, splits_to_evaluate
 
 __all__ = ["evaluate_heads", "evaluation_json", "load_for"]
@@ -72,7 +72,7 @@ def evaluated(
     arrays: BankArrays, file: Path, head: Any, metadata: Mapping[str, Any], split: str, seed: int
 ) -> Result:
     """Return what a saved head reaches on one split."""
-    score = arrays.score(as_numpy(head.predict(arrays[split][0])), split, seed)
+    score = arrays.score(on_host(head.predict(arrays[split][0])), split, seed)
     selection = metadata.get("selection")
     return Result(
         bank=arrays.path,

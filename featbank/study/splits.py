@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from featbank import Bank
+from featbank.bank.bank import Bank
 from featbank.errors import UsageError
 from featbank.runtime.names import printable
 

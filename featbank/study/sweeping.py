@@ -12,7 +12,7 @@ from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays
-from featbank.study.choosing import TAU_RANGE, end_note, exact_curve, tau_curve
+from featbank.study.choosing import TAU_RANGE, end_note, exact_curve, tau_metrics
 from featbank.study.splits import Roles, role_notes
 from heads import specs
 from heads.curves.curve import samples
@@ -143,7 +143,7 @@ def sweep_grid(
     arrays: BankArrays, splits: tuple[str, ...], taus: Sequence[float], *, keep_bias: bool
 ) -> dict[str, Any]:
     """Return the sweep's object of schema 1, from a grid; the first split chooses."""
-    curves = {name: tau_curve(arrays, name, taus, keep_bias=keep_bias) for name in splits}
+    curves = {name: tau_metrics(arrays, name, taus, keep_bias=keep_bias) for name in splits}
     return result_of(arrays, "tau", splits, choose(curves[splits[0]]), curves)
 
 

@@ -14,15 +14,15 @@ from heads.metrics import GROUPS, bootstrap, mcnemar
 from heads.metrics import holm as multiplicity
 from heads.metrics.unseen import unseen, unseen_apart
 
-__all__ = ["Place", "Statistics", "grouped", "statistics"]
+__all__ = ["CellRows", "Statistics", "grouped", "cell_statistics"]
 
 
 @dataclass(frozen=True)
-class Place:
+class CellRows:
     """One cell of the table: bank and head by name, its samples' digest and arrays.
 
     `groups` (C,) are the shot groups of the classes; `labels` and `right` (n,) are of the rows.
-    Places with the same `samples` have the same rows in the same order.
+    Cells with the same `samples` have the same rows in the same order.
     """
 
     bank: str
@@ -36,28 +36,28 @@ class Place:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Intervals by place, and comparisons."""
+    """Intervals by cell, and comparisons."""
 
     intervals: list[dict[str, list[float] | None]]
     comparisons: list[dict[str, Any]]
 
 
-def statistics(
-    places: Sequence[Place], *, draws: int, seed: int, baseline: str | None = None
+def cell_statistics(
+    cells: Sequence[CellRows], *, draws: int, seed: int, baseline: str | None = None
 ) -> Statistics:
-    """Resample the evaluation rows once for all places that share them; compare pairs of places.
+    """Resample the evaluation rows once for all cells that share them; compare pairs of cells.
 
     Pairs are two heads on one bank, and two banks under one head; with a baseline, a head's or a
     bank's name, only the pairs that it is in.
     """
-    drawn = resampled(places, draws, seed)
-    intervals = [interval_of(place, of) for place, of in zip(places, drawn, strict=True)]
-    any_group = without_groups(places, drawn, draws, seed)
+    drawn = resampled(cells, draws, seed)
+    intervals = [interval_of(cell, of) for cell, of in zip(cells, drawn, strict=True)]
+    any_group = without_groups(cells, drawn, draws, seed)
     compared = []
-    for i, j in pairs(places, baseline):
-        alike = np.array_equal(places[i].groups, places[j].groups)
+    for i, j in pairs(cells, baseline):
+        alike = np.array_equal(cells[i].groups, cells[j].groups)
         both = (drawn[i]["all"], drawn[j]["all"]) if alike else (any_group[i], any_group[j])
-        compared.append(compare(places[i], places[j], *both))
+        compared.append(compare(cells[i], cells[j], *both))
     for name in ("p_bootstrap", "p_mcnemar"):
         known = [each for each in compared if each[name] is not None]
         adjusted = multiplicity.holm([each[name] for each in known])
@@ -66,56 +66,56 @@ def statistics(
     return Statistics(intervals, compared)
 
 
-def interval_of(place: Place, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
-    """Return the interval of each metric of a place, of its resampled metrics (draws,)."""
-    hidden = unseen(place.right, place.labels, place.groups)
+def interval_of(cell: CellRows, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    """Return the interval of each metric of a cell, of its resampled metrics (draws,)."""
+    hidden = unseen(cell.right, cell.labels, cell.groups)
     return {
-        name: bootstrap.interval(drawn[name], value=place.metrics[name], unseen=hidden[name])
+        name: bootstrap.interval(drawn[name], value=cell.metrics[name], unseen=hidden[name])
         if name in drawn
         else None
         for name in bootstrap.METRICS
     }
 
 
-def resampled(places: Sequence[Place], draws: int, seed: int) -> list[dict[str, Any]]:
-    """Return each place's resampled metrics, (draws,) by name."""
-    out: list[dict[str, Any]] = [{} for _ in places]
-    for members in shared(places).values():
-        first = places[members[0]]
-        right = np.stack([places[i].right for i in members], axis=1)
+def resampled(cells: Sequence[CellRows], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Return each cell's resampled metrics, (draws,) by name."""
+    out: list[dict[str, Any]] = [{} for _ in cells]
+    for members in shared(cells).values():
+        first = cells[members[0]]
+        right = np.stack([cells[i].right for i in members], axis=1)
         drawn = bootstrap.resample(right, first.labels, first.groups, draws=draws, seed=seed)
         for column, i in enumerate(members):
             out[i] = {name: values[:, column] for name, values in drawn.items()}
     return out
 
 
-def shared(places: Sequence[Place]) -> dict[Any, list[int]]:
-    """Return the places by what they share: rows, and shot groups."""
+def shared(cells: Sequence[CellRows]) -> dict[Any, list[int]]:
+    """Return the cells by what they share: rows, and shot groups."""
     found: dict[Any, list[int]] = {}
-    for index, at in enumerate(places):
+    for index, at in enumerate(cells):
         found.setdefault((at.samples, at.groups.tobytes()), []).append(index)
     return found
 
 
 def without_groups(
-    places: Sequence[Place], drawn: Sequence[Mapping[str, Any]], draws: int, seed: int
+    cells: Sequence[CellRows], drawn: Sequence[Mapping[str, Any]], draws: int, seed: int
 ) -> list[Any]:
-    """Return each place's resampled `all`, (draws,), whatever its shot groups.
+    """Return each cell's resampled `all`, (draws,), whatever its shot groups.
 
-    Rows that are alone in their classes are drawn within their group. Places that share their rows
+    Rows that are alone in their classes are drawn within their group. Cells that share their rows
     but not their groups are drawn anew for that, with all classes in one group, so that they see
     the same draws.
     """
     out = [of["all"] for of in drawn]
     by_rows: dict[str, list[int]] = {}
-    for index, at in enumerate(places):
+    for index, at in enumerate(cells):
         by_rows.setdefault(at.samples, []).append(index)
     for members in by_rows.values():
-        first = places[members[0]]
-        alike = all(np.array_equal(places[i].groups, first.groups) for i in members)
+        first = cells[members[0]]
+        alike = all(np.array_equal(cells[i].groups, first.groups) for i in members)
         if alike or not (np.bincount(first.labels) == 1).any():
             continue
-        right = np.stack([places[i].right for i in members], axis=1)
+        right = np.stack([cells[i].right for i in members], axis=1)
         one_group = np.zeros_like(first.groups)
         anew = bootstrap.resample(right, first.labels, one_group, draws=draws, seed=seed)["all"]
         for column, i in enumerate(members):
@@ -123,10 +123,10 @@ def without_groups(
     return out
 
 
-def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, int]]:
-    """Yield the pairs of places that are compared: later minus earlier, or minus the baseline."""
-    for j, i in combinations(range(len(places)), 2):
-        one, other = places[i], places[j]
+def pairs(cells: Sequence[CellRows], baseline: str | None) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of cells that are compared: later minus earlier, or minus the baseline."""
+    for j, i in combinations(range(len(cells)), 2):
+        one, other = cells[i], cells[j]
         same_bank, same_head = one.bank == other.bank, one.head == other.head
         if same_bank == same_head:
             continue
@@ -138,8 +138,8 @@ def pairs(places: Sequence[Place], baseline: str | None) -> Iterator[tuple[int, 
         yield (j, i) if mine == baseline else (i, j)
 
 
-def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:
-    """Return the difference of `all` of two places, its interval, and tests."""
+def compare(one: CellRows, other: CellRows, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:
+    """Return the difference of `all` of two cells, its interval, and tests."""
     paired = one.samples == other.samples
     value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
     ends, p = separation(value, one, other, drawn_one, drawn_other)
@@ -159,11 +159,11 @@ def compare(one: Place, other: Place, drawn_one: Any, drawn_other: Any) -> dict[
 
 
 def separation(
-    value: float, one: Place, other: Place, drawn_one: Any, drawn_other: Any
+    value: float, one: CellRows, other: CellRows, drawn_one: Any, drawn_other: Any
 ) -> tuple[list[float], float]:
-    """Return the interval of the difference of two places, and its p-value.
+    """Return the interval of the difference of two cells, and its p-value.
 
-    Which place is named first changes nothing but the sign: draws of other rows are always matched
+    Which cell is named first changes nothing but the sign: draws of other rows are always matched
     from the same side.
     """
     if one.samples > other.samples:
@@ -180,20 +180,20 @@ def separation(
     return bootstrap.difference(value, drawn_one, drawn_other, paired=paired, unseen=hidden)
 
 
-def common_groups(one: Place, other: Place) -> Any:
-    """Return the shot groups of two places, (C,); where theirs differ, all classes in one."""
+def common_groups(one: CellRows, other: CellRows) -> Any:
+    """Return the shot groups of two cells, (C,); where theirs differ, all classes in one."""
     return one.groups if np.array_equal(one.groups, other.groups) else np.zeros_like(one.groups)
 
 
-def grouped(places: Sequence[Place], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def grouped(cells: Sequence[CellRows], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     """Return mean and standard deviation over the banks of a group, by head and metric.
 
     Banks whose shot groups are other classes have no common many, medium or few.
     """
     out = []
     for name, banks in groups.items():
-        for head in dict.fromkeys(place.head for place in places):
-            members = [place for place in places if place.bank in banks and place.head == head]
+        for head in dict.fromkeys(cell.head for cell in cells):
+            members = [cell for cell in cells if cell.bank in banks and cell.head == head]
             for metric in bootstrap.METRICS:
                 alike = comparable(members, metric)
                 values = [at.metrics[metric] if alike else None for at in members]
@@ -204,8 +204,8 @@ def grouped(places: Sequence[Place], groups: Mapping[str, Sequence[str]]) -> lis
     return out
 
 
-def comparable(members: Sequence[Place], metric: str) -> bool:
-    """Tell whether a metric is over the same classes in all places."""
+def comparable(members: Sequence[CellRows], metric: str) -> bool:
+    """Tell whether a metric is over the same classes in all cells."""
     return metric not in GROUPS or len({at.groups.tobytes() for at in members}) == 1
 
 

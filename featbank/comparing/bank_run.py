@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featbank import Bank
+from featbank.bank.bank import Bank
+from featbank.comparing.cells import installed_version, read_cell, write_cell
 from featbank.results.cell import BankRecord, RowsRecord
 from featbank.results.plain import plain
 from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of, read_record
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.cells import installed_version, read_cell, write_cell
 from featbank.study.rows import rows_record
 from featbank.study.splits import Roles
 
 if TYPE_CHECKING:
-    from featbank.study.fitting import BankArrays
+    from featbank.study.arrays import BankArrays
 
 __all__ = ["Bench", "Entry", "Settings"]
 
@@ -111,7 +111,7 @@ class Bench:
     def arrays(self) -> BankArrays:
         """The bank's arrays."""
         from featbank.runtime.device import resolve_device
-        from featbank.study.fitting import BankArrays
+        from featbank.study.arrays import BankArrays
 
         if self._arrays is None:
             device = str(resolve_device(self.settings.device))
@@ -149,7 +149,7 @@ class Bench:
         """Fit one head and keep it; `bank` is the folder of the bank's record."""
         import numpy as np
 
-        from featbank.study.evaluating import fit_cell
+        from featbank.comparing.evaluating import fit_cell
 
         with np.load(bank / "view.npz") as file:
             view = dict(file)
@@ -181,7 +181,7 @@ class Bench:
 
     def write_record(self, folder: Path, record: BankRecord, curves: Sequence[str]) -> None:
         """Write what the report shows of a bank."""
-        from featbank.study.evaluating import curve_arrays, view_arrays
+        from featbank.comparing.evaluating import curve_arrays, view_arrays
 
         parts, split = self.entry.parts, self.entry.split
         shown = [name for name in dict.fromkeys((parts.select, split)) if name is not None]

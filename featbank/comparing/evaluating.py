@@ -11,9 +11,10 @@ from featbank.results.plain import plain
 from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
-from featbank.study.choosing import defaults_of, ends_of, timed_fit
-from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, origin
+from featbank.study.choosing import TAU_RANGE, defaults_of, ends_of, exact_curve, timed_fit
+from featbank.study.fitting import origin
 from featbank.study.splits import Roles
 from heads import metrics, specs
 from heads.metrics import projection as plane
@@ -32,7 +33,7 @@ def view_arrays(arrays: BankArrays, split: str) -> dict[str, Any]:
 
     The sample is always the same: cells of any seed are drawn in this plane.
     """
-    X, y = (as_numpy(part) for part in arrays[split])
+    X, y = (on_host(part) for part in arrays[split])
     rows = sample_rows(y, VIEW_ROWS)
     mean, basis = plane.principal_plane(X[rows])
     flat = (X[rows] - mean) @ basis
@@ -113,7 +114,7 @@ def evaluation(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Calibrate a fitted head; return its metrics, and what it says of every row."""
     X, y = arrays[split]
-    labels, predicted = as_numpy(y), as_numpy(head.predict(X))
+    labels, predicted = on_host(y), on_host(head.predict(X))
     fitted_on = calibrate(arrays, head, roles)
     found, (confidence, nll) = measured(arrays, head, split, predicted, fitted_on)
     record = {
@@ -135,7 +136,7 @@ def weight_norms(head: Any, n_classes: int) -> Any:
     """Return the norm of each class's weight (C,), NaN where the head is not linear."""
     norms = np.full(n_classes, np.nan, dtype=np.float32)
     if hasattr(head, "linear"):
-        norms[head.classes_] = np.linalg.norm(as_numpy(head.linear()[0]), axis=1)
+        norms[head.classes_] = np.linalg.norm(on_host(head.linear()[0]), axis=1)
     return norms
 
 
@@ -143,6 +144,6 @@ def decided(arrays: BankArrays, head: Any, view: Mapping[str, Any]) -> Any:
     """Return the class that a head gives to each point of a grid over a view's plane."""
     points = plane.grid_points(view["plane_extent"], GRID)
     back = (view["mean"] + points @ view["basis"].T).astype(np.float32)
-    predicted = as_numpy(head.predict(arrays.place(back)))
+    predicted = on_host(head.predict(arrays.place(back)))
     small = np.int16 if len(arrays.bank.class_counts) < 1 << 15 else np.int32
     return predicted.astype(small).reshape(GRID, GRID)

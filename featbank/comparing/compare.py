@@ -8,7 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from featbank import Bank
+from featbank.bank.bank import Bank
+from featbank.comparing.bank_run import Bench, Entry, Settings
+from featbank.comparing.cells import cell_key, installed_version, slugs
+from featbank.comparing.kept import adopt, comparing, keep_page
+from featbank.comparing.result import combine, recorded
+from featbank.comparing.seed_groups import by_recipe, named_groups
 from featbank.errors import InputError, UsageError
 from featbank.results.alike import other_classes
 from featbank.results.cell import ClassNames
@@ -17,11 +22,6 @@ from featbank.results.saved import COMPARISON, digest_of, read_record, write_rec
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec, parse_spec
-from featbank.study.bank_run import Bench, Entry, Settings
-from featbank.study.cells import cell_key, installed_version, slugs
-from featbank.study.kept import adopt, comparing, keep_page
-from featbank.study.result import combine, recorded
-from featbank.study.seed_groups import by_recipe, named_groups
 from featbank.study.splits import Roles, roles
 
 __all__ = ["DEFAULT_HEADS", "Settings", "compare", "compare_into"]

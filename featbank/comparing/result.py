@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from featbank.comparing.bank_run import Bench, Settings
+from featbank.comparing.cells import installed_version
 from featbank.results.alike import group_kinds, pairing_notes, unlike_notes
 from featbank.runtime.spec import Spec
-from featbank.study.bank_run import Bench, Settings
-from featbank.study.cells import installed_version
 from featbank.study.rows import row_order
 from featbank.study.splits import (
     all_head_notes,
@@ -43,7 +43,7 @@ def combine(
     groups: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """Return the whole comparison."""
-    from featbank.study.statistics import grouped, statistics
+    from featbank.comparing.statistics import cell_statistics, grouped
 
     order = [
         (bench, spec, key)
@@ -51,9 +51,11 @@ def combine(
         for spec, key in zip(wanted, row, strict=True)
     ]
     orders = {bench.about.slug: row_order(bench.ids) for bench in benches}
-    places = [place(bench, spec, key, orders[bench.about.slug]) for bench, spec, key in order]
+    cells = [cell_rows(bench, spec, key, orders[bench.about.slug]) for bench, spec, key in order]
     kinds = group_kinds([bench.about for bench in benches])
-    found = statistics(places, draws=settings.draws, seed=settings.seed, baseline=settings.baseline)
+    found = cell_statistics(
+        cells, draws=settings.draws, seed=settings.seed, baseline=settings.baseline
+    )
     return {
         "schema": 1,
         "settings": recorded(settings),
@@ -75,20 +77,20 @@ def combine(
             for point in bench.cells[key]["candidates"]
         ],
         "comparisons": found.comparisons,
-        "groups": grouped(places, groups),
+        "groups": grouped(cells, groups),
         "notes": notes(benches),
     }
 
 
-def place(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
+def cell_rows(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
     """Return a cell as the statistics take it, its rows in an order that all banks share (n,)."""
     import numpy as np
 
-    from featbank.study.statistics import Place
+    from featbank.comparing.statistics import CellRows
 
     with np.load(bench.out / "cells" / key / "evaluation.npz") as file:
         labels, predicted = file["labels"][order], file["predicted"][order]
-    return Place(
+    return CellRows(
         bank=bench.about.name,
         head=str(spec),
         samples=bench.about.reported_rows,
