@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featbank.bank.bank import Bank
 from featbank.comparing.cells import installed_version, read_cell, write_cell
-from featbank.results.cell import BankRecord, RowsRecord
-from featbank.results.plain import plain
-from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of, read_record
+from featbank.results.cell import BankRecord, CellRecord, RowsRecord
+from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.rows import rows_record
@@ -81,7 +80,7 @@ class Bench:
     overwrite: bool = False
     old: Path | None = None
     about: BankRecord = field(init=False)
-    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cells: dict[str, CellRecord] = field(default_factory=dict)
     made: int = 0
     _arrays: BankArrays | None = None
 
@@ -139,13 +138,17 @@ class Bench:
                     advance(1, str(spec))
         self._arrays = None  # the next bank needs the room
 
-    def kept(self, spec: Spec, key: str) -> dict[str, Any] | None:
+    def kept(self, spec: Spec, key: str) -> CellRecord | None:
         """Return a cell's record where it is there and whole."""
         said = f"{spec} on {self.entry.name} is fitted again"
-        found = self.found(Path("cells", key), RECORD, said)
-        return next((record for _, record in found), None)
+        for folder, record in self.found(Path("cells", key), RECORD, said):
+            try:
+                return CellRecord.from_json(record)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self.reporter.say(f"{folder / RECORD} is no record of a comparison: {said}")
+        return None
 
-    def make(self, spec: Spec, key: str, bank: Path) -> dict[str, Any]:
+    def make(self, spec: Spec, key: str, bank: Path) -> CellRecord:
         """Fit one head and keep it; `bank` is the folder of the bank's record."""
         import numpy as np
 
@@ -156,10 +159,9 @@ class Bench:
         record, files = fit_cell(
             self.arrays, spec, self.entry.parts, self.settings.seed, view, self.reporter
         )
-        folder = self.out / "cells" / key
-        rows = samples_of(self.entry, self.entry.split)
-        write_cell(folder, {**record, "samples": plain(rows)}, files)
-        return read_record(folder / RECORD) or {}
+        record = replace(record, samples=samples_of(self.entry, self.entry.split))
+        write_cell(self.out / "cells" / key, record.to_json(), files)
+        return record
 
     def record(self, curves: Sequence[str]) -> tuple[Path, BankRecord]:
         """Return the bank's record and its folder, made where none is whole and of this bank."""

@@ -18,6 +18,7 @@ from featbank.errors import InputError, UsageError
 from featbank.results.alike import other_classes
 from featbank.results.cell import ClassNames
 from featbank.results.comparison import Comparison
+from featbank.results.plain import plain
 from featbank.results.saved import COMPARISON, digest_of, read_record, write_record
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
@@ -146,7 +147,7 @@ def compare_into(
         for bench, row in zip(benches, keys, strict=True):
             bench.fill(wanted, row)
         made_from = digest_of([
-            keys, [bench.about.key for bench in benches], recorded(settings), groups
+            keys, [bench.about.key for bench in benches], plain(recorded(settings)), groups
         ])  # fmt: skip
         before = None if old is None else read_record(old / COMPARISON)
         if (
@@ -157,11 +158,11 @@ def compare_into(
             keep_page(out)
             return Comparison.from_json(before)
         adopt(old, new.work)
-        result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
-        write_record(new.work / COMPARISON, result)
+        found = replace(combine(benches, wanted, keys, settings, groups), made_from=made_from)
+        write_record(new.work / COMPARISON, found.to_json())
         keep_page(new.work)
         new.finish()
-    return Comparison.from_json(result)
+    return found
 
 
 def shown_at(entry: Entry, shown: Mapping[Path, Path]) -> Entry:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from featbank.comparing.bank_run import Bench, Settings
 from featbank.comparing.cells import installed_version
 from featbank.results.alike import group_kinds, pairing_notes, unlike_notes
+from featbank.results.cell import BankRecord, CellRecord
+from featbank.results.compared import (
+    ComparedBank,
+    ComparedCandidate,
+    ComparedResult,
+    ComparisonSettings,
+)
+from featbank.results.comparison import Comparison
+from featbank.results.records import Interval
 from featbank.runtime.spec import Spec
 from featbank.study.rows import row_order
 from featbank.study.splits import (
@@ -22,17 +31,16 @@ from featbank.study.splits import (
 __all__ = ["combine", "recorded"]
 
 
-def recorded(settings: Settings) -> dict[str, Any]:
-    """Return the settings as `compare.json` has them."""
-    return {
-        "select": settings.select,
-        "report": settings.report,
-        "metric": "all",
-        "seed": settings.seed,
-        "bootstrap": settings.draws,
-        "baseline": settings.baseline,
-        "version": installed_version(),
-    }
+def recorded(settings: Settings) -> ComparisonSettings:
+    """Return the settings as a comparison records them."""
+    return ComparisonSettings(
+        select=settings.select,
+        report=settings.report,
+        seed=settings.seed,
+        bootstrap=settings.draws,
+        baseline=settings.baseline,
+        version=installed_version(),
+    )
 
 
 def combine(
@@ -41,8 +49,22 @@ def combine(
     keys: Sequence[Sequence[str]],
     settings: Settings,
     groups: Mapping[str, Sequence[str]],
-) -> dict[str, Any]:
-    """Return the whole comparison."""
+) -> Comparison:
+    """Return the whole comparison.
+
+    Parameters
+    ----------
+    benches : sequence of Bench
+        The banks, with their cells.
+    wanted : sequence of Spec
+        The heads.
+    keys : sequence of sequences of str
+        Of each bank, the key of each head's cell.
+    settings : Settings
+        How the banks are compared.
+    groups : mapping
+        From a group's name to the banks that are seeds of one recipe.
+    """
     from featbank.comparing.statistics import cell_statistics, grouped
 
     order = [
@@ -52,34 +74,32 @@ def combine(
     ]
     orders = {bench.about.slug: row_order(bench.ids) for bench in benches}
     cells = [cell_rows(bench, spec, key, orders[bench.about.slug]) for bench, spec, key in order]
-    kinds = group_kinds([bench.about for bench in benches])
     found = cell_statistics(
         cells, draws=settings.draws, seed=settings.seed, baseline=settings.baseline
     )
-    return {
-        "schema": 1,
-        "settings": recorded(settings),
-        "banks": [
-            {
-                **{name: getattr(bench.about, name) for name in ("name", "path", "digest", "slug")},
-                "shot_groups": kind,
-            }
-            for bench, kind in zip(benches, kinds, strict=True)
-        ],
-        "heads": [str(spec) for spec in wanted],
-        "results": [
+    return Comparison(
+        settings=recorded(settings),
+        banks=tuple(compared_banks([bench.about for bench in benches])),
+        heads=tuple(str(spec) for spec in wanted),
+        results=tuple(
             result(bench, spec, key, ci95)
             for (bench, spec, key), ci95 in zip(order, found.intervals, strict=True)
-        ],
-        "candidates": [
-            {"bank": bench.about.path, "head": spec.name, "spec": str(spec), **point}
+        ),
+        candidates=tuple(
+            ComparedCandidate(bench.about.path, spec.name, str(spec), point)
             for bench, spec, key in order
-            for point in bench.cells[key]["candidates"]
-        ],
-        "comparisons": found.comparisons,
-        "groups": grouped(cells, groups),
-        "notes": notes(benches),
-    }
+            for point in bench.cells[key].candidates
+        ),
+        comparisons=tuple(found.comparisons),
+        groups=tuple(grouped(cells, groups)),
+        notes=tuple(notes(benches)),
+    )
+
+
+def compared_banks(records: Sequence[BankRecord]) -> Iterator[ComparedBank]:
+    """Yield what a comparison says of its banks."""
+    for record, kind in zip(records, group_kinds(records), strict=True):
+        yield ComparedBank(record.name, record.path, record.digest, record.slug, kind)
 
 
 def cell_rows(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
@@ -97,26 +117,31 @@ def cell_rows(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
         groups=bench.about.groups(),
         labels=labels,
         right=labels == predicted,
-        metrics=bench.cells[key]["metrics"],
+        metrics=bench.cells[key].metrics,
     )
 
 
-def result(bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one entry of schema 1, its head as it is written now: a cell may be of another day."""
+def result(
+    bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Interval | None]
+) -> ComparedResult:
+    """Return one head's result, the head as it is written now: a cell may be of another day."""
     cell = bench.cells[key]
-    kept = ("params", "selected_on", "selection", "split", "metrics")
-    return {
-        "bank": bench.about.path,
-        "bank_name": bench.about.name,
-        "head": spec.name,
-        "spec": str(spec),
-        **{name: cell[name] for name in kept},
-        "ci95": dict(ci95),
-        "calibration": cell["calibration"],
-        "fit_seconds": cell["fit_seconds"],
-        "cell": key,
-        "notes": cell_notes(bench, cell),
-    }
+    return ComparedResult(
+        bank=bench.about.path,
+        bank_name=bench.about.name,
+        head=spec.name,
+        spec=str(spec),
+        params=cell.params,
+        selected_on=cell.selected_on,
+        selection=cell.selection,
+        split=cell.split,
+        metrics=cell.metrics,
+        ci95=ci95,
+        calibration=cell.calibration,
+        fit_seconds=cell.fit_seconds,
+        cell=key,
+        notes=tuple(cell_notes(bench, cell)),
+    )
 
 
 def notes(benches: Sequence[Bench]) -> list[str]:
@@ -124,7 +149,9 @@ def notes(benches: Sequence[Bench]) -> list[str]:
     banks_of: dict[str, list[str]] = {}
     for bench in benches:
         said = role_notes(bench.entry.bank, bench.entry.parts)
-        heads = all_head_notes([*bench.cells.values()], bench.entry.parts.reason)
+        heads = all_head_notes(
+            [cell.choice for cell in bench.cells.values()], bench.entry.parts.reason
+        )
         for note in distinct([*said, *heads]):
             banks_of.setdefault(note, []).append(bench.about.name)
     own = [f"{', '.join(names)}: {note}" for note, names in banks_of.items()]
@@ -132,8 +159,10 @@ def notes(benches: Sequence[Bench]) -> list[str]:
     return [*pairing_notes(records), *unlike_notes(records), *own]
 
 
-def cell_notes(bench: Bench, cell: Mapping[str, Any]) -> list[str]:
+def cell_notes(bench: Bench, cell: CellRecord) -> list[str]:
     """Return what there is to say of one head on one bank."""
     bank, parts = bench.entry.bank, bench.entry.parts
-    chosen = [*select_notes(bank, parts)] if cell["selected_on"] else []
-    return distinct([*chosen, *head_notes(cell, parts.reason), *report_notes(bank, cell["split"])])
+    chosen = [*select_notes(bank, parts)] if cell.selected_on else []
+    return distinct(
+        [*chosen, *head_notes(cell.choice, parts.reason), *report_notes(bank, cell.split)]
+    )

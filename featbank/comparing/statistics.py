@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featbank.results.compared import CellName, Difference, SeedGroup
+from featbank.results.records import Interval, intervals
 from heads.metrics import GROUPS, bootstrap, mcnemar
 from heads.metrics import holm as multiplicity
 from heads.metrics.unseen import unseen, unseen_apart
@@ -38,8 +40,8 @@ class CellRows:
 class Statistics:
     """Intervals by cell, and comparisons."""
 
-    intervals: list[dict[str, list[float] | None]]
-    comparisons: list[dict[str, Any]]
+    intervals: Sequence[Mapping[str, Interval | None]]
+    comparisons: list[Difference]
 
 
 def cell_statistics(
@@ -51,30 +53,41 @@ def cell_statistics(
     bank's name, only the pairs that it is in.
     """
     drawn = resampled(cells, draws, seed)
-    intervals = [interval_of(cell, of) for cell, of in zip(cells, drawn, strict=True)]
+    found = [interval_of(cell, of) for cell, of in zip(cells, drawn, strict=True)]
     any_group = without_groups(cells, drawn, draws, seed)
     compared = []
     for i, j in pairs(cells, baseline):
         alike = np.array_equal(cells[i].groups, cells[j].groups)
         both = (drawn[i]["all"], drawn[j]["all"]) if alike else (any_group[i], any_group[j])
         compared.append(compare(cells[i], cells[j], *both))
-    for name in ("p_bootstrap", "p_mcnemar"):
-        known = [each for each in compared if each[name] is not None]
-        adjusted = multiplicity.holm([each[name] for each in known])
-        for each, p in zip(known, adjusted, strict=True):
-            each["p_adjusted" if name == "p_bootstrap" else "p_mcnemar_adjusted"] = float(p)
-    return Statistics(intervals, compared)
+    return Statistics(found, adjusted(compared))
 
 
-def interval_of(cell: CellRows, drawn: Mapping[str, Any]) -> dict[str, list[float] | None]:
+def adjusted(compared: Sequence[Difference]) -> list[Difference]:
+    """Return differences with their p-values corrected by Holm for their number."""
+    by_bootstrap = multiplicity.holm([each.p_bootstrap for each in compared])
+    paired = [each.p_mcnemar for each in compared if each.p_mcnemar is not None]
+    by_mcnemar = iter(multiplicity.holm(paired))
+    return [
+        replace(
+            each,
+            p_adjusted=float(p),
+            p_mcnemar_adjusted=None if each.p_mcnemar is None else float(next(by_mcnemar)),
+        )
+        for each, p in zip(compared, by_bootstrap, strict=True)
+    ]
+
+
+def interval_of(cell: CellRows, drawn: Mapping[str, Any]) -> dict[str, Interval | None]:
     """Return the interval of each metric of a cell, of its resampled metrics (draws,)."""
     hidden = unseen(cell.right, cell.labels, cell.groups)
-    return {
+    found = {
         name: bootstrap.interval(drawn[name], value=cell.metrics[name], unseen=hidden[name])
         if name in drawn
         else None
         for name in bootstrap.METRICS
     }
+    return intervals(found)
 
 
 def resampled(cells: Sequence[CellRows], draws: int, seed: int) -> list[dict[str, Any]]:
@@ -138,24 +151,23 @@ def pairs(cells: Sequence[CellRows], baseline: str | None) -> Iterator[tuple[int
         yield (j, i) if mine == baseline else (i, j)
 
 
-def compare(one: CellRows, other: CellRows, drawn_one: Any, drawn_other: Any) -> dict[str, Any]:
+def compare(one: CellRows, other: CellRows, drawn_one: Any, drawn_other: Any) -> Difference:
     """Return the difference of `all` of two cells, its interval, and tests."""
     paired = one.samples == other.samples
     value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
     ends, p = separation(value, one, other, drawn_one, drawn_other)
     counts = mcnemar.discordant(one.right, other.right) if paired else None
-    return {
-        "a": {"bank": one.bank, "head": one.head},
-        "b": {"bank": other.bank, "head": other.head},
-        "metric": "all",
-        "difference": value,
-        "ci95": ends,
-        "p_bootstrap": p,
-        "p_mcnemar": None if counts is None else mcnemar.mcnemar(*counts),
-        "p_adjusted": p,
-        "p_mcnemar_adjusted": None,
-        "paired": paired,
-    }
+    return Difference(
+        a=CellName(one.bank, one.head),
+        b=CellName(other.bank, other.head),
+        metric="all",
+        difference=value,
+        ci95=(ends[0], ends[1]),
+        p_bootstrap=p,
+        p_mcnemar=None if counts is None else mcnemar.mcnemar(*counts),
+        p_adjusted=p,
+        paired=paired,
+    )
 
 
 def separation(
@@ -185,7 +197,7 @@ def common_groups(one: CellRows, other: CellRows) -> Any:
     return one.groups if np.array_equal(one.groups, other.groups) else np.zeros_like(one.groups)
 
 
-def grouped(cells: Sequence[CellRows], groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def grouped(cells: Sequence[CellRows], groups: Mapping[str, Sequence[str]]) -> list[SeedGroup]:
     """Return mean and standard deviation over the banks of a group, by head and metric.
 
     Banks whose shot groups are other classes have no common many, medium or few.
@@ -197,10 +209,8 @@ def grouped(cells: Sequence[CellRows], groups: Mapping[str, Sequence[str]]) -> l
             for metric in bootstrap.METRICS:
                 alike = comparable(members, metric)
                 values = [at.metrics[metric] if alike else None for at in members]
-                out.append({
-                    "name": name, "banks": list(banks), "head": head, "metric": metric,
-                    **moments(values),
-                })  # fmt: skip
+                mean, std = moments(values)
+                out.append(SeedGroup(name, tuple(banks), head, metric, mean, std, len(values)))
     return out
 
 
@@ -209,10 +219,10 @@ def comparable(members: Sequence[CellRows], metric: str) -> bool:
     return metric not in GROUPS or len({at.groups.tobytes() for at in members}) == 1
 
 
-def moments(values: Sequence[float | None]) -> dict[str, Any]:
-    """Return mean, standard deviation (n - 1; None for one value) and number."""
+def moments(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return mean and standard deviation (n - 1; None for one value); None for unknown values."""
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
-        return {"mean": None, "std": None, "n": len(values)}
+        return None, None
     std = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return {"mean": float(np.mean(known)), "std": std, "n": len(known)}
+    return float(np.mean(known)), std

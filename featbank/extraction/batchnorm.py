@@ -21,7 +21,14 @@ from featbank.data.sampling import epoch_indices
 from featbank.errors import InputError
 from featbank.runtime.rng import derive_seed
 
-__all__ = ["N_BATCHES", "REFRESHES", "balanced_plan", "record", "refresh_statistics", "running_statistics"]
+__all__ = [
+    "N_BATCHES",
+    "REFRESHES",
+    "balanced_plan",
+    "record",
+    "refresh_statistics",
+    "running_statistics",
+]
 
 REFRESHES = ("none", "class-balanced")
 # The error of a mean over 100 batches is a tenth of what one batch, as in training, has.

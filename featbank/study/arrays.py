@@ -11,6 +11,7 @@ import numpy as np
 import heads
 from featbank.bank.bank import Bank
 from featbank.errors import InputError
+from featbank.results.records import Score, intervals
 from featbank.runtime.progress import Reporter
 from featbank.study.rows import row_order
 from heads import metrics
@@ -97,7 +98,7 @@ class BankArrays:
             self.stand_in = head, points
         return self.stand_in
 
-    def score(self, predicted: Any, split: str, seed: int = 0) -> dict[str, Any]:
+    def score(self, predicted: Any, split: str, seed: int = 0) -> Score:
         """Evaluate the labels (n,) that a head gives a split; `seed` is that of the intervals.
 
         Rows are resampled in the order of their ids, so that the same rows in another order give
@@ -105,10 +106,10 @@ class BankArrays:
         """
         order = row_order(self.bank[split].ids.tolist())
         predicted, labels = predicted[order], on_host(self[split][1])[order]
-        return {
-            "metrics": metrics.evaluate(labels, predicted, self.groups),
-            "ci95": metrics.confidence_interval(labels, predicted, self.groups, seed=seed),
-        }
+        return Score(
+            metrics.evaluate(labels, predicted, self.groups),
+            intervals(metrics.confidence_interval(labels, predicted, self.groups, seed=seed)),
+        )
 
     def measure(self, head: Any, split: str) -> dict[str, float | None]:
         """Return the metrics of a fitted head on a split."""

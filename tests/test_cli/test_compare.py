@@ -551,9 +551,9 @@ def test_rows_alone_in_their_classes_stay_paired_where_shot_groups_differ() -> N
     np.testing.assert_array_equal(alike[0], alike[1])
     assert (drawn[0]["all"] != drawn[1]["all"]).any()
     found = cell_statistics([one, other, third], draws=200, seed=0).comparisons
-    assert all(each["paired"] for each in found)
+    assert all(each.paired for each in found)
     hidden = unseen(np.zeros(43), one.labels, np.zeros(5), bounds=(-1, 1))["all"]
-    assert found[0]["ci95"] == pytest.approx([-hidden.below, hidden.above])
+    assert found[0].ci95 == pytest.approx([-hidden.below, hidden.above])
     assert without_groups([one], drawn[:1], 200, 0)[0] is drawn[0]["all"]
 
 
