@@ -48,7 +48,7 @@ FLOORS = (
 MOST_MODULES = 15
 # How many dictionaries of anything are parameters, fields or results of what another room uses.
 # The number may fall, and then it is lowered here; it may not rise.
-MOST_DICTIONARIES = 60
+MOST_DICTIONARIES = 58
 # The same for a public function of four parameters and more that does not document them.
 MOST_UNDOCUMENTED = 94
 MOST_POSITIONAL = 6
