@@ -20,7 +20,7 @@ from featbank.results.records import (
 )
 from featbank.results.tables import Accuracy, Cell, Recorded, Table
 
-__all__ = ["Fit", "Fits"]
+__all__ = ["Evaluated", "Fit", "Fits"]
 
 # What a reader of the table wants to know of a head; the rest stands in its parameters.
 SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
@@ -171,6 +171,20 @@ class Fits(Tabled, Sequence[Fit]):
         results = [result.to_json() for result in self.results]
         notes = list(self.notes)
         return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
+
+
+@dataclass(frozen=True)
+class Evaluated(Fits):
+    """Several saved heads that were evaluated on one bank: a sequence of `Fit`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of schema 1 that ``featbank evaluate --json`` writes."""
+        known = (
+            "bank", "file", "head", "params", "selected_on", "split", "metrics", "ci95", "notes",
+        )  # fmt: skip
+        entries = [result.to_json() for result in self.results]
+        results = [{name: entry[name] for name in known} for entry in entries]
+        return {"schema": 1, "results": results, "candidates": [], "notes": list(self.notes)}
 
 
 def table_of(fits: tuple[Fit, ...]) -> Table:

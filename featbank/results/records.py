@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from featbank.results.plain import fields_of, known_fields, plain
+from heads.curves.chosen import Chosen
 
 __all__ = [
     "Calibration",
@@ -99,6 +100,18 @@ class Selection:
     seeds: int | None = None
     then: Selection | None = None
     stage1: Mapping[str, Any] | None = None
+
+    @classmethod
+    def on_curve(cls, split: str, chosen: Chosen) -> Self:
+        """Return how a parameter was chosen by `all` on the curve of a split."""
+        return cls(
+            split=split,
+            metric="all",
+            rule=chosen.rule,
+            best=chosen.best,
+            value=chosen.value,
+            maximum=plain(chosen.maximum),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object, without what does not apply."""

@@ -18,6 +18,7 @@ from featbank.study.splits import Roles
 from heads import specs
 from heads.curves import curve, rules, sweep
 from heads.errors import HeadInputError
+from heads.estimators.convex_head import TriedDecay
 from heads.specs import Point
 
 __all__ = [
@@ -84,11 +85,11 @@ def with_stage1(arrays: BankArrays, spec: Spec, fit: Fitted) -> Fitted:
     started_there = specs.needs_stage1(spec.name, spec.params) and spec.name != "joint"
     if arrays.bank.classifier is not None or not started_there:
         return fit
-    own, points = arrays.fitted_here(SILENT)
-    about: dict[str, Any] = {"weight_decay": own.weight_decay_, "rule": "features' scale"}
+    own = arrays.fitted_here(SILENT)
+    about: dict[str, Any] = {"weight_decay": own.head.weight_decay_, "rule": "features' scale"}
     chosen = fit.selection or Selection()
     if arrays.select is not None:
-        about = path_choice(own, points, arrays.select)[0].to_json()
+        about = path_choice(own.head, own.path, arrays.select)[0].to_json()
         chosen = fit.selection or Selection(split=arrays.select, metric="all")
     return replace(fit, selection=replace(chosen, stage1=about))
 
@@ -112,10 +113,10 @@ def fit_point(
 ) -> Fitted:
     """Fit one point of a specification; what it leaves open is chosen on val."""
     if name == "joint" and not names_decay(point) and arrays.bank.classifier is None:
-        head, path = arrays.fitted_here(reporter)
+        own = arrays.fitted_here(reporter)
         if arrays.select is None:
-            return Fitted(head)
-        return Fitted(head, *path_choice(head, path, arrays.select))
+            return Fitted(own.head)
+        return Fitted(own.head, *path_choice(own.head, own.path, arrays.select))
     head = build(arrays, name, point, seed, reporter)
     if roles.select is None or not is_open(name, point, head):
         return Fitted(head.fit(*arrays.train(head)))
@@ -308,23 +309,22 @@ def candidates_of(point: Point, fit: Fitted, split: str, measured: Metrics) -> l
 
 
 def path_choice(
-    head: Any, points: list[dict[str, Any]], split: str
+    head: Any, points: Sequence[TriedDecay], split: str
 ) -> tuple[Selection, tuple[Candidate, ...]]:
     """Return how the weight decay was chosen on a path, and the points that were tried."""
-    best = max(points, key=lambda point: point["metrics"]["all"])
-    same = [point for point in points if point["weight_decay"] == head.weight_decay]
-    chosen = max(same, key=lambda point: point["metrics"]["all"])
+    best = max(points, key=lambda point: point.metrics["all"] or 0.0)
+    same = [point for point in points if point.weight_decay == head.weight_decay]
+    chosen = max(same, key=lambda point: point.metrics["all"] or 0.0)
     tried = [
-        Candidate({"weight_decay": point["weight_decay"]}, split, point["metrics"])
-        for point in points
+        Candidate({"weight_decay": point.weight_decay}, split, point.metrics) for point in points
     ]
     selection = Selection(
         split=split,
         metric="all",
         rule="maximum",
         best=head.weight_decay,
-        value=chosen["metrics"]["all"],
-        maximum={"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},
+        value=chosen.metrics["all"],
+        maximum={"value": best.metrics["all"], "weight_decay": best.weight_decay},
     )
     return selection, tuple(tried)
 
@@ -339,10 +339,10 @@ def choose_tau(
     else:
         found = exact_curve(arrays, name, split, TAU_RANGE)
         chosen = rules.choose_on_curve(found)
-        taus = sorted({*default_taus(), chosen["best"]})
+        taus = sorted({*default_taus(), chosen.best})
         points = [{"tau": tau, **found.at(tau)} for tau in taus]
     tried = [Candidate({"tau": point["tau"]}, split, without(point, ["tau"])) for point in points]
-    return Selection(split=split, metric="all", **chosen), tuple(tried)
+    return Selection.on_curve(split, chosen), tuple(tried)
 
 
 def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, float]) -> Any:
