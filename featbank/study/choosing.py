@@ -121,12 +121,11 @@ def fit_point(
         return FittedHead(own.head, *path_choice(own.head, own.path, arrays.select))
     head = build(arrays, name, point, seed, reporter)
     if roles.select is None or not is_open(name, point, head):
-        return FittedHead(head.fit(*arrays.train(head)))
+        return FittedHead(arrays.train(head).fit(head))
     if not specs.has_path(head):
         chosen, points = choose_tau(arrays, name, head, roles.select)
-        return FittedHead(head.set_params(tau=chosen.best).fit(*arrays["train"]), chosen, points)
-    splits = (*arrays.train(head), *arrays[roles.select], arrays.groups)
-    path = head.fit_path(*splits, weight_decays=point.path)
+        return FittedHead(arrays.train().fit(head.set_params(tau=chosen.best)), chosen, points)
+    path = arrays.train(head).fit_path(head, arrays[roles.select], arrays.groups, point.path)
     return FittedHead(head, *path_choice(head, path, roles.select))
 
 
@@ -288,7 +287,8 @@ def fit_points(
     for head in compress(built, closed):
         together.setdefault(getattr(head, "views", 0), []).append(head)
     for some in together.values():
-        heads.fit_many(some, *arrays.train(some[0]))
+        rows = arrays.train(some[0])
+        heads.fit_many(some, rows.X, rows.y, rows.sample_weight)
     return [
         FittedHead(head) if done else fit_point(arrays, name, point, roles, seed, reporter)
         for head, point, done in zip(built, points, closed, strict=True)
