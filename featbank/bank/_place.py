@@ -18,18 +18,11 @@ from featbank.bank.folder import (
 from featbank.bank.plan import BankPlan
 from featbank.errors import LockedError, StorageError
 from featbank.files.atomic import storage_errors
+from featbank.files.exchanging import discard, recover
+from featbank.files.folders import remove_empty_folders, remove_own
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import (
-    Replacement,
-    discard,
-    is_marked,
-    recover,
-    refuse_alone,
-    remove_empty_folders,
-    remove_own,
-    require_room,
-    work_path,
-)
+from featbank.files.marks import is_marked, work_path
+from featbank.files.replacing import Replacement, refuse_alone, require_room
 from featbank.store.journal import Journal
 from featbank.store.schema import MANIFEST
 
