@@ -11,7 +11,7 @@ from featbank.results.numbers import GROUPS
 from featbank.results.plain import plain
 from featbank.results.records import (
     Candidate,
-    Choice,
+    HeadChoice,
     Interval,
     Metrics,
     Origin,
@@ -69,7 +69,7 @@ class Fit(Tabled):
         The points that were tried, with their metrics on the selecting split only.
     notes : tuple of str
         What a reader has to know beside the numbers.
-    choice : Choice or None
+    choice : HeadChoice or None
         The specification, and how what it left open ended; None for a head that was loaded.
     origin : Origin or None
         What the head's file says of the features that it was fitted on; None as before.
@@ -80,7 +80,7 @@ class Fit(Tabled):
     selection: Selection | None = None
     candidates: tuple[Candidate, ...] = ()
     notes: tuple[str, ...] = ()
-    choice: Choice | None = field(default=None, repr=False)
+    choice: HeadChoice | None = field(default=None, repr=False)
     origin: Origin | None = field(default=None, repr=False)
 
     @property

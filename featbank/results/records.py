@@ -12,12 +12,12 @@ from heads.curves.chosen import Chosen
 __all__ = [
     "Calibration",
     "Candidate",
-    "Choice",
+    "HeadChoice",
     "Interval",
     "Metrics",
     "Origin",
     "Result",
-    "Score",
+    "SplitScore",
     "Selection",
     "intervals",
 ]
@@ -130,7 +130,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Choice:
+class HeadChoice:
     """What was left open of a head, and how that ended.
 
     Attributes
@@ -174,7 +174,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Score:
+class SplitScore:
     """Accuracies, as fractions, and their 95 % intervals, by name."""
 
     metrics: Metrics

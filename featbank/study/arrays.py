@@ -11,7 +11,7 @@ import numpy as np
 import heads
 from featbank.bank.bank import Bank
 from featbank.errors import InputError
-from featbank.results.records import Score, intervals
+from featbank.results.records import SplitScore, intervals
 from featbank.runtime.progress import Reporter
 from featbank.study.rows import row_order
 from heads import metrics
@@ -107,7 +107,7 @@ class BankArrays:
             self.stand_in = StandIn(head, path or ())
         return self.stand_in
 
-    def score(self, predicted: Any, split: str, seed: int = 0) -> Score:
+    def score(self, predicted: Any, split: str, seed: int = 0) -> SplitScore:
         """Evaluate the labels (n,) that a head gives a split; `seed` is that of the intervals.
 
         Rows are resampled in the order of their ids, so that the same rows in another order give
@@ -115,7 +115,7 @@ class BankArrays:
         """
         order = row_order(self.bank[split].ids.tolist())
         predicted, labels = predicted[order], on_host(self[split][1])[order]
-        return Score(
+        return SplitScore(
             metrics.evaluate(labels, predicted, self.groups),
             intervals(metrics.confidence_interval(labels, predicted, self.groups, seed=seed)),
         )

@@ -13,7 +13,7 @@ from featbank.errors import StaleError
 from featbank.results.alike import other_classes
 from featbank.results.cell import ClassNames
 from featbank.results.fit import Evaluated, Fit
-from featbank.results.records import Choice, Result, Selection
+from featbank.results.records import HeadChoice, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import distinct, head_notes, report_notes, splits_to_evaluate
@@ -95,7 +95,7 @@ def notes_of(bank: Bank, file: Path, metadata: Mapping[str, Any], split: str) ->
     fitted = metadata.get("notes")
     if not isinstance(fitted, list):
         fitted = (
-            head_notes(Choice.from_json(metadata), "nothing was chosen")
+            head_notes(HeadChoice.from_json(metadata), "nothing was chosen")
             if "spec" in metadata
             else []
         )
