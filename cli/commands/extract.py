@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from cli._show import say, write_json
 from featbank.runtime.spec import parse_spec
 
 if TYPE_CHECKING:
+    from featbank.extraction.extract import Extracted
     from featbank.extraction.network import Foundation
 
 __all__ = ["command"]
@@ -122,7 +122,7 @@ def command(
         "mean": mean, "std": std,
     }  # fmt: skip
     spec = parse_spec(data) if data else None
-    summary = extract(
+    made = extract(
         source_of(run, backbone, network),
         out,
         which=which,
@@ -144,18 +144,18 @@ def command(
     )
     if not first_of_job():
         return
-    if not write_json(json_to, {"schema": 1, **summary}, overwrite=overwrite):
-        say(summary_line(out, summary))
+    if not write_json(json_to, made.to_json(), overwrite=overwrite):
+        say(summary_line(out, made))
 
 
-def summary_line(out: Path, summary: Mapping[str, Any]) -> str:
-    """Return what to print of an extraction's summary."""
-    rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
-    if summary["up_to_date"]:
+def summary_line(out: Path, made: Extracted) -> str:
+    """Return what to print of an extraction."""
+    rows = ", ".join(f"{name} {count:,}" for name, count in made.rows.items())
+    if made.up_to_date:
         return f"{out} is up to date: every byte checked, nothing to do ({rows})"
-    skipped = sum(summary["skipped"].values())
-    kind = "a classifier" if summary["classifier"] else "no stage-1 classifier"
-    return f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out"
+    kind = "a classifier" if made.classifier else "no stage-1 classifier"
+    skipped = sum(made.skipped.values())
+    return f"{out}: {rows}; {made.dim} features a row, {kind}; {skipped} images left out"
 
 
 def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from featbank.data.types import ImageData
 from featbank.errors import InputError
 from featbank.extraction.batchnorm import REFRESHES
 from featbank.extraction.images import KeptImages
-from featbank.extraction.network import Foundation
+from featbank.extraction.network import Foundation, NetworkSource
 from featbank.extraction.planning import extraction_plan
 from featbank.extraction.runner import Compute, Extraction, Variation
 from featbank.extraction.source import open_source
@@ -25,9 +27,60 @@ from featbank.runtime.names import require_known
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.ranks import Ranks
 
-__all__ = ["ON_BAD_IMAGE", "extract"]
+__all__ = ["ON_BAD_IMAGE", "Extracted", "extract"]
 
 ON_BAD_IMAGE = ("error", "skip")
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction made.
+
+    Attributes
+    ----------
+    bank : str
+        The bank's path.
+    source : NetworkSource
+        Where the network comes from.
+    up_to_date : bool
+        Whether all was there and nothing had to be done.
+    dim, views : int
+        The width of a row, and how many augmented views of each training image there are.
+    classifier : bool
+        Whether the bank has the classifier that was trained on the features.
+    rows, skipped : mapping
+        The rows of each split, and the images that were left out.
+    notes : tuple of str
+        What there is to know of the data: what was passed over, the same image in two places.
+    """
+
+    bank: str
+    source: NetworkSource
+    up_to_date: bool
+    dim: int
+    classifier: bool
+    views: int
+    rows: Mapping[str, int]
+    skipped: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of schema 1 that the command line writes."""
+        loaded = self.source.loaded
+        return {
+            "schema": 1,
+            "bank": self.bank,
+            "checkpoint": self.source.checkpoint,
+            "epoch": self.source.epoch,
+            **({} if loaded is None else {"loaded": loaded.to_json()}),
+            "up_to_date": self.up_to_date,
+            "dim": self.dim,
+            "classifier": self.classifier,
+            "views": self.views,
+            "rows": dict(self.rows),
+            "skipped": dict(self.skipped),
+            "notes": list(self.notes),
+        }
 
 
 def extract(  # noqa: PLR0913 - one for every option of the command
@@ -50,7 +103,7 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     strict: bool = False,
     replace_in_place: bool = False,
     reporter: Reporter = SILENT,
-) -> dict[str, Any]:
+) -> Extracted:
     """Write the features of every split into a bank, and the classifier that was trained on them.
 
     An extraction that was interrupted goes on where it stopped, to the same bits. A complete bank
@@ -103,11 +156,8 @@ def extract(  # noqa: PLR0913 - one for every option of the command
 
     Returns
     -------
-    dict
-        ``bank``, ``checkpoint`` and ``epoch`` (None where there is none), ``up_to_date`` (True
-        where nothing had to be done), ``dim``, ``views``, ``classifier`` (whether there is one),
-        ``rows`` and ``skipped`` by split; ``notes`` on the data (what was passed over, the same
-        image in two places); of a `Foundation`'s file ``loaded``, what matched.
+    Extracted
+        What there is in the bank now.
 
     Raises
     ------
@@ -131,8 +181,8 @@ def extract(  # noqa: PLR0913 - one for every option of the command
     target = Target(out, overwrite, replace_in_place, check_images, strict)
     frozen, images = open_source(source, which, data)
     _check_images(images, skip=skip, strict=strict)
-    if frozen.about.get("report"):
-        reporter.say(frozen.about["report"])
+    if frozen.source.loaded is not None:
+        reporter.say(str(frozen.source.loaded))
     plain = eval_transform(frozen.input)
     varied = augmentation(frozen.input, frozen.augment, images.photographs, images.native_size)
     with Ranks.join() as ranks, one_thread(frozen.backbone == TINY_CNN):
@@ -146,17 +196,17 @@ def extract(  # noqa: PLR0913 - one for every option of the command
             job.refresh_batchnorm(kept, reporter)
         plan = extraction_plan(job, kept, dtype, refreshed=refreshed)
         written = write_bank(job, target, plan, kept, reporter)
-    return {
-        "bank": str(out),
-        **{name: value for name, value in frozen.about.items() if name != "report"},
-        "up_to_date": written.up_to_date,
-        "dim": plan.dim,
-        "classifier": frozen.classifier is not None,
-        "views": views,
-        "rows": {name: len(rows) for name, rows in kept.rows.items()},
-        "skipped": {name: len(ids) for name, ids in plan.skipped.items()},
-        "notes": [*images.notes, *written.leaks],
-    }
+    return Extracted(
+        bank=str(out),
+        source=frozen.source,
+        up_to_date=written.up_to_date,
+        dim=plan.dim,
+        classifier=frozen.classifier is not None,
+        views=views,
+        rows={name: len(rows) for name, rows in kept.rows.items()},
+        skipped={name: len(ids) for name, ids in plan.skipped.items()},
+        notes=(*images.notes, *written.leaks),
+    )
 
 
 def _check_images(images: ImageData, *, skip: bool, strict: bool) -> None:

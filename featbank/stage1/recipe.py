@@ -19,7 +19,7 @@ from featbank.stage1.config import TrainConfig
 from featbank.stage1.presets import PRESETS, RECIPES, retraining
 from featbank.stage1.retraining import read_init
 from featbank.stage1.session import Metrics
-from featbank.stage1.train import train
+from featbank.stage1.train import Trained, train
 from heads.metrics import ShotGroups, Shots, evaluate
 
 __all__ = ["recipe", "shot_metrics", "train_by_name"]
@@ -42,7 +42,7 @@ def train_by_name(
     replace_in_place: bool = False,
     strict: bool = False,
     reporter: Reporter = SILENT,
-) -> dict[str, Any]:
+) -> Trained:
     """Train stage 1 on a data set that is named; what `featbank train` runs.
 
     Every epoch is validated by the accuracies `all`, `many`, `medium`, `few` and `micro`.
@@ -67,8 +67,8 @@ def train_by_name(
 
     Returns
     -------
-    dict
-        What `featbank.stage1.train.train` returns.
+    Trained
+        What the training came to.
 
     Raises
     ------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,47 @@ from featbank.stage1.optim import make_optimizer, restore_optimizer
 from featbank.stage1.retraining import read_init
 from featbank.stage1.session import Learner, Metrics, Progress, SeenImages, Session
 
-__all__ = ["Metrics", "train"]
+__all__ = ["Metrics", "Trained", "ValidatedEpoch", "train"]
+
+
+@dataclass(frozen=True)
+class ValidatedEpoch:
+    """An epoch, counted from 1, and the accuracies on val after it."""
+
+    epoch: int
+    val: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes
+    ----------
+    run, checkpoint : str
+        The folder, and the file of the best network in it: of the last where there is no val split.
+    epochs : int
+    best : ValidatedEpoch or None
+        The best epoch; None where there is no val split.
+    last : mapping
+        The last epoch's entry in the history: a line of ``metrics.csv``.
+    seconds : float
+        What the training took, this time.
+    notes : tuple of str
+        What there is to know of the data: what was passed over, the same image in two places.
+    """
+
+    run: str
+    checkpoint: str
+    epochs: int
+    best: ValidatedEpoch | None
+    last: Mapping[str, float | None]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of schema 1 that the command line writes."""
+        return {"schema": 1, **asdict(self)}
 
 
 def train(
@@ -55,7 +95,7 @@ def train(
     overwrite: bool = False,
     strict: bool = False,
     replace_in_place: bool = False,
-) -> dict[str, Any]:
+) -> Trained:
     """Train, writing into the folder `out` after every epoch and, if it is long, within it.
 
     SIGINT and SIGTERM are acted on after the step under way, when its state is saved.
@@ -89,10 +129,8 @@ def train(
 
     Returns
     -------
-    dict
-        ``run``, ``checkpoint``, ``epochs``, ``best`` (epoch and val metrics, or None), ``last``
-        (the last epoch's entry in the history), ``seconds``, and ``notes`` on the data: what was
-        passed over, and the same image in two places.
+    Trained
+        What the training came to.
 
     Raises
     ------
@@ -113,7 +151,7 @@ def train(
         output = _Output(folder, existing, reporter if ranks.first else SILENT)
         job = _Job(images, data_spec, config, output, ranks, where)
         record = _train(job, metrics)
-        return {**_summary(folder.out, record, time.monotonic() - began), "notes": notes}
+        return _trained(folder.out, record, time.monotonic() - began, notes)
 
 
 @dataclass(frozen=True)
@@ -293,16 +331,18 @@ def _start(init: Checkpoint) -> dict[str, Any]:
     return {"tensors": tensors_digest(init.model), "recipe": recipe}
 
 
-def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def _trained(run: Path, record: Mapping[str, Any], seconds: float, notes: Sequence[str]) -> Trained:
+    """Return what the record of a finished training says."""
     best = record["best"]
-    return {
-        "run": str(run),
-        "checkpoint": str(run / (BEST if best else LAST)),
-        "epochs": record["epoch"],
-        "best": best,
-        "last": record["history"][-1],
-        "seconds": seconds,
-    }
+    return Trained(
+        run=str(run),
+        checkpoint=str(run / (BEST if best else LAST)),
+        epochs=record["epoch"],
+        best=None if best is None else ValidatedEpoch(best["epoch"], best["val"]),
+        last=record["history"][-1],
+        seconds=seconds,
+        notes=tuple(notes),
+    )
 
 
 def _begun(layer: str, previous: Checkpoint | None) -> dict[str, Any]:
