@@ -13,8 +13,11 @@ from featbank.bank.folder import own_bank
 from featbank.comparing.compare import Settings, compare_into
 from featbank.data import open_data
 from featbank.files.atomic import replace_text
+from featbank.files.exchanging import recover
+from featbank.files.folders import is_folder
+from featbank.files.marks import WITHIN
 from featbank.files.placing import placing, refuse_strangers, used_bytes
-from featbank.files.replacing import WITHIN, is_folder, recover, refuse_odd_folder, require_room
+from featbank.files.replacing import refuse_odd_folder, require_room
 from featbank.results.comparison import Comparison
 from featbank.results.fit import Fits
 from featbank.results.owned import (

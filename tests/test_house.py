@@ -50,7 +50,7 @@ MOST_MODULES = 15
 # The number may fall, and then it is lowered here; it may not rise.
 MOST_DICTIONARIES = 58
 # The same for a public function of four parameters and more that does not document them.
-MOST_UNDOCUMENTED = 94
+MOST_UNDOCUMENTED = 56
 MOST_POSITIONAL = 6
 # Two ways to the same thing: `featbank.evaluate` evaluates heads, `heads.metrics.evaluate` labels.
 # Every command's function is called `command`.

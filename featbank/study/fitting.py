@@ -10,8 +10,9 @@ from pathlib import Path
 from featbank.bank.bank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
+from featbank.files.exchanging import recover
 from featbank.files.placing import placing, refuse_strangers, used_bytes
-from featbank.files.replacing import recover, require_room
+from featbank.files.replacing import require_room
 from featbank.results.fit import Fit, Fits
 from featbank.results.owned import RESULTS, numbered, own_heads
 from featbank.results.records import HeadChoice, Origin, Result
