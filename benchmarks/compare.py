@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks import features
 from featbank import Bank, BankPlan, BankWriter
 from featbank.bank.rows import SplitRows
-from featbank.study.statistics import Place, statistics
+from featbank.comparing.statistics import CellRows, cell_statistics
 
 HEADS = ("joint", "ncm", "tau", "logit-adjust", "crt", "lws")
 SHAPES = {
@@ -81,14 +81,14 @@ def statistics_alone(out: Path) -> tuple[float, float]:
         with np.load(out / "cells" / entry["cell"] / "evaluation.npz") as file:
             labels, predicted = file["labels"], file["predicted"]
         places.append(
-            Place(
+            CellRows(
                 bank=entry["bank_name"], head=entry["spec"], samples="the same",
                 counts=bank.class_counts.tolist(), **bank.shots.to_json(), labels=labels,
                 right=labels == predicted, metrics=entry["metrics"],
             )
         )  # fmt: skip
     started, before = time.perf_counter(), time.process_time()
-    again = statistics(places, draws=found["settings"]["bootstrap"], seed=0)
+    again = cell_statistics(places, draws=found["settings"]["bootstrap"], seed=0)
     seconds = time.perf_counter() - started, time.process_time() - before
     assert again.comparisons == found["comparisons"]
     return seconds

@@ -26,13 +26,13 @@ import torch
 from benchmarks import features
 from benchmarks.features import Problem, Shape
 from heads import ClassifierRetraining, LearnableWeightScaling, NearestClassMean, fit_many
+from heads.balancing.weighting import class_loss_share
 from heads.curves.curve import exact_tau_curve
 from heads.curves.rules import choose_on_curve
 from heads.metrics import evaluate
 from heads.solvers.linear import linear_scores, softmax_error
 from heads.solvers.path import few_rows
 from heads.solvers.sgd import Recipe, plan_steps, sampled_rows
-from heads.solvers.weighting import class_loss_share
 
 SHAPES = {
     "imagenet-lt": dataclasses.replace(features.IMAGENET_LT, spread=0.75),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from heads.solvers.sampling import class_aware_rows
+from heads.balancing.sampling import class_aware_rows
 
 N_CLASSES, N_MAX, N_MIN, PER_CLASS = 1000, 1280, 5, 4
 

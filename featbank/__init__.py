@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from featbank.bank.bank import Bank, Split
     from featbank.bank.plan import BankPlan
     from featbank.bank.writer import BankWriter
+    from featbank.comparing.compare import compare
     from featbank.errors import (
         DamagedError,
         FeatbankError,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from featbank.results.records import Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
-    from featbank.study.comparing import compare
     from heads.metrics.shots import Shots
 
 # Where each public name is defined.
@@ -67,7 +67,7 @@ _HOMES = {
     "Table": "featbank.results.tables",
     "UsageError": "featbank.errors",
     "WorkerError": "featbank.errors",
-    "compare": "featbank.study.comparing",
+    "compare": "featbank.comparing.compare",
     "evaluate": "featbank.front",
     "fit": "featbank.front",
     "sweep": "featbank.front",

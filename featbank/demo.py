@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from featbank.bank.bank import Bank
+from featbank.bank.folder import own_bank
+from featbank.comparing.compare import Settings, compare_into
 from featbank.data import open_data
 from featbank.files.atomic import replace_text
 from featbank.files.placing import placing, refuse_strangers, used_bytes
 from featbank.files.replacing import WITHIN, is_folder, recover, refuse_odd_folder, require_room
 from featbank.results.comparison import Comparison
+from featbank.results.fit import Fits
 from featbank.results.owned import (
     RESULTS,
     is_fit,
     is_head,
     old_head_names,
-    own_bank,
     own_comparison,
     own_heads,
-    own_run,
     read_json,
 )
+from featbank.runs.run_files import own_run
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.comparing import Settings, compare_into
-from featbank.study.fitting import fit_heads
-from featbank.study.splits import Roles, roles
+from featbank.study.arrays import BankArrays
+from featbank.study.fitting import fit_into
+from featbank.study.splits import roles
 
 __all__ = ["HEADS", "RECIPES", "Demo", "demo", "own_demo"]
 
@@ -48,17 +49,14 @@ class Demo:
     ----------
     bank : Bank
         The features of the network that was trained on images as they come.
-    roles : Roles
-        The split on which its heads' parameters are chosen, and those that are reported.
-    results : mapping
-        The heads that were fitted on it, as the object of schema 1 that `featbank fit` writes.
+    fits : Fits
+        The heads that were fitted on it.
     comparison : Comparison
         The same heads on it and on the bank of class-balanced training.
     """
 
     bank: Bank
-    roles: Roles
-    results: Mapping[str, Any]
+    fits: Fits
     comparison: Comparison
 
 
@@ -113,19 +111,27 @@ def make_all(out: Path, seed: int, device: str, reporter: Reporter, *, overwrite
         shown = {path: out / path.name for path in paths}
         bank = Bank.open(paths[0])
         parts = roles(bank, None, None)
-        results = fit_heads(
-            bank, wanted, new.work / "heads", parts,
-            seed=seed, device=device, reporter=reporter, shown=shown[paths[0]],
-        )  # fmt: skip
-        for entry in results["results"]:
-            entry["file"] = f"heads/{entry['file']}"
+        arrays = BankArrays(bank, device, parts.select, shown=shown[paths[0]])
+        fits = fit_into(new.work / "heads", arrays, wanted, parts, seed=seed, reporter=reporter)
+        fits = seen_from_above(fits)
         compared = compare_into(
             paths, wanted, new.work / "comparison", Settings(seed=seed, device=device),
             reporter=reporter, shown=shown,
         )  # fmt: skip
-        replace_text(new.work / RESULTS, json.dumps(results, indent=2, allow_nan=False) + "\n")
+        replace_text(
+            new.work / RESULTS, json.dumps(fits.to_json(), indent=2, allow_nan=False) + "\n"
+        )
         new.finish()
-    return Demo(bank, parts, results, compared)
+    return Demo(bank, fits, compared)
+
+
+def seen_from_above(fits: Fits) -> Fits:
+    """Return fits whose files are named from the folder above theirs, as ``results.json`` there."""
+    moved = [
+        replace(fit, results=tuple(replace(one, file=f"heads/{one.file}") for one in fit.results))
+        for fit in fits
+    ]
+    return replace(fits, fits=tuple(moved))
 
 
 def make_bank(folder: Path, name: str, seed: int, device: str, reporter: Reporter) -> Path:

@@ -13,8 +13,8 @@ from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec, parse_spec
 from featbank.study.arrays import BankArrays
-from featbank.study.choosing import TAU_RANGE, points_of
-from featbank.study.fitting import fit_head
+from featbank.study.choosing import TAU_RANGE
+from featbank.study.fitting import fit_heads, fit_into
 from featbank.study.saved_heads import evaluate_heads
 from featbank.study.splits import roles
 from featbank.study.sweeping import check_sweep, sweep_splits
@@ -31,6 +31,9 @@ def fit(
     report: str | None = ...,
     seed: int = ...,
     device: str = ...,
+    out: str | Path | None = ...,
+    overwrite: bool = ...,
+    replace_in_place: bool = ...,
     reporter: Reporter = ...,
 ) -> Fit: ...
 @overload
@@ -42,6 +45,9 @@ def fit(
     report: str | None = ...,
     seed: int = ...,
     device: str = ...,
+    out: str | Path | None = ...,
+    overwrite: bool = ...,
+    replace_in_place: bool = ...,
     reporter: Reporter = ...,
 ) -> Fits: ...
 def fit(
@@ -52,6 +58,9 @@ def fit(
     report: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    replace_in_place: bool = False,
     reporter: Reporter = SILENT,
 ) -> Fit | Fits:
     """Fit a head on a bank, choose what it leaves open on val, and evaluate it once.
@@ -70,6 +79,14 @@ def fit(
         Seed of every draw: the same seed gives the same head.
     device : str
         ``cpu``, ``cuda``, ``cuda:0`` or ``auto``.
+    out : path, optional
+        A folder that gets a file for each head, and ``results.json``. None writes nothing.
+    overwrite : bool
+        Whether heads that are in `out` may be replaced; they are when the new ones are whole, and
+        other files stay.
+    replace_in_place : bool
+        With `overwrite`, remove the old heads first, where the disk cannot hold both: a failure
+        then leaves neither.
     reporter : Reporter
         Is told what takes time; silent by default.
 
@@ -84,6 +101,10 @@ def fit(
         The bank lacks a split that was named.
     HeadSpecError
         An unknown head or parameter, or a value that is not allowed.
+    OutputExistsError
+        `out` holds something, and `overwrite` is not set or it is not featbank's.
+    LockedError, StorageError
+        Another process is writing to `out`; its disk is full, read-only or failing.
 
     Examples
     --------
@@ -94,12 +115,16 @@ def fit(
     | head | many | medium | few | all | parameters | chosen on | seconds |
     """
     opened, alone = opened_bank(bank), isinstance(head, str | Spec)
-    specs = [spec_of(each) for each in ([head] if isinstance(head, str | Spec) else head)]
+    wanted = [spec_of(each) for each in ([head] if isinstance(head, str | Spec) else head)]
     parts = roles(opened, select, report)
-    for spec in specs:
-        points_of(spec, parts)
     arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
-    fits = Fits(fit_head(arrays, spec, parts, seed=seed, reporter=reporter) for spec in specs)
+    if out is None:
+        fits = fit_heads(arrays, wanted, parts, seed=seed, reporter=reporter)
+    else:
+        fits = fit_into(
+            Path(out), arrays, wanted, parts,
+            seed=seed, overwrite=overwrite, in_place=replace_in_place, reporter=reporter,
+        )  # fmt: skip
     return fits[0] if alone else fits
 
 
@@ -114,6 +139,8 @@ def sweep(
     report: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    full: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Sweep:
     """Return accuracy over a head's parameter, exactly, and the value chosen on val.
 
@@ -134,6 +161,10 @@ def sweep(
         Seed of the rule that draws.
     device : str
         As in `fit`.
+    full : bool
+        Keep every breakpoint of the exact curves, in `Sweep.steps`.
+    reporter : Reporter
+        As in `fit`.
 
     Raises
     ------
@@ -150,7 +181,7 @@ def sweep(
     """
     opened, spec = opened_bank(bank), spec_of(head)
     check_sweep(spec, exact=grid is None)
-    found = sweep_splits(
+    return sweep_splits(
         opened,
         spec,
         roles(opened, select, report),
@@ -159,8 +190,9 @@ def sweep(
         rule=rule,
         seed=seed,
         device=str(resolve_device(device)),
+        full=full,
+        reporter=reporter,
     )
-    return Sweep.from_json(found)
 
 
 def evaluate(
@@ -170,6 +202,7 @@ def evaluate(
     report: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    reporter: Reporter = SILENT,
 ) -> Fits:
     """Evaluate saved heads on a bank.
 
@@ -183,6 +216,8 @@ def evaluate(
     seed : int
         Seed of the intervals.
     device : str
+        As in `fit`.
+    reporter : Reporter
         As in `fit`.
 
     Raises
@@ -206,6 +241,7 @@ def evaluate(
         report,
         seed=seed,
         device=str(resolve_device(device)),
+        reporter=reporter,
     )
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from heads.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from heads._io import load, read_metadata, save
+    from heads._load import load, read_metadata
+    from heads._save import save
     from heads.estimators.balanced_softmax import BalancedSoftmax
     from heads.estimators.crt import ClassifierRetraining
     from heads.estimators.joint import JointClassifier
@@ -33,9 +34,9 @@ _HOMES = {
     "NearestClassMean": "heads.estimators.ncm",
     "TauNorm": "heads.estimators.tau_norm",
     "fit_many": "heads.estimators.many",
-    "load": "heads._io",
-    "read_metadata": "heads._io",
-    "save": "heads._io",
+    "load": "heads._load",
+    "read_metadata": "heads._load",
+    "save": "heads._save",
 }
 _ROOMS = ("curves", "metrics", "specs")
 

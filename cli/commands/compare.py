@@ -94,8 +94,8 @@ def command(
     costs one bank. --overwrite does everything anew. What is there stays until the new is whole.
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
+    from featbank.comparing.compare import DEFAULT_HEADS, compare
     from featbank.report import draw_figures, refuse_figures
-    from featbank.study.comparing import DEFAULT_HEADS, compare
 
     refuse_outputs(
         {"--json": json_to, "--markdown": markdown_to},

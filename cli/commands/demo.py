@@ -44,7 +44,7 @@ def command(
     began = time.monotonic()
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=DEMO_FILES)
     made = demo(out, seed=seed, device=device, overwrite=overwrite, reporter=reporter(quiet=quiet))
-    if not write_json(json_to, made.results, overwrite=overwrite):
+    if not write_json(json_to, made.fits.to_json(), overwrite=overwrite):
         show(made, out, time.monotonic() - began)
 
 
@@ -52,13 +52,13 @@ def show(made: Demo, out: Path, seconds: float) -> None:
     """Print the table of heads, the comparison of the two banks, and where to go on."""
     from cli._fit_table import results_table
 
-    shots, parts = made.bank.shots, made.roles
+    shots = made.bank.shots
     print_table(
-        f"Digits-LT, {', '.join(parts.report)}, in % "
+        f"Digits-LT, {', '.join(made.fits.splits)}, in % "
         f"(many > {shots.many_above}, few < {shots.few_below} images)",
-        *results_table(made.results, parts),
+        *results_table(made.fits),
     )
-    print_notes(made.results["notes"])
+    print_notes(made.fits.notes)
     for line in made.comparison.lines(["all"]):
         say(line)
     say(

@@ -12,15 +12,15 @@ from torch.nn.functional import normalize
 
 from featbank.backbones.hub import require_fetchable
 from featbank.backbones.networks import NETWORKS, TinyCNN
+from featbank.backbones.normalized_linear import NormalizedLinear
 from featbank.data.transforms import CROP_MODES, InputSpec, Size, sides, size_text
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, isolated_torch, torch_generator
-from featbank.stage1.losses import NormalizedLinear
 
 __all__ = [
     "TINY_CNN",
-    "Split",
+    "SplitNetwork",
     "TinyCNN",
     "build_model",
     "classifier_names",
@@ -197,7 +197,7 @@ def _from_timm(name: str, n_classes: int, image_size: Size, pretrained: bool) ->
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitNetwork:
     """A network in two: `backbone` gives features (N, D), `classifier` the logits of them.
 
     `layer` is the classifier's name in the network.
@@ -258,7 +258,7 @@ def find_classifier(model: nn.Module, image_size: Size) -> str:
     return found[-1]
 
 
-def split_classifier(model: nn.Module, image_size: Size) -> Split:
+def split_classifier(model: nn.Module, image_size: Size) -> SplitNetwork:
     """Take the classifier off: it is replaced by the identity, *in place*.
 
     ``backbone(x)`` is then what the classifier received, which is verified on a probe.
@@ -279,7 +279,7 @@ def split_classifier(model: nn.Module, image_size: Size) -> Split:
         kind = type(model).__name__
         message = f"cannot take {layer!r} off {kind}: its input is no (N, D) array of features"
         raise InputError(message)
-    return Split(model, classifier, layer)
+    return SplitNetwork(model, classifier, layer)
 
 
 def feature_width(model: nn.Module, image_size: Size) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featbank.bank._folder import (
+from featbank.bank.folder import (
     check_room,
     clear,
     n_bytes_of,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from featbank.bank._folder import refuse_links
 from featbank.bank.bank import Bank
+from featbank.bank.folder import refuse_links
 from featbank.bank.plan import BankPlan, identity_of
 from featbank.bank.provenance_diff import differences
 from featbank.bank.verify import matches, verify

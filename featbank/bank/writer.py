@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.bank._folder import clear_small
 from featbank.bank._place import Place
 from featbank.bank._resume import (
     Records,
@@ -28,6 +27,7 @@ from featbank.bank._resume import (
     spans,
     whole_rows,
 )
+from featbank.bank.folder import clear_small
 from featbank.bank.plan import BankPlan
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
 from featbank.files.atomic import storage_errors

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, numpy_generator
-from heads.solvers.class_frequency import class_probabilities
+from heads.balancing.class_frequency import class_probabilities
 
 __all__ = [
     "PER_CLASS",
     "STRATEGIES",
     "ClassIndex",
     "check_strategy",
-    "class_aware_rows",
+    "class_aware_draws",
     "drawn_rows",
     "epoch_indices",
     "permuted_rows",
@@ -194,7 +194,7 @@ def _within_class(
     return picked
 
 
-def class_aware_rows(
+def class_aware_draws(
     index: ClassIndex, seed: int, start: int, length: int, per_class: int = PER_CLASS
 ) -> _Indices:
     """Return draws `start` to `start + length` of the class-aware sampler of Kang et al.'s code.
@@ -266,7 +266,7 @@ def epoch_indices(
     length = len(labels) if length is None else length
     index = ClassIndex.of(labels)
     if strategy == "class-aware":
-        return class_aware_rows(index, derive_seed(seed, "class-aware"), epoch * length, length)
+        return class_aware_draws(index, derive_seed(seed, "class-aware"), epoch * length, length)
     generator = numpy_generator(seed, "order", epoch)
     if _exponent(strategy) == 1.0:
         return permuted_rows(len(labels), generator, length)

@@ -24,9 +24,9 @@ from featbank.data.transforms import InputSpec
 from featbank.data.types import ImageData
 from featbank.errors import InputError
 from featbank.runs.checkpoint import Checkpoint
-from featbank.runs.training_record import require_record
 from featbank.stage1.config import TrainConfig
 from featbank.stage1.network import build_network
+from featbank.stage1.training_record import require_record
 
 __all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
 

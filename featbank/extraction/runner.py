@@ -16,7 +16,7 @@ from featbank.data.loader import Batch, BatchPlan, ImageLoader, Key, image_loade
 from featbank.data.transforms import Transform
 from featbank.data.types import ImageData, ImageSplit
 from featbank.errors import InputError, StaleError
-from featbank.extraction.batchnorm import balanced_plan, refresh_statistics, statistics
+from featbank.extraction.batchnorm import balanced_plan, refresh_statistics, running_statistics
 from featbank.extraction.network import Frozen
 from featbank.runtime.device import autocast
 from featbank.runtime.progress import Advance, Reporter
@@ -75,7 +75,7 @@ class Extraction:
     def refresh_batchnorm(self, split: ImageSplit, rows: Rows, reporter: Reporter) -> None:
         """Take BatchNorm statistics anew; the first process does, for all of the job."""
         network = self.frozen.network
-        statistics(network)
+        running_statistics(network)
         if self.ranks.first:
             network.to(self.device)
             plan = balanced_plan(split.labels, rows, self.seed, self.batch_size)
@@ -84,10 +84,10 @@ class Extraction:
                 self.loader(split, self.varied, plan) as loader,
             ):
                 refresh_statistics(network, loader, partial(self.see, advance))
-        found = {name: each.tolist() for name, each in statistics(network).items()}
+        found = {name: each.tolist() for name, each in running_statistics(network).items()}
         shared = self.ranks.share(found if self.ranks.first else None)
         if not self.ranks.first:
-            for name, each in statistics(network).items():
+            for name, each in running_statistics(network).items():
                 each.copy_(torch.tensor(shared[name]))
 
     def see(self, advance: Advance, batch: Batch) -> None:

@@ -25,7 +25,7 @@ class Cell:
     @property
     def best(self) -> float | None:
         """The number that was chosen, if one was."""
-        found = (self.entry.selection or {}).get("best")
+        found = None if self.entry.selection is None else self.entry.selection.best
         return float(found) if isinstance(found, int | float) else None
 
     @property

@@ -21,7 +21,7 @@ from featbank.results.cell import BankRecord
 from featbank.results.comparison import Comparison
 from featbank.results.saved import AGAIN, read_object, require
 
-__all__ = ["Arrays", "Results", "read_arrays"]
+__all__ = ["Arrays", "Results", "read_result_arrays"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -64,7 +64,7 @@ class Results:
     def view(self, slug: str) -> Arrays:
         """Return the sample of a bank's reported split, in the plane of its first two axes."""
         path = self.bank_folder(slug) / "view.npz"
-        found = read_arrays(path, ("features2d", "labels", "rows"))
+        found = read_result_arrays(path, ("features2d", "labels", "rows"))
         return of_kinds(found, path, whole=("labels", "rows"), finite=("features2d",))
 
     def tsne_path(self, slug: str) -> Path:
@@ -76,21 +76,21 @@ class Results:
         if not os.path.lexists(self.tsne_path(slug)):
             return None
         path = self.tsne_path(slug)
-        found = of_kinds(read_arrays(path, ("points", "rows")), path, finite=("points",))
+        found = of_kinds(read_result_arrays(path, ("points", "rows")), path, finite=("points",))
         same = np.array_equal(found["rows"], self.view(slug)["rows"])
         return found["points"].astype(np.float32) if same else None
 
     def curves(self, slug: str) -> Iterator[tuple[str, Arrays]]:
         """Yield the heads that have an exact curve on a bank, each with its arrays."""
         for path in sorted(self.bank_folder(slug).glob("curve-*.npz")):
-            yield path.stem.removeprefix("curve-"), read_arrays(path, ("parameter",))
+            yield path.stem.removeprefix("curve-"), read_result_arrays(path, ("parameter",))
 
     def evaluation(self, key: str) -> Arrays:
         """Return what a head predicted on the reported split, and what its plane looks like."""
         names = ("labels", "predicted", "confidence", "weight_norms", "plane_grid", "plane_extent")
         path = self.folder / "cells" / plain_name(key) / "evaluation.npz"
         whole, finite = ("labels", "predicted", "plane_grid"), ("confidence", "plane_extent")
-        return of_kinds(read_arrays(path, names), path, whole=whole, finite=finite)
+        return of_kinds(read_result_arrays(path, names), path, whole=whole, finite=finite)
 
 
 def plain_name(name: str) -> str:
@@ -101,12 +101,12 @@ def plain_name(name: str) -> str:
     return name
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
+def read_result_arrays(path: Path, names: Sequence[str]) -> Arrays:
     """Read an .npz that must hold `names`; every byte is checked, and nothing is executed."""
-    from featbank.importing import read_arrays as read_npz
+    from featbank.importing import read_arrays
 
     try:
-        arrays = read_npz(path)
+        arrays = read_arrays(path)
     except InputError as error:
         message = f"{error}; {AGAIN}"
         raise DamagedError(message) from error

@@ -50,6 +50,8 @@ def cleaned(value: Any) -> Any:
     """
     if isinstance(value, np.ndarray):
         return packed(value)
+    if hasattr(value, "to_json"):
+        return cleaned(value.to_json())
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: cleaned(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

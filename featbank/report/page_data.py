@@ -18,7 +18,7 @@ from featbank.report.confusion import Confusions
 from featbank.report.provenance import ProvenanceRow
 from featbank.report.reliability import Reliability
 from featbank.results.compared import ComparisonSettings, SeedGroup
-from featbank.results.records import Calibration, Interval, Metrics
+from featbank.results.records import Calibration, Interval, Metrics, Selection
 
 __all__ = [
     "PageBank",
@@ -143,7 +143,7 @@ class PageCell:
     ci95: Mapping[str, Interval | None]
     params: Mapping[str, Any]
     selected_on: str | None
-    selection: Mapping[str, Any] | None
+    selection: Selection | None
     seconds: float
     calibration: Calibration
     dishonest: bool

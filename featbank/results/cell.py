@@ -1,4 +1,4 @@
-"""What the folder of a comparison keeps of each bank, as a record: ``bank.json``."""
+"""What the folder of a comparison keeps of each bank and each head on it, as records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from featbank.results.plain import known_fields, plain
+from featbank.results.plain import fields_of, known_fields
+from featbank.results.records import Calibration, Candidate, Choice, Metrics, Selection
 from heads.metrics.shots import Shots
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BankRecord", "ClassNames", "RowsRecord"]
+__all__ = ["BankRecord", "CellRecord", "ClassNames", "RowsRecord"]
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,7 @@ class BankRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of ``bank.json``."""
-        found: dict[str, Any] = plain(self)
-        return found
+        return fields_of(self)
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -123,6 +123,79 @@ class BankRecord:
             shots=Shots(int(shots["many_above"]), int(shots["few_below"])),
             samples=_rows(found.get("samples")),
             train_samples=_rows(found.get("train_samples")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRecord:
+    """What one head reached on one bank: ``cell.json``, whose names are the fields.
+
+    Attributes
+    ----------
+    head, spec : str
+        The head's name, and its specification.
+    params : mapping
+        The parameters of the fitted head.
+    selected_on : str or None
+        The split on which parameters were chosen, where they were.
+    selection : Selection or None
+        How they were chosen.
+    split : str
+        The split that was evaluated.
+    defaults, ends
+        As in `featbank.results.records.Choice`.
+    metrics : mapping
+        Accuracies by name, as fractions.
+    calibration : Calibration
+    fit_seconds : float
+    candidates : tuple of Candidate
+        The points that were tried.
+    samples : RowsRecord or None
+        The rows that were evaluated.
+    """
+
+    head: str
+    spec: str
+    params: Mapping[str, Any]
+    selected_on: str | None
+    selection: Selection | None
+    split: str
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    ends: tuple[str, ...] = ()
+    metrics: Metrics
+    calibration: Calibration
+    fit_seconds: float
+    candidates: tuple[Candidate, ...] = ()
+    samples: RowsRecord | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """How what the specification left open ended."""
+        return Choice(self.spec, self.defaults, self.ends)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of ``cell.json``."""
+        return fields_of(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read the JSON object of ``cell.json``.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            The object is not what `to_json` makes.
+        """
+        selection = found["selection"]
+        return known_fields(
+            cls,
+            found,
+            selection=None if selection is None else Selection.from_json(selection),
+            defaults=dict(found.get("defaults") or {}),
+            ends=tuple(found.get("ends") or ()),
+            calibration=known_fields(Calibration, found["calibration"]),
+            candidates=tuple(map(Candidate.from_json, found["candidates"])),
+            samples=_rows(found.get("samples")),
         )
 
 

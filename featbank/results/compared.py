@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from featbank.results.plain import known_fields
-from featbank.results.records import Calibration, Interval
+from featbank.results.records import (
+    Calibration,
+    Candidate,
+    Interval,
+    Metrics,
+    Selection,
+    intervals,
+)
 
 __all__ = [
     "CellName",
@@ -84,7 +91,7 @@ class ComparedResult:
     notes : tuple of str
         What there is to know of this result beside its numbers.
 
-    selection : mapping or None
+    selection : Selection or None
         How parameters were chosen, where they were.
     params, metrics : mapping
         The fitted head's parameters, and accuracies as fractions.
@@ -96,9 +103,9 @@ class ComparedResult:
     spec: str
     params: Mapping[str, Any]
     selected_on: str | None
-    selection: Mapping[str, Any] | None
+    selection: Selection | None
     split: str
-    metrics: Mapping[str, float | None]
+    metrics: Metrics
     ci95: Mapping[str, Interval | None]
     calibration: Calibration
     fit_seconds: float
@@ -134,7 +141,7 @@ class ComparedResult:
         TypeError, ValueError, KeyError
             The object is not such an entry.
         """
-        ends = found.get("ci95") or {}
+        selection = found.get("selection")
         return known_fields(
             cls,
             found,
@@ -142,9 +149,9 @@ class ComparedResult:
             spec=str(found.get("spec", found["head"])),
             params=dict(found.get("params") or {}),
             selected_on=found.get("selected_on"),
-            selection=found.get("selection"),
+            selection=None if selection is None else Selection.from_json(selection),
             metrics=dict(found["metrics"]),
-            ci95={name: None if of is None else (of[0], of[1]) for name, of in ends.items()},
+            ci95=intervals(found.get("ci95")),
             calibration=known_fields(Calibration, found.get("calibration") or {}),
             cell=str(found["cell"]),
             notes=tuple(found.get("notes") or ()),
@@ -158,11 +165,12 @@ class ComparedCandidate:
     bank: str
     head: str
     spec: str
-    point: Mapping[str, Any]
+    point: Candidate
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of ``candidates``."""
-        return {"bank": self.bank, "head": self.head, "spec": self.spec, **self.point}
+        named = {"bank": self.bank, "head": self.head, "spec": self.spec}
+        return named | self.point.to_json()
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -171,7 +179,7 @@ class ComparedCandidate:
             str(found["bank"]),
             str(found["head"]),
             str(found.get("spec", found["head"])),
-            {key: of for key, of in found.items() if key not in ("bank", "head", "spec")},
+            Candidate.from_json(found),
         )
 
 

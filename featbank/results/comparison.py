@@ -26,7 +26,7 @@ from featbank.results.matrix import (
     markdown,
     matrix_lines,
 )
-from featbank.results.plain import known_fields, plain
+from featbank.results.plain import fields_of, known_fields
 from featbank.results.saved import AGAIN, COMPARISON, believed, read_object, require
 from featbank.results.tables import Accuracy, Cell, Recorded, Table
 from featbank.runtime.names import printable
@@ -91,8 +91,7 @@ class Comparison(Recorded):
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of ``compare.json``, schema 1."""
-        candidates = [each.to_json() for each in self.candidates]
-        return {"schema": 1, **plain(self), "candidates": candidates}
+        return {"schema": 1, **fields_of(self)}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:

@@ -19,7 +19,7 @@ from featbank.files.atomic import replace_file
 from featbank.files.plain_files import plain_size
 from featbank.files.utf8 import open_tensors
 from featbank.runtime.names import require_known
-from featbank.store.manifest import canonical
+from heads.canonical import canonical
 
 __all__ = [
     "BEST",

@@ -21,7 +21,7 @@ from featbank.bank.provenance_diff import flattened
 from featbank.files.atomic import replace_text
 from featbank.files.plain_files import read_plain
 from featbank.runs.checkpoint import BEST, LAST, Checkpoint, record_of, write_checkpoint
-from featbank.store.manifest import canonical
+from heads.canonical import canonical
 
 __all__ = [
     "CHANGEABLE",
@@ -30,7 +30,7 @@ __all__ = [
     "FILES",
     "METRICS",
     "RUN",
-    "difference",
+    "training_difference",
     "event_suffix",
     "own_run",
     "partial_of",
@@ -113,7 +113,7 @@ def is_event_of(record: Mapping[str, Any], name: str) -> bool:
         return False
 
 
-def difference(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
+def training_difference(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
     """Say in what a training differs from another one; None where the result is the same."""
     before, now = flattened(record), flattened(identity)
     for name in now:

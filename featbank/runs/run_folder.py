@@ -25,7 +25,7 @@ from featbank.files.replacing import (
     work_path,
 )
 from featbank.runs.checkpoint import LAST, Checkpoint, read_checkpoint
-from featbank.runs.run_files import FILES, difference, own_run, partial_of
+from featbank.runs.run_files import FILES, own_run, partial_of, training_difference
 
 __all__ = ["RunFolder"]
 
@@ -90,7 +90,7 @@ class RunFolder:
         ours = own_run(self.out) if there else None
         if (overwrite and ours is not None and not replace_in_place) or (waits and not there):
             found = _resumable(work_path(self.out)) if resume and waits else None
-            same = found is not None and difference(found.record, identity) is None
+            same = found is not None and training_difference(found.record, identity) is None
             if same or not (resume and (self.out / LAST).is_file()):
                 return self._begin_beside(found, identity)
         return self._begin_in_place(identity, resume=resume, overwrite=overwrite)
@@ -185,7 +185,7 @@ def _resumable(run: Path) -> Checkpoint | None:
 
 def _require_same(run: Path, found: Checkpoint, identity: Mapping[str, Any]) -> None:
     """Refuse to go on with another training."""
-    differs = difference(found.record, identity)
+    differs = training_difference(found.record, identity)
     if differs is not None:
         message = (
             f"cannot resume {run}: {differs}; resume with the old one, or train into another --out"

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from featbank.backbones.blocks import names_from_last_block
 from featbank.errors import InputError
 from featbank.runs.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
-from featbank.runs.training_record import require_record
+from featbank.stage1.training_record import require_record
 
 __all__ = ["freeze", "load_backbone", "read_init", "set_training"]
 

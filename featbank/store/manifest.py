@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,12 +16,13 @@ from featbank.store.chunks import ChunkRecord, chunk_file
 from featbank.store.format_checks import check_layout, digest, parse, text, whole
 from featbank.store.journal import rank_journals
 from featbank.store.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
+from heads.canonical import canonical
 from heads.metrics.shots import Shots
 
 # Some hundred bytes for each chunk of a bank and each image that was left out.
 MANIFEST_BYTES = 256 << 20
 
-__all__ = ["ArrayRecord", "Manifest", "canonical", "commit"]
+__all__ = ["ArrayRecord", "Manifest", "commit"]
 
 
 @dataclass(frozen=True)
@@ -222,13 +222,6 @@ class Manifest:
         )
         check_layout(manifest)
         return manifest
-
-
-def canonical(value: Any) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode()
 
 
 def root_text(body: Mapping[str, Any], digest: str) -> bytes:

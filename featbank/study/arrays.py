@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 import heads
-from featbank import Bank
+from featbank.bank.bank import Bank
 from featbank.errors import InputError
+from featbank.results.records import Score, intervals
 from featbank.runtime.progress import Reporter
 from featbank.study.rows import row_order
 from heads import metrics
 
-__all__ = ["BankArrays", "as_numpy"]
+__all__ = ["BankArrays", "on_host"]
 
 
 @dataclass
@@ -97,23 +98,23 @@ class BankArrays:
             self.stand_in = head, points
         return self.stand_in
 
-    def score(self, predicted: Any, split: str, seed: int = 0) -> dict[str, Any]:
+    def score(self, predicted: Any, split: str, seed: int = 0) -> Score:
         """Evaluate the labels (n,) that a head gives a split; `seed` is that of the intervals.
 
         Rows are resampled in the order of their ids, so that the same rows in another order give
         the same intervals.
         """
         order = row_order(self.bank[split].ids.tolist())
-        predicted, labels = predicted[order], as_numpy(self[split][1])[order]
-        return {
-            "metrics": metrics.evaluate(labels, predicted, self.groups),
-            "ci95": metrics.confidence_interval(labels, predicted, self.groups, seed=seed),
-        }
+        predicted, labels = predicted[order], on_host(self[split][1])[order]
+        return Score(
+            metrics.evaluate(labels, predicted, self.groups),
+            intervals(metrics.confidence_interval(labels, predicted, self.groups, seed=seed)),
+        )
 
     def measure(self, head: Any, split: str) -> dict[str, float | None]:
         """Return the metrics of a fitted head on a split."""
         X, y = self[split]
-        return metrics.evaluate(as_numpy(y), as_numpy(head.predict(X)), self.groups)
+        return metrics.evaluate(on_host(y), on_host(head.predict(X)), self.groups)
 
     @property
     def groups(self) -> metrics.ShotGroups:
@@ -121,6 +122,6 @@ class BankArrays:
         return metrics.ShotGroups(np.asarray(self.bank.class_counts), self.bank.shots)
 
 
-def as_numpy(values: Any) -> np.ndarray[Any, Any]:
+def on_host(values: Any) -> np.ndarray[Any, Any]:
     """Bring labels or predictions to the host."""
     return np.asarray(values.cpu() if hasattr(values, "cpu") else values)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.results.records import Calibration
-from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import Roles
 from heads.errors import HeadInputError
 from heads.metrics import GROUPS, calibration
@@ -57,7 +57,7 @@ def measured(
         temperature, and at 1 where it is None.
     """
     X, y = arrays[split]
-    labels = as_numpy(y)
+    labels = on_host(y)
     temperatures = (1.0,) if fitted_on is None else (1.0, head.temperature)
     rows = rowwise(head, X, labels, temperatures)
     plain, scaled = rows[0], rows[-1]

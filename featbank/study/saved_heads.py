@@ -13,9 +13,9 @@ from featbank.errors import StaleError
 from featbank.results.alike import other_classes
 from featbank.results.cell import ClassNames
 from featbank.results.fit import Fit, Fits
-from featbank.results.records import Result, Selection
+from featbank.results.records import Choice, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import distinct, head_notes, report_notes, splits_to_evaluate
 
 __all__ = ["evaluate_heads", "evaluation_json", "load_for"]
@@ -65,14 +65,15 @@ def evaluate_heads(
                 advance(1)
             notes = distinct([note for each in results for note in each.notes])
             fits.append(Fit(head, tuple(results), results[0].selection, notes=tuple(notes)))
-    return Fits(fits)
+    notes = distinct([note for fit in fits for note in fit.notes])
+    return Fits(tuple(fits), tuple(notes))
 
 
 def evaluated(
     arrays: BankArrays, file: Path, head: Any, metadata: Mapping[str, Any], split: str, seed: int
 ) -> Result:
     """Return what a saved head reaches on one split."""
-    score = arrays.score(as_numpy(head.predict(arrays[split][0])), split, seed)
+    score = arrays.score(on_host(head.predict(arrays[split][0])), split, seed)
     selection = metadata.get("selection")
     return Result(
         bank=arrays.path,
@@ -82,8 +83,8 @@ def evaluated(
         selection=Selection.from_json(selection) if isinstance(selection, dict) else None,
         notes=tuple(notes_of(arrays.bank, file, metadata, split)),
         split=split,
-        metrics=score["metrics"],
-        ci95=score["ci95"],
+        metrics=score.metrics,
+        ci95=score.ci95,
         fit_seconds=None,
         file=str(file),
     )
@@ -91,7 +92,6 @@ def evaluated(
 
 def evaluation_json(fits: Fits) -> dict[str, Any]:
     """Return the results object of schema 1 of heads that were loaded and not fitted."""
-    results = [result for fit in fits for result in fit.results]
     return {
         "schema": 1,
         "results": [
@@ -106,10 +106,10 @@ def evaluation_json(fits: Fits) -> dict[str, Any]:
                 "ci95": result.ci95,
                 "notes": list(result.notes),
             }
-            for result in results
+            for result in fits.results
         ],
         "candidates": [],
-        "notes": distinct([note for result in results for note in result.notes]),
+        "notes": list(fits.notes),
     }
 
 
@@ -117,7 +117,11 @@ def notes_of(bank: Bank, file: Path, metadata: Mapping[str, Any], split: str) ->
     """Return what a reader has to know of a head on a split beside the numbers."""
     fitted = metadata.get("notes")
     if not isinstance(fitted, list):
-        fitted = head_notes(metadata, "nothing was chosen") if "spec" in metadata else []
+        fitted = (
+            head_notes(Choice.from_json(metadata), "nothing was chosen")
+            if "spec" in metadata
+            else []
+        )
     own = [f"{file}: {note}" for note in fitted]
     if metadata.get("selected_on") == split:
         own.append(f"{file}: parameters were chosen on {split}, the REPORTED split")

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from featbank import Bank
+from featbank.bank.bank import Bank
 from featbank.errors import UsageError
+from featbank.results.records import Choice
 from featbank.runtime.names import printable
 
 __all__ = [
@@ -209,19 +210,15 @@ def defaults_note(reason: str, defaults: Mapping[str, Mapping[str, float]]) -> l
     return [f"{reason}: {', '.join(taken)} {end}"] if taken else []
 
 
-def head_notes(entry: Mapping[str, Any], reason: str) -> list[str]:
-    """Return what there is to say of one head: what was not chosen, and what ends a range.
-
-    `entry` has `spec`, and as far as they are known `defaults` and `ends`, as a fit leaves them.
-    """
-    ends = [f"{entry['spec']}: {each}" for each in entry.get("ends") or ()]
-    return [*defaults_note(reason, {entry["spec"]: entry.get("defaults") or {}}), *ends]
+def head_notes(choice: Choice, reason: str) -> list[str]:
+    """Return what there is to say of one head: what was not chosen, and what ends a range."""
+    return all_head_notes([choice], reason)
 
 
-def all_head_notes(entries: Sequence[Mapping[str, Any]], reason: str) -> list[str]:
+def all_head_notes(choices: Sequence[Choice], reason: str) -> list[str]:
     """Return the notes of several heads, their defaults in one."""
-    defaults = {entry["spec"]: entry.get("defaults") or {} for entry in entries}
-    ends = [note for entry in entries for note in head_notes({**entry, "defaults": None}, reason)]
+    defaults = {choice.spec: choice.defaults for choice in choices}
+    ends = [f"{choice.spec}: {each}" for choice in choices for each in choice.ends]
     return [*defaults_note(reason, defaults), *ends]
 
 

@@ -14,8 +14,8 @@ from heads._arrays import as_tensor, compute_dtype, full_precision, row_blocks
 from heads._checks import refuse_overflow
 from heads._params import check_number
 from heads._stage1 import cast_stage1, check_stage1
-from heads.curves._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.curves._rows import checked_rows
+from heads.curves.families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.errors import HeadInputError
 from heads.metrics import ShotGroups, group_means
 

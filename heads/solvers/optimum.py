@@ -17,7 +17,7 @@ from heads._arrays import full_precision, one_thread_if_small, row_blocks
 from heads.solvers.certificate import Verdict, judge, warn_if_unfinished
 from heads.solvers.coordinates import Basis, principal_basis
 from heads.solvers.curvature import HessianStandIn, is_small
-from heads.solvers.lbfgs import Found, minimise
+from heads.solvers.lbfgs import Minimum, minimise
 from heads.solvers.newton import Operator, newton
 from heads.solvers.objective import Goal, SoftmaxObjective
 from heads.solvers.rows import TrainingRows
@@ -203,7 +203,7 @@ def finished(whole: Coordinates, objective: SoftmaxObjective, start: Tensor, spe
 
 def refined(
     whole: Coordinates, objective: SoftmaxObjective, start: Tensor, aim: float
-) -> tuple[Found, float]:
+) -> tuple[Minimum, float]:
     """Go on by Newton's method, with values and gradients in float64.
 
     They are computed in the coordinates, if those are float64: far from the origin, the last bit of
@@ -220,7 +220,7 @@ def refined(
 
     Returns
     -------
-    Found, float
+    Minimum, float
         Where it ended, and how far above the optimum that is at most.
     """
     decay, basis = objective.weight_decay, whole.basis
@@ -240,7 +240,7 @@ def refined(
     return newton(fine, curvature_at, objective.excess, start, aim=aim, most=most)
 
 
-def solve(objective: SoftmaxObjective, start: Tensor, *, most: int, tolerance: float) -> Found:
+def solve(objective: SoftmaxObjective, start: Tensor, *, most: int, tolerance: float) -> Minimum:
     """Minimise from a start (C, r) until the excess over the optimum is small, by L-BFGS.
 
     Parameters
@@ -267,4 +267,4 @@ def solve(objective: SoftmaxObjective, start: Tensor, *, most: int, tolerance: f
         return objective.excess(gradient / scale) <= tolerance * value
 
     found = minimise(scaled, start / scale, done, most, least)
-    return Found(found.point * scale, found.value, found.gradient / scale, found.evaluations)
+    return Minimum(found.point * scale, found.value, found.gradient / scale, found.evaluations)

@@ -16,10 +16,10 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from featbank.bank.rows import SplitRows
+from featbank.comparing.statistics import CellRows, cell_statistics, resampled, without_groups
 from featbank.report.data import collect
 from featbank.report.page import summary
 from featbank.results.saved import read_record, write_record
-from featbank.study.statistics import Place, resampled, statistics, without_groups
 from heads.metrics import Shots
 from heads.metrics.holm import holm
 from heads.metrics.mcnemar import mcnemar
@@ -144,7 +144,7 @@ def test_a_head_may_be_written_in_another_order_the_next_time(
 def test_all_seeds_are_drawn_in_one_plane(
     banks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank.study.evaluating.VIEW_ROWS", 5)
+    monkeypatch.setattr("featbank.comparing.evaluating.VIEW_ROWS", 5)
     views = []
     for seed in (0, 1):
         out = tmp_path / str(seed)
@@ -532,10 +532,10 @@ def test_which_bank_is_named_first_changes_only_the_sign(tmp_path: Path) -> None
     assert first["p_bootstrap"] == second["p_bootstrap"]
 
 
-def place(bank: str, counts: list[int], right: Any) -> Place:
+def place(bank: str, counts: list[int], right: Any) -> CellRows:
     """Return a cell of 5 classes, of which the last three have a row each."""
     labels = np.array([0] * 20 + [1] * 20 + [2, 3, 4])
-    return Place(bank, "ncm", "rows", Shots(100, 20).groups(counts), labels, right, {
+    return CellRows(bank, "ncm", "rows", Shots(100, 20).groups(counts), labels, right, {
         **dict.fromkeys(("many", "medium", "few"), 0.5), "micro": right.mean(),
         "all": np.mean([right[labels == c].mean() for c in range(5)]),
     })  # fmt: skip
@@ -550,10 +550,10 @@ def test_rows_alone_in_their_classes_stay_paired_where_shot_groups_differ() -> N
     alike = without_groups([one, other, third], drawn, 200, 0)
     np.testing.assert_array_equal(alike[0], alike[1])
     assert (drawn[0]["all"] != drawn[1]["all"]).any()
-    found = statistics([one, other, third], draws=200, seed=0).comparisons
-    assert all(each["paired"] for each in found)
+    found = cell_statistics([one, other, third], draws=200, seed=0).comparisons
+    assert all(each.paired for each in found)
     hidden = unseen(np.zeros(43), one.labels, np.zeros(5), bounds=(-1, 1))["all"]
-    assert found[0]["ci95"] == pytest.approx([-hidden.below, hidden.above])
+    assert found[0].ci95 == pytest.approx([-hidden.below, hidden.above])
     assert without_groups([one], drawn[:1], 200, 0)[0] is drawn[0]["all"]
 
 
@@ -668,9 +668,9 @@ def test_where_nothing_changes_nothing_is_written(banks: list[Path], copy: Path)
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the fit of one cell fail."""
-    import featbank.study.evaluating
+    import featbank.comparing.evaluating
 
-    real, calls = featbank.study.evaluating.fit_cell, []
+    real, calls = featbank.comparing.evaluating.fit_cell, []
 
     def fit_cell(*args: Any) -> Any:
         calls.append(args)
@@ -678,7 +678,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise OSError(28, "No space left on device")
         return real(*args)
 
-    monkeypatch.setattr("featbank.study.evaluating.fit_cell", fit_cell)
+    monkeypatch.setattr("featbank.comparing.evaluating.fit_cell", fit_cell)
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -24,7 +24,9 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         run = out / f"run-{name}"
         run.mkdir()
         (run / "last.safetensors").write_text(name)
-        (run / "run.json").write_text('{"config": {}, "data_spec": {}}')
+        (run / "run.json").write_text(
+            '{"config": {}, "data_spec": {}, "class_names": [], "class_counts": []}'
+        )
         provenance = {"checkpoint": f"{name} {seed}"}
         return write_bank(out / f"{name}.zarr", provenance=provenance).path
 

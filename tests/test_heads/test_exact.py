@@ -21,6 +21,7 @@ from heads import (
     NearestClassMean,
     TauNorm,
 )
+from heads.balancing.weighting import class_loss_share
 from heads.metrics import evaluate
 from heads.solvers import path as exact
 from heads.solvers.coordinates import principal_basis
@@ -28,7 +29,6 @@ from heads.solvers.lbfgs import minimise
 from heads.solvers.objective import Goal, SoftmaxObjective
 from heads.solvers.optimum import unit_of
 from heads.solvers.rows import TrainingRows
-from heads.solvers.weighting import class_loss_share
 from tests import reference
 from tests.test_heads.data import cloud
 

@@ -17,7 +17,7 @@ from tests.results_folder import Fake, bank_record, write_results
 
 def test_a_banks_record_is_the_same_after_reading_and_writing(tmp_path: Path) -> None:
     bank = write_bank(tmp_path / "a.zarr")
-    featbank("compare", bank, "--head", "ncm", "--out", tmp_path / "out", "--quiet")
+    featbank("compare", bank.path, "--head", "ncm", "--out", tmp_path / "out", "--quiet")
     found = read_record(tmp_path / "out/banks/a/bank.json")
     assert found is not None
     found.pop("files")

@@ -20,7 +20,7 @@ from featbank.errors import InputError
 __all__ = [
     "GONE",
     "NO_FILE",
-    "Found",
+    "ListedFiles",
     "ImageFiles",
     "find_files",
     "listed_leaks",
@@ -33,7 +33,7 @@ GONE, NO_FILE = -1, -2
 
 
 @dataclass(frozen=True)
-class Found:
+class ListedFiles:
     """What the file system said of N files when they were listed.
 
     `sizes` (N,) int64 are in bytes, or `GONE` or `NO_FILE`; `places` (N, 2) int64 are device and
@@ -44,7 +44,7 @@ class Found:
     places: NDArray[np.int64]
 
 
-def find_files(root: Path, paths: Sequence[str]) -> Found:
+def find_files(root: Path, paths: Sequence[str]) -> ListedFiles:
     """Ask the file system for every file; links are followed, and nothing is opened."""
     sizes = np.full(len(paths), GONE, np.int64)
     places = np.zeros((len(paths), 2), np.uint64)
@@ -55,7 +55,7 @@ def find_files(root: Path, paths: Sequence[str]) -> Found:
             continue
         sizes[row] = found.st_size if stat.S_ISREG(found.st_mode) else NO_FILE
         places[row] = found.st_dev, found.st_ino
-    return Found(sizes, places.view(np.int64))
+    return ListedFiles(sizes, places.view(np.int64))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ImageFiles:
         The folder.
     paths : sequence of str
         The N files, relative to it.
-    found : Found
+    found : ListedFiles
         What `find_files` said of them when they were listed.
     grey_bits : int, optional
         How many bits the values of grey images deeper than 8 bits have, see `decode_rgb`; None
@@ -77,7 +77,7 @@ class ImageFiles:
 
     root: Path
     paths: Sequence[str]
-    found: Found
+    found: ListedFiles
     grey_bits: int | None = None
 
     def raw(self, i: int) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.data.formats.files import GONE, NO_FILE, Found, ImageFiles, find_files
+from featbank.data.formats.files import GONE, NO_FILE, ImageFiles, ListedFiles, find_files
 from featbank.data.formats.published import PUBLISHED, check_published
 from featbank.data.params import Params, choice, grey_bits_from, shots_from
 from featbank.data.types import ImageData, ImageSplit
@@ -218,7 +218,7 @@ def _check_labels(rows: ImageList, n_classes: int) -> None:
         raise InputError(message)
 
 
-def _checked_files(rows: ImageList, root: Path) -> Found:
+def _checked_files(rows: ImageList, root: Path) -> ListedFiles:
     """Look up every file, so that a missing one is found now and not hours into an epoch."""
     found = find_files(root, rows.paths)
     for code, error, what in (

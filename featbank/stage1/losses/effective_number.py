@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.solvers.class_frequency import effective_number
+from heads.balancing.class_frequency import effective_number
 
 __all__ = ["effective_number_weights"]
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.solvers.class_frequency import class_probabilities
+from heads.balancing.class_frequency import class_probabilities
 
 __all__ = ["class_aware_rows", "rows_by_q"]
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featbank import Bank
-from featbank.results.cell import BankRecord, RowsRecord
-from featbank.results.plain import plain
-from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of, read_record
+from featbank.bank.bank import Bank
+from featbank.comparing.cells import installed_version, read_cell, write_cell
+from featbank.results.cell import BankRecord, CellRecord, RowsRecord
+from featbank.results.saved import BANK, RECORD, arrays_bytes, digest_of
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
-from featbank.study.cells import installed_version, read_cell, write_cell
 from featbank.study.rows import rows_record
 from featbank.study.splits import Roles
 
 if TYPE_CHECKING:
-    from featbank.study.fitting import BankArrays
+    from featbank.study.arrays import BankArrays
 
 __all__ = ["Bench", "Entry", "Settings"]
 
@@ -81,7 +80,7 @@ class Bench:
     overwrite: bool = False
     old: Path | None = None
     about: BankRecord = field(init=False)
-    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cells: dict[str, CellRecord] = field(default_factory=dict)
     made: int = 0
     _arrays: BankArrays | None = None
 
@@ -111,7 +110,7 @@ class Bench:
     def arrays(self) -> BankArrays:
         """The bank's arrays."""
         from featbank.runtime.device import resolve_device
-        from featbank.study.fitting import BankArrays
+        from featbank.study.arrays import BankArrays
 
         if self._arrays is None:
             device = str(resolve_device(self.settings.device))
@@ -139,27 +138,30 @@ class Bench:
                     advance(1, str(spec))
         self._arrays = None  # the next bank needs the room
 
-    def kept(self, spec: Spec, key: str) -> dict[str, Any] | None:
+    def kept(self, spec: Spec, key: str) -> CellRecord | None:
         """Return a cell's record where it is there and whole."""
         said = f"{spec} on {self.entry.name} is fitted again"
-        found = self.found(Path("cells", key), RECORD, said)
-        return next((record for _, record in found), None)
+        for folder, record in self.found(Path("cells", key), RECORD, said):
+            try:
+                return CellRecord.from_json(record)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self.reporter.say(f"{folder / RECORD} is no record of a comparison: {said}")
+        return None
 
-    def make(self, spec: Spec, key: str, bank: Path) -> dict[str, Any]:
+    def make(self, spec: Spec, key: str, bank: Path) -> CellRecord:
         """Fit one head and keep it; `bank` is the folder of the bank's record."""
         import numpy as np
 
-        from featbank.study.evaluating import fit_cell
+        from featbank.comparing.evaluating import fit_cell
 
         with np.load(bank / "view.npz") as file:
             view = dict(file)
         record, files = fit_cell(
             self.arrays, spec, self.entry.parts, self.settings.seed, view, self.reporter
         )
-        folder = self.out / "cells" / key
-        rows = samples_of(self.entry, self.entry.split)
-        write_cell(folder, {**record, "samples": plain(rows)}, files)
-        return read_record(folder / RECORD) or {}
+        record = replace(record, samples=samples_of(self.entry, self.entry.split))
+        write_cell(self.out / "cells" / key, record.to_json(), files)
+        return record
 
     def record(self, curves: Sequence[str]) -> tuple[Path, BankRecord]:
         """Return the bank's record and its folder, made where none is whole and of this bank."""
@@ -181,7 +183,7 @@ class Bench:
 
     def write_record(self, folder: Path, record: BankRecord, curves: Sequence[str]) -> None:
         """Write what the report shows of a bank."""
-        from featbank.study.evaluating import curve_arrays, view_arrays
+        from featbank.comparing.evaluating import curve_arrays, view_arrays
 
         parts, split = self.entry.parts, self.entry.split
         shown = [name for name in dict.fromkeys((parts.select, split)) if name is not None]

@@ -8,20 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from featbank import Bank
+from featbank.bank.bank import Bank
+from featbank.comparing.bank_run import Bench, Entry, Settings
+from featbank.comparing.cells import cell_key, installed_version, slugs
+from featbank.comparing.kept import adopt, comparing, keep_page
+from featbank.comparing.result import combine, recorded
+from featbank.comparing.seed_groups import by_recipe, named_groups
 from featbank.errors import InputError, UsageError
 from featbank.results.alike import other_classes
 from featbank.results.cell import ClassNames
 from featbank.results.comparison import Comparison
+from featbank.results.plain import plain
 from featbank.results.saved import COMPARISON, digest_of, read_record, write_record
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec, parse_spec
-from featbank.study.bank_run import Bench, Entry, Settings
-from featbank.study.cells import cell_key, installed_version, slugs
-from featbank.study.kept import adopt, comparing, keep_page
-from featbank.study.result import combine, recorded
-from featbank.study.seed_groups import by_recipe, named_groups
 from featbank.study.splits import Roles, roles
 
 __all__ = ["DEFAULT_HEADS", "Settings", "compare", "compare_into"]
@@ -146,7 +147,7 @@ def compare_into(
         for bench, row in zip(benches, keys, strict=True):
             bench.fill(wanted, row)
         made_from = digest_of([
-            keys, [bench.about.key for bench in benches], recorded(settings), groups
+            keys, [bench.about.key for bench in benches], plain(recorded(settings)), groups
         ])  # fmt: skip
         before = None if old is None else read_record(old / COMPARISON)
         if (
@@ -157,11 +158,11 @@ def compare_into(
             keep_page(out)
             return Comparison.from_json(before)
         adopt(old, new.work)
-        result = {**combine(benches, wanted, keys, settings, groups), "made_from": made_from}
-        write_record(new.work / COMPARISON, result)
+        found = replace(combine(benches, wanted, keys, settings, groups), made_from=made_from)
+        write_record(new.work / COMPARISON, found.to_json())
         keep_page(new.work)
         new.finish()
-    return Comparison.from_json(result)
+    return found
 
 
 def shown_at(entry: Entry, shown: Mapping[Path, Path]) -> Entry:

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from featbank.comparing.bank_run import Entry
+from featbank.comparing.cells import clear_partial
 from featbank.errors import OutputExistsError
 from featbank.files.placing import Placing, placing, refuse_strangers, strangers
 from featbank.files.replacing import give_name, recover, refuse_odd_folder, require_room
 from featbank.results.owned import PAGE, is_page, own_comparison
 from featbank.results.saved import COMPARISON
-from featbank.study.bank_run import Entry
-from featbank.study.cells import clear_partial
 
 __all__ = ["adopt", "comparing", "keep_page"]
 

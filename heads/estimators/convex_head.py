@@ -17,7 +17,7 @@ from heads._checks import check_held_out
 from heads._labels import coding
 from heads._params import MOST_DECAY, check_number, check_one_of
 from heads.errors import HeadInputError
-from heads.estimators._base import Stage1Head, as_before_on_failure
+from heads.estimators.base import Stage1Head, as_before_on_failure
 from heads.metrics import ShotGroups, evaluate
 from heads.solvers.objective import Goal
 from heads.solvers.optimum import Fitted, optimum, usual_decay

@@ -26,6 +26,7 @@ from heads._checks import (
     warn_of_lost_classes,
 )
 from heads._labels import code_labels, code_row_numbers
+from heads._save import save
 from heads._stage1 import cast_stage1, check_stage1
 from heads.errors import HeadInputError
 from heads.solvers.linear import linear_scores
@@ -188,8 +189,6 @@ class Head(ClassifierMixin, BaseEstimator, ABC):
 
     def save(self, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
         """Write the fitted head to one file; see `heads.save`."""
-        from heads._io import save  # _io builds heads, so it imports this module
-
         save(self, path, metadata)
 
     def _checked(self, X: Any) -> Tensor:

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from featbank.results.cell import CellRecord
 from featbank.results.plain import plain
+from featbank.results.records import Calibration, Metrics
 from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
-from featbank.study.choosing import defaults_of, ends_of, timed_fit
-from featbank.study.fitting import TAU_RANGE, BankArrays, as_numpy, exact_curve, origin
+from featbank.study.choosing import TAU_RANGE, exact_curve, timed_fit
+from featbank.study.fitting import choice_of, origin
 from featbank.study.splits import Roles
 from heads import metrics, specs
 from heads.metrics import projection as plane
@@ -23,6 +26,10 @@ __all__ = ["CURVES", "curve_arrays", "fit_cell", "view_arrays"]
 CURVES = ("tau", "logit-adjust")
 VIEW_ROWS = 2000
 GRID = 64
+# What a head's file says of how it was fitted, of the cell's record.
+_IN_HEAD = (
+    "head", "spec", "params", "selected_on", "selection", "split", "defaults", "ends",
+)  # fmt: skip
 # Beyond the outermost point of a view, in parts of its width.
 MARGIN = 0.05
 
@@ -32,7 +39,7 @@ def view_arrays(arrays: BankArrays, split: str) -> dict[str, Any]:
 
     The sample is always the same: cells of any seed are drawn in this plane.
     """
-    X, y = (as_numpy(part) for part in arrays[split])
+    X, y = (on_host(part) for part in arrays[split])
     rows = sample_rows(y, VIEW_ROWS)
     mean, basis = plane.principal_plane(X[rows])
     flat = (X[rows] - mean) @ basis
@@ -82,60 +89,92 @@ def fit_cell(
     seed: int,
     view: Mapping[str, Any],
     reporter: Reporter,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fit and measure; return the cell's record and its files.
+) -> tuple[CellRecord, dict[str, Any]]:
+    """Fit and measure one head; return the cell's record, and its files by name.
 
-    The record is an entry of schema 1, with the points that were tried and the calibration.
+    Parameters
+    ----------
+    arrays : BankArrays
+    spec : Spec
+        The head.
+    roles : Roles
+        The split that chooses, and the one that is reported.
+    seed : int
+        Seed of every draw.
+    view : mapping
+        What `view_arrays` returns: the plane over which the head's decisions are drawn.
+    reporter : Reporter
+        Is told what takes time.
     """
     split = roles.report[0]
-    head, chosen, tried, seconds = timed_fit(arrays, spec, roles, seed, reporter)
-    entry = {
-        "head": spec.name,
-        "spec": str(spec),
-        "params": specs.describe(head),
-        "selected_on": roles.selected_on(chosen=chosen is not None),
-        "selection": chosen,
-        "split": split,
-        "defaults": defaults_of(spec, head, chosen),
-        "ends": ends_of(chosen, tried),
-    }
-    measured, found = evaluation(arrays, head, split, roles, view)
-    metadata = {**origin(arrays.bank), "bank": arrays.path, **entry}
+    fitted, seconds = timed_fit(arrays, spec, roles, seed, reporter)
+    head, chosen = fitted.head, choice_of(spec, fitted)
+    accuracies, calibrated, found = evaluation(arrays, head, split, roles, view)
+    record = CellRecord(
+        head=spec.name,
+        spec=str(spec),
+        params=specs.describe(head),
+        selected_on=roles.selected_on(chosen=fitted.selection is not None),
+        selection=fitted.selection,
+        split=split,
+        defaults=chosen.defaults,
+        ends=chosen.ends,
+        metrics=accuracies,
+        calibration=calibrated,
+        fit_seconds=round(seconds, 4),
+        candidates=fitted.candidates,
+    )
+    entry = {name: each for name, each in record.to_json().items() if name in _IN_HEAD}
+    metadata = {**plain(origin(arrays.bank)), "bank": arrays.path, **entry}
     files = {
         "evaluation.npz": arrays_bytes(found),
         "head.head": lambda path: head.save(path, metadata=metadata),
     }
-    return {**entry, **measured, "fit_seconds": round(seconds, 4), "candidates": tried}, files
+    return record, files
 
 
 def evaluation(
     arrays: BankArrays, head: Any, split: str, roles: Roles, view: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Calibrate a fitted head; return its metrics, and what it says of every row."""
+) -> tuple[Metrics, Calibration, dict[str, Any]]:
+    """Calibrate a fitted head; return its metrics, and what it says of every row.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    head : Head
+        Fitted.
+    split : str
+        The split that is evaluated.
+    roles : Roles
+        Say on which split the temperature is fitted.
+    view : mapping
+        As in `fit_cell`.
+    """
     X, y = arrays[split]
-    labels, predicted = as_numpy(y), as_numpy(head.predict(X))
+    labels, predicted = on_host(y), on_host(head.predict(X))
     fitted_on = calibrate(arrays, head, roles)
-    found, (confidence, nll) = measured(arrays, head, split, predicted, fitted_on)
-    record = {
-        "metrics": metrics.evaluate(labels, predicted, arrays.groups),
-        "calibration": plain(found),
-    }
-    return record, {
-        "labels": labels.astype(np.int32),
-        "predicted": predicted.astype(np.int32),
-        "confidence": confidence,
-        "nll": nll,
-        "weight_norms": weight_norms(head, len(arrays.bank.class_counts)),
-        "plane_grid": decided(arrays, head, view),
-        "plane_extent": view["plane_extent"],
-    }
+    calibrated, (confidence, nll) = measured(arrays, head, split, predicted, fitted_on)
+    found = metrics.evaluate(labels, predicted, arrays.groups)
+    return (
+        found,
+        calibrated,
+        {
+            "labels": labels.astype(np.int32),
+            "predicted": predicted.astype(np.int32),
+            "confidence": confidence,
+            "nll": nll,
+            "weight_norms": weight_norms(head, len(arrays.bank.class_counts)),
+            "plane_grid": decided(arrays, head, view),
+            "plane_extent": view["plane_extent"],
+        },
+    )
 
 
 def weight_norms(head: Any, n_classes: int) -> Any:
     """Return the norm of each class's weight (C,), NaN where the head is not linear."""
     norms = np.full(n_classes, np.nan, dtype=np.float32)
     if hasattr(head, "linear"):
-        norms[head.classes_] = np.linalg.norm(as_numpy(head.linear()[0]), axis=1)
+        norms[head.classes_] = np.linalg.norm(on_host(head.linear()[0]), axis=1)
     return norms
 
 
@@ -143,6 +182,6 @@ def decided(arrays: BankArrays, head: Any, view: Mapping[str, Any]) -> Any:
     """Return the class that a head gives to each point of a grid over a view's plane."""
     points = plane.grid_points(view["plane_extent"], GRID)
     back = (view["mean"] + points @ view["basis"].T).astype(np.float32)
-    predicted = as_numpy(head.predict(arrays.place(back)))
+    predicted = on_host(head.predict(arrays.place(back)))
     small = np.int16 if len(arrays.bank.class_counts) < 1 << 15 else np.int32
     return predicted.astype(small).reshape(GRID, GRID)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from heads.solvers.class_frequency import class_probabilities, effective_number
+from heads.balancing.class_frequency import class_probabilities, effective_number
 
 __all__ = [
     "WEIGHTINGS",

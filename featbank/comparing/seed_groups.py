@@ -8,9 +8,9 @@ from os.path import realpath
 from typing import Any
 
 from featbank.bank.provenance_diff import flattened
+from featbank.comparing.bank_run import Entry
 from featbank.errors import UsageError
 from featbank.runtime.names import printable
-from featbank.study.bank_run import Entry
 
 __all__ = ["by_recipe", "named_groups"]
 
