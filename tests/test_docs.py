@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cli.main import main
@@ -34,6 +35,12 @@ MOST_NOT_RUN = 11
 
 def runs(block: Block) -> bool:
     return block.not_run is None and block.language in ("python", *COMMANDS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(two_threads: None) -> None:
+    """Small work is quicker on one thread, most of all where several tests run at once."""
+    torch.set_num_threads(1)
 
 
 RUNNING = [name for name, text in TEXTS.items() if any(map(runs, blocks_of(text)))]
