@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from featbank import Bank
+import featbank
 from featbank.extraction.extract import extract
-from featbank.runtime.spec import Spec, parse_spec
+from featbank.runtime.spec import Spec
 from featbank.stage1.recipe import train_by_name
-from featbank.study.fitting import fit_heads
-from featbank.study.splits import roles
 
 __all__ = ["GROUPS", "arguments", "gain", "measured", "spread", "table", "trained"]
 
@@ -48,10 +46,8 @@ def measured(run: Path, name: str, heads: Sequence[str], seed: int) -> list[dict
     results = run / f"{name}.json"
     if not results.is_file():
         extract(run, run / "bank.zarr", device="cpu")
-        bank = Bank.open(run / "bank.zarr")
-        specs, parts = [parse_spec(head) for head in heads], roles(bank, "val", "test")
-        fitted = fit_heads(bank, specs, run / name, parts, seed=seed, overwrite=True)
-        results.write_text(json.dumps([entry["metrics"] for entry in fitted["results"]]))
+        fits = featbank.fit(run / "bank.zarr", list(heads), select="val", report="test", seed=seed)
+        results.write_text(json.dumps([fit.metrics for fit in fits]))
     found: list[dict[str, float]] = json.loads(results.read_text())
     return found
 

@@ -1,7 +1,7 @@
 """Compare rules that choose tau on val, by the test accuracy they give and its spread.
 
-    python -m benchmarks.rules --banks 4 --draws 20
-    python -m benchmarks.rules --draws 20 --per-class 3,10,20 A.zarr B.zarr
+    python -m experiments.rules --banks 4 --draws 20
+    python -m experiments.rules --draws 20 --per-class 3,10,20 A.zarr B.zarr
 
 Without banks on disk, on simulated ones (benchmarks/features.py).
 On each bank the test curve is exact, so every rule's regret (the best test accuracy minus that at
@@ -48,6 +48,7 @@ def simulated(n_banks: int) -> Iterator[tuple[Problem, tuple[Tensor, Tensor]]]:
 
 
 def main() -> None:
+    """Draw val anew many times and print every rule's regret."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--banks", type=int, default=4)
     parser.add_argument("--draws", type=int, default=20)
@@ -75,7 +76,7 @@ def main() -> None:
                     rng = np.random.default_rng([bank, draw, per_class])
                     few = redrawn(val, per_class, rng)
                     for rule in losses:
-                        at = FIXED if rule == "fixed at 1" else choose_on_curve(few, rule)["best"]
+                        at = FIXED if rule == "fixed at 1" else choose_on_curve(few, rule).best
                         losses[rule].append(100 * (best - float(test.at(at)["all"] or 0)))
                         chosen[rule].append(at)
             for rule, values in losses.items():

@@ -1,7 +1,7 @@
-"""Compare rules that choose the weight decay of cRT on val; as benchmarks.rules does for tau.
+"""Compare rules that choose the weight decay of cRT on val; as experiments.rules does for tau.
 
-python -m benchmarks.path_rules --banks 4 --draws 40
-python -m benchmarks.path_rules --draws 40 --per-class 3,10,20 A.zarr B.zarr
+python -m experiments.path_rules --banks 4 --draws 40
+python -m experiments.path_rules --draws 40 --per-class 3,10,20 A.zarr B.zarr
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def simulated(n_banks: int) -> Iterator[features.Problem]:
 
 
 def main() -> None:
+    """Draw val anew many times and print every rule's regret."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--banks", type=int, default=4)
     parser.add_argument("--draws", type=int, default=40)
