@@ -48,7 +48,7 @@ def measure(shape: Shape, device: str) -> Iterator[Row]:
     reached = {
         CURVE: f"{len(curve.breakpoints)} breakpoints",
         GRID: f"{equal} with the curve's",
-        "choosing from the curve": f"tau {chosen['choosing']['best']:g}",
+        "choosing from the curve": f"tau {chosen['choosing'].best:g}",
     }
     yield from rows_of(problem.size("test"), PRODUCT, seconds, reached)
 

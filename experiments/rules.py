@@ -76,7 +76,7 @@ def main() -> None:
                     rng = np.random.default_rng([bank, draw, per_class])
                     few = redrawn(val, per_class, rng)
                     for rule in losses:
-                        at = FIXED if rule == "fixed at 1" else choose_on_curve(few, rule)["best"]
+                        at = FIXED if rule == "fixed at 1" else choose_on_curve(few, rule).best
                         losses[rule].append(100 * (best - float(test.at(at)["all"] or 0)))
                         chosen[rule].append(at)
             for rule, values in losses.items():

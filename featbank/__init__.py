@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     )
     from featbank.front import evaluate, fit, sweep
     from featbank.results.comparison import Comparison
-    from featbank.results.fit import Fit, Fits
-    from featbank.results.records import Candidate, Result, Selection
+    from featbank.results.fit import Evaluated, Fit, Fits
+    from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
     from heads.metrics.shots import Shots
@@ -43,9 +43,11 @@ _HOMES = {
     "Bank": "featbank.bank.bank",
     "BankPlan": "featbank.bank.plan",
     "BankWriter": "featbank.bank.writer",
+    "Calibration": "featbank.results.records",
     "Candidate": "featbank.results.records",
     "Comparison": "featbank.results.comparison",
     "DamagedError": "featbank.errors",
+    "Evaluated": "featbank.results.fit",
     "FeatbankError": "featbank.errors",
     "FeatbankWarning": "featbank.errors",
     "Fit": "featbank.results.fit",
@@ -77,9 +79,11 @@ __all__ = [
     "Bank",
     "BankPlan",
     "BankWriter",
+    "Calibration",
     "Candidate",
     "Comparison",
     "DamagedError",
+    "Evaluated",
     "FeatbankError",
     "FeatbankWarning",
     "Fit",

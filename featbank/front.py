@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import overload
 
 from featbank.bank.bank import Bank
-from featbank.results.fit import Fit, Fits
+from featbank.results.fit import Evaluated, Fit, Fits
 from featbank.results.sweep import Sweep
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
@@ -203,7 +203,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     reporter: Reporter = SILENT,
-) -> Fits:
+) -> Evaluated:
     """Evaluate saved heads on a bank.
 
     Parameters

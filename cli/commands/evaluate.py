@@ -44,13 +44,12 @@ def command(
     """
     import featbank
     from cli._outputs import refuse_outputs
-    from featbank.study.saved_heads import evaluation_json
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite)
     fits = featbank.evaluate(
         bank, files, report=report, seed=seed, device=device, reporter=reporter(quiet=quiet)
     )
-    if write_json(json_to, evaluation_json(fits), overwrite=overwrite):
+    if write_json(json_to, fits.to_json(), overwrite=overwrite):
         return
     rows = [row_of(result) for result in fits.results]
     print_table(f"{bank}, in %", ["head", "split", *GROUPS], rows)

@@ -13,6 +13,7 @@ from cli._show import say, write_json
 from featbank.runtime.spec import parse_spec
 
 if TYPE_CHECKING:
+    from featbank.extraction.extract import Extracted
     from featbank.extraction.network import Foundation
 
 __all__ = ["command"]
@@ -116,13 +117,13 @@ def command(
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
     options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
-    given = {
+    network = {
         "weights": weights, "pretrained": pretrained, "image_size": image_size,
         "mean": mean, "std": std,
     }  # fmt: skip
     spec = parse_spec(data) if data else None
-    summary = extract(
-        source_of(run, backbone, given),
+    made = extract(
+        source_of(run, backbone, network),
         out,
         which=which,
         data=open_data(spec.name, spec.params) if spec else None,
@@ -143,15 +144,18 @@ def command(
     )
     if not first_of_job():
         return
-    if write_json(json_to, {"schema": 1, **summary}, overwrite=overwrite):
-        return
-    rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
-    if summary["up_to_date"]:
-        say(f"{out} is up to date: every byte checked, nothing to do ({rows})")
-        return
-    skipped = sum(summary["skipped"].values())
-    kind = "a classifier" if summary["classifier"] else "no stage-1 classifier"
-    say(f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out")
+    if not write_json(json_to, made.to_json(), overwrite=overwrite):
+        say(summary_line(out, made))
+
+
+def summary_line(out: Path, made: Extracted) -> str:
+    """Return what to print of an extraction."""
+    rows = ", ".join(f"{name} {count:,}" for name, count in made.rows.items())
+    if made.up_to_date:
+        return f"{out} is up to date: every byte checked, nothing to do ({rows})"
+    kind = "a classifier" if made.classifier else "no stage-1 classifier"
+    skipped = sum(made.skipped.values())
+    return f"{out}: {rows}; {made.dim} features a row, {kind}; {skipped} images left out"
 
 
 def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from cli._progress import first_of_job, reporter
 from cli._show import say, write_json
 from featbank.results.numbers import percent
 from featbank.runtime.spec import load_yaml, parse_spec
+
+if TYPE_CHECKING:
+    from featbank.stage1.train import Trained
 
 __all__ = ["command"]
 
@@ -257,7 +260,7 @@ def command(
     if data is None and settings.get("init") is None:
         message = "Missing option '--data'."
         raise click.UsageError(message)
-    summary = train_by_name(
+    trained = train_by_name(
         None if data is None else parse_spec(data),
         out,
         settings,
@@ -269,16 +272,15 @@ def command(
         strict=strict,
         reporter=reporter(quiet=quiet),
     )
-    value = {"schema": 1, **summary}
-    if first_of_job() and not write_json(json_to, value, overwrite=overwrite):
-        say(line(summary))
+    if first_of_job() and not write_json(json_to, trained.to_json(), overwrite=overwrite):
+        say(line(trained))
 
 
-def line(summary: dict[str, Any]) -> str:
+def line(trained: Trained) -> str:
     """Return one line about a finished training."""
-    text = f"{summary['checkpoint']}: {summary['epochs']} epochs, {summary['seconds']:.0f} s"
-    if summary["best"] is None:
+    text = f"{trained.checkpoint}: {trained.epochs} epochs, {trained.seconds:.0f} s"
+    best = trained.best
+    if best is None:
         return text
-    best = summary["best"]
-    shown = ", ".join(f"{name} {percent(value)}" for name, value in best["val"].items())
-    return f"{text}; best on val in epoch {best['epoch']}: {shown} (%)"
+    shown = ", ".join(f"{name} {percent(value)}" for name, value in best.val.items())
+    return f"{text}; best on val in epoch {best.epoch}: {shown} (%)"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from featbank.results.plain import fields_of, known_fields
-from featbank.results.records import Calibration, Candidate, Choice, Metrics, Selection
+from featbank.results.records import Calibration, Candidate, HeadChoice, Metrics, Selection
 from heads.metrics.shots import Shots
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class CellRecord:
     split : str
         The split that was evaluated.
     defaults, ends
-        As in `featbank.results.records.Choice`.
+        As in `featbank.results.records.HeadChoice`.
     metrics : mapping
         Accuracies by name, as fractions.
     calibration : Calibration
@@ -169,9 +169,9 @@ class CellRecord:
     samples: RowsRecord | None = None
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> HeadChoice:
         """How what the specification left open ended."""
-        return Choice(self.spec, self.defaults, self.ends)
+        return HeadChoice(self.spec, self.defaults, self.ends)
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of ``cell.json``."""

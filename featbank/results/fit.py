@@ -11,7 +11,7 @@ from featbank.results.numbers import GROUPS
 from featbank.results.plain import plain
 from featbank.results.records import (
     Candidate,
-    Choice,
+    HeadChoice,
     Interval,
     Metrics,
     Origin,
@@ -20,7 +20,7 @@ from featbank.results.records import (
 )
 from featbank.results.tables import Accuracy, Cell, Recorded, Table
 
-__all__ = ["Fit", "Fits"]
+__all__ = ["Evaluated", "Fit", "Fits"]
 
 # What a reader of the table wants to know of a head; the rest stands in its parameters.
 SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
@@ -69,7 +69,7 @@ class Fit(Tabled):
         The points that were tried, with their metrics on the selecting split only.
     notes : tuple of str
         What a reader has to know beside the numbers.
-    choice : Choice or None
+    choice : HeadChoice or None
         The specification, and how what it left open ended; None for a head that was loaded.
     origin : Origin or None
         What the head's file says of the features that it was fitted on; None as before.
@@ -80,7 +80,7 @@ class Fit(Tabled):
     selection: Selection | None = None
     candidates: tuple[Candidate, ...] = ()
     notes: tuple[str, ...] = ()
-    choice: Choice | None = field(default=None, repr=False)
+    choice: HeadChoice | None = field(default=None, repr=False)
     origin: Origin | None = field(default=None, repr=False)
 
     @property
@@ -171,6 +171,20 @@ class Fits(Tabled, Sequence[Fit]):
         results = [result.to_json() for result in self.results]
         notes = list(self.notes)
         return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
+
+
+@dataclass(frozen=True)
+class Evaluated(Fits):
+    """Several saved heads that were evaluated on one bank: a sequence of `Fit`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of schema 1 that ``featbank evaluate --json`` writes."""
+        known = (
+            "bank", "file", "head", "params", "selected_on", "split", "metrics", "ci95", "notes",
+        )  # fmt: skip
+        entries = [result.to_json() for result in self.results]
+        results = [{name: entry[name] for name in known} for entry in entries]
+        return {"schema": 1, "results": results, "candidates": [], "notes": list(self.notes)}
 
 
 def table_of(fits: tuple[Fit, ...]) -> Table:

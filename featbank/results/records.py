@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from featbank.results.plain import fields_of, known_fields, plain
+from heads.curves.chosen import Chosen
 
 __all__ = [
     "Calibration",
     "Candidate",
-    "Choice",
+    "HeadChoice",
     "Interval",
     "Metrics",
     "Origin",
     "Result",
-    "Score",
+    "SplitScore",
     "Selection",
     "intervals",
 ]
@@ -100,6 +101,18 @@ class Selection:
     then: Selection | None = None
     stage1: Mapping[str, Any] | None = None
 
+    @classmethod
+    def on_curve(cls, split: str, chosen: Chosen) -> Self:
+        """Return how a parameter was chosen by `all` on the curve of a split."""
+        return cls(
+            split=split,
+            metric="all",
+            rule=chosen.rule,
+            best=chosen.best,
+            value=chosen.value,
+            maximum=plain(chosen.maximum),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object, without what does not apply."""
         return {name: value for name, value in fields_of(self).items() if value is not None}
@@ -117,7 +130,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Choice:
+class HeadChoice:
     """What was left open of a head, and how that ended.
 
     Attributes
@@ -161,7 +174,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Score:
+class SplitScore:
     """Accuracies, as fractions, and their 95 % intervals, by name."""
 
     metrics: Metrics

@@ -11,12 +11,21 @@ import numpy as np
 import heads
 from featbank.bank.bank import Bank
 from featbank.errors import InputError
-from featbank.results.records import Score, intervals
+from featbank.results.records import SplitScore, intervals
 from featbank.runtime.progress import Reporter
 from featbank.study.rows import row_order
 from heads import metrics
+from heads.estimators.convex_head import TriedDecay
 
-__all__ = ["BankArrays", "on_host"]
+__all__ = ["BankArrays", "StandIn", "on_host"]
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A linear classifier that stands in for stage 1's, and the weight decays that were tried."""
+
+    head: heads.JointClassifier
+    path: tuple[TriedDecay, ...]
 
 
 @dataclass
@@ -27,13 +36,13 @@ class BankArrays:
 
     select: the split on which the weight decay of a linear classifier is chosen that is fitted
     here because stage 1 left none; None: that of the features' scale is taken.
-    stand_in: that classifier, and the points of its path, once there is one.
+    stand_in: that classifier, once there is one.
     """
 
     bank: Bank
     device: str
     select: str | None = None
-    stand_in: tuple[heads.JointClassifier, list[dict[str, Any]]] | None = None
+    stand_in: StandIn | None = None
     cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     linear: tuple[Any, Any] | None = None
     shown: Path | None = None
@@ -81,24 +90,24 @@ class BankArrays:
         if self.linear is None:
             stored = self.bank.classifier
             if stored is None:
-                head, _ = self.fitted_here(reporter)
+                head = self.fitted_here(reporter).head
                 stored = head.weight_, head.bias_
             self.linear = stored
         return self.linear
 
-    def fitted_here(self, reporter: Reporter) -> tuple[heads.JointClassifier, list[dict[str, Any]]]:
-        """Return the linear classifier that stands in for stage 1's, and its path's points."""
+    def fitted_here(self, reporter: Reporter) -> StandIn:
+        """Return the linear classifier that stands in for stage 1's; it is fitted once."""
         if self.stand_in is None:
             reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
-            head, points = heads.JointClassifier(), []
+            head, path = heads.JointClassifier(), None
             if self.select is None:
                 head.fit(*self["train"])
             else:
-                points = head.fit_path(*self["train"], *self[self.select], self.groups)
-            self.stand_in = head, points
+                path = head.fit_path(*self["train"], *self[self.select], self.groups)
+            self.stand_in = StandIn(head, path or ())
         return self.stand_in
 
-    def score(self, predicted: Any, split: str, seed: int = 0) -> Score:
+    def score(self, predicted: Any, split: str, seed: int = 0) -> SplitScore:
         """Evaluate the labels (n,) that a head gives a split; `seed` is that of the intervals.
 
         Rows are resampled in the order of their ids, so that the same rows in another order give
@@ -106,7 +115,7 @@ class BankArrays:
         """
         order = row_order(self.bank[split].ids.tolist())
         predicted, labels = predicted[order], on_host(self[split][1])[order]
-        return Score(
+        return SplitScore(
             metrics.evaluate(labels, predicted, self.groups),
             intervals(metrics.confidence_interval(labels, predicted, self.groups, seed=seed)),
         )

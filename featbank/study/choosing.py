@@ -18,11 +18,12 @@ from featbank.study.splits import Roles
 from heads import specs
 from heads.curves import curve, rules, sweep
 from heads.errors import HeadInputError
+from heads.estimators.convex_head import TriedDecay
 from heads.specs import Point
 
 __all__ = [
     "TAU_RANGE",
-    "Fitted",
+    "FittedHead",
     "defaults_of",
     "end_note",
     "ends_of",
@@ -38,7 +39,7 @@ TAU_RANGE = (0.0, 2.0)
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedHead:
     """A fitted head, how its parameters were chosen where they were, and the points tried."""
 
     head: Any
@@ -51,7 +52,9 @@ def default_taus() -> list[float]:
     return [round(0.1 * step, 1) for step in range(21)]
 
 
-def fit_one(arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter) -> Fitted:
+def fit_one(
+    arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter
+) -> FittedHead:
     """Fit one head, and choose what its specification leaves open."""
     points = points_of(spec, roles)
     if len(points) == 1:
@@ -63,7 +66,7 @@ def fit_one(arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: R
 
 def timed_fit(
     arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter
-) -> tuple[Fitted, float]:
+) -> tuple[FittedHead, float]:
     """Return what `fit_one` does, and the seconds that it took.
 
     What the heads of a bank share is done before the clock starts, so that the time of a head does
@@ -79,16 +82,16 @@ def timed_fit(
     return fit, time.perf_counter() - started
 
 
-def with_stage1(arrays: BankArrays, spec: Spec, fit: Fitted) -> Fitted:
+def with_stage1(arrays: BankArrays, spec: Spec, fit: FittedHead) -> FittedHead:
     """Say in how a head was chosen what its stage-1 classifier is, where that was fitted here."""
     started_there = specs.needs_stage1(spec.name, spec.params) and spec.name != "joint"
     if arrays.bank.classifier is not None or not started_there:
         return fit
-    own, points = arrays.fitted_here(SILENT)
-    about: dict[str, Any] = {"weight_decay": own.weight_decay_, "rule": "features' scale"}
+    own = arrays.fitted_here(SILENT)
+    about: dict[str, Any] = {"weight_decay": own.head.weight_decay_, "rule": "features' scale"}
     chosen = fit.selection or Selection()
     if arrays.select is not None:
-        about = path_choice(own, points, arrays.select)[0].to_json()
+        about = path_choice(own.head, own.path, arrays.select)[0].to_json()
         chosen = fit.selection or Selection(split=arrays.select, metric="all")
     return replace(fit, selection=replace(chosen, stage1=about))
 
@@ -109,22 +112,22 @@ def points_of(spec: Spec, roles: Roles) -> list[Point]:
 
 def fit_point(
     arrays: BankArrays, name: str, point: Point, roles: Roles, seed: int, reporter: Reporter
-) -> Fitted:
+) -> FittedHead:
     """Fit one point of a specification; what it leaves open is chosen on val."""
     if name == "joint" and not names_decay(point) and arrays.bank.classifier is None:
-        head, path = arrays.fitted_here(reporter)
+        own = arrays.fitted_here(reporter)
         if arrays.select is None:
-            return Fitted(head)
-        return Fitted(head, *path_choice(head, path, arrays.select))
+            return FittedHead(own.head)
+        return FittedHead(own.head, *path_choice(own.head, own.path, arrays.select))
     head = build(arrays, name, point, seed, reporter)
     if roles.select is None or not is_open(name, point, head):
-        return Fitted(head.fit(*arrays.train(head)))
+        return FittedHead(head.fit(*arrays.train(head)))
     if not specs.has_path(head):
         chosen, points = choose_tau(arrays, name, head, roles.select)
-        return Fitted(head.set_params(tau=chosen.best).fit(*arrays["train"]), chosen, points)
+        return FittedHead(head.set_params(tau=chosen.best).fit(*arrays["train"]), chosen, points)
     splits = (*arrays.train(head), *arrays[roles.select], arrays.groups)
     path = head.fit_path(*splits, weight_decays=point.path)
-    return Fitted(head, *path_choice(head, path, roles.select))
+    return FittedHead(head, *path_choice(head, path, roles.select))
 
 
 def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Reporter) -> Any:
@@ -160,7 +163,7 @@ def is_open(name: str, point: Point, head: Any) -> bool:
     return specs.has_path(head) or (name in ("tau", "logit-adjust") and "tau" not in point.params)
 
 
-def defaults_of(spec: Spec, fit: Fitted) -> dict[str, float]:
+def defaults_of(spec: Spec, fit: FittedHead) -> dict[str, float]:
     """Return the parameters of a fitted head that were left open and not chosen, by name."""
     points = specs.expand(spec.name, spec.params)
     # A selection without a split only tells of a stage-1 classifier that was fitted here.
@@ -235,7 +238,7 @@ def fit_grid(
     roles: Roles,
     seed: int,
     reporter: Reporter,
-) -> Fitted:
+) -> FittedHead:
     """Fit every point, together where that saves passes, and keep the best on val.
 
     Rule: the largest `all`; of runs of equally good neighbours in the order of the specification
@@ -267,7 +270,7 @@ def fit_grid(
         for point, fit, found in zip(points, fits, measured, strict=True)
         for candidate in candidates_of(point, fit, split, found)
     ]
-    return Fitted(fits[kept].head, selection, tuple(tried))
+    return FittedHead(fits[kept].head, selection, tuple(tried))
 
 
 def fit_points(
@@ -277,7 +280,7 @@ def fit_points(
     roles: Roles,
     seed: int,
     reporter: Reporter,
-) -> list[Fitted]:
+) -> list[FittedHead]:
     """Fit every point: those that leave something open in turn, all others in one call."""
     built = [build(arrays, name, point, seed, reporter) for point in points]
     closed = [not is_open(name, *pair) for pair in zip(points, built, strict=True)]
@@ -287,7 +290,7 @@ def fit_points(
     for some in together.values():
         heads.fit_many(some, *arrays.train(some[0]))
     return [
-        Fitted(head) if done else fit_point(arrays, name, point, roles, seed, reporter)
+        FittedHead(head) if done else fit_point(arrays, name, point, roles, seed, reporter)
         for head, point, done in zip(built, points, closed, strict=True)
     ]
 
@@ -301,30 +304,29 @@ def seedless(points: Sequence[Point]) -> list[list[int]]:
     return list(kinds.values())
 
 
-def candidates_of(point: Point, fit: Fitted, split: str, measured: Metrics) -> list[Candidate]:
+def candidates_of(point: Point, fit: FittedHead, split: str, measured: Metrics) -> list[Candidate]:
     """Return the candidates of a point: those that were tried inside it, or the point itself."""
     inside = fit.candidates or (Candidate({}, split, measured),)
     return [replace(each, params={**point.varied, **each.params}) for each in inside]
 
 
 def path_choice(
-    head: Any, points: list[dict[str, Any]], split: str
+    head: Any, points: Sequence[TriedDecay], split: str
 ) -> tuple[Selection, tuple[Candidate, ...]]:
     """Return how the weight decay was chosen on a path, and the points that were tried."""
-    best = max(points, key=lambda point: point["metrics"]["all"])
-    same = [point for point in points if point["weight_decay"] == head.weight_decay]
-    chosen = max(same, key=lambda point: point["metrics"]["all"])
+    best = max(points, key=lambda point: point.metrics["all"] or 0.0)
+    same = [point for point in points if point.weight_decay == head.weight_decay]
+    chosen = max(same, key=lambda point: point.metrics["all"] or 0.0)
     tried = [
-        Candidate({"weight_decay": point["weight_decay"]}, split, point["metrics"])
-        for point in points
+        Candidate({"weight_decay": point.weight_decay}, split, point.metrics) for point in points
     ]
     selection = Selection(
         split=split,
         metric="all",
         rule="maximum",
         best=head.weight_decay,
-        value=chosen["metrics"]["all"],
-        maximum={"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},
+        value=chosen.metrics["all"],
+        maximum={"value": best.metrics["all"], "weight_decay": best.weight_decay},
     )
     return selection, tuple(tried)
 
@@ -339,10 +341,10 @@ def choose_tau(
     else:
         found = exact_curve(arrays, name, split, TAU_RANGE)
         chosen = rules.choose_on_curve(found)
-        taus = sorted({*default_taus(), chosen["best"]})
+        taus = sorted({*default_taus(), chosen.best})
         points = [{"tau": tau, **found.at(tau)} for tau in taus]
     tried = [Candidate({"tau": point["tau"]}, split, without(point, ["tau"])) for point in points]
-    return Selection(split=split, metric="all", **chosen), tuple(tried)
+    return Selection.on_curve(split, chosen), tuple(tried)
 
 
 def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, float]) -> Any:

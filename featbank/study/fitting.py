@@ -13,13 +13,13 @@ from featbank.files.placing import placing, refuse_strangers, used_bytes
 from featbank.files.replacing import recover, require_room
 from featbank.results.fit import Fit, Fits
 from featbank.results.owned import RESULTS, numbered, own_heads
-from featbank.results.records import Choice, Origin, Result
+from featbank.results.records import HeadChoice, Origin, Result
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import (
-    Fitted,
+    FittedHead,
     defaults_of,
     ends_of,
     points_of,
@@ -187,10 +187,10 @@ def fit_head(
     )
 
 
-def choice_of(spec: Spec, fitted: Fitted) -> Choice:
+def choice_of(spec: Spec, fitted: FittedHead) -> HeadChoice:
     """Return how what a specification left open ended."""
     ends = ends_of(fitted.selection, fitted.candidates)
-    return Choice(str(spec), defaults_of(spec, fitted), tuple(ends))
+    return HeadChoice(str(spec), defaults_of(spec, fitted), tuple(ends))
 
 
 def together(bank: Bank, fits: Sequence[Fit], roles: Roles) -> Fits:
@@ -200,7 +200,7 @@ def together(bank: Bank, fits: Sequence[Fit], roles: Roles) -> Fits:
     return Fits(tuple(fits), tuple(notes))
 
 
-def fit_notes(bank: Bank, roles: Roles, choice: Choice, *, chosen: bool) -> list[str]:
+def fit_notes(bank: Bank, roles: Roles, choice: HeadChoice, *, chosen: bool) -> list[str]:
     """Return what there is to say of a fitted head, on whatever split it is evaluated."""
     of_split = select_notes(bank, roles) if chosen else ()
     return [*of_split, *head_notes(choice, roles.reason)]

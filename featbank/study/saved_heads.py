@@ -12,13 +12,13 @@ from featbank.bank.provenance_diff import differences, feature_identity
 from featbank.errors import StaleError
 from featbank.results.alike import other_classes
 from featbank.results.cell import ClassNames
-from featbank.results.fit import Fit, Fits
-from featbank.results.records import Choice, Result, Selection
+from featbank.results.fit import Evaluated, Fit
+from featbank.results.records import HeadChoice, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import distinct, head_notes, report_notes, splits_to_evaluate
 
-__all__ = ["evaluate_heads", "evaluation_json", "load_for"]
+__all__ = ["evaluate_heads", "load_for"]
 
 
 def evaluate_heads(
@@ -29,7 +29,7 @@ def evaluate_heads(
     seed: int = 0,
     device: str = "cpu",
     reporter: Reporter = SILENT,
-) -> Fits:
+) -> Evaluated:
     """Evaluate saved heads on a bank.
 
     Parameters
@@ -66,7 +66,7 @@ def evaluate_heads(
             notes = distinct([note for each in results for note in each.notes])
             fits.append(Fit(head, tuple(results), results[0].selection, notes=tuple(notes)))
     notes = distinct([note for fit in fits for note in fit.notes])
-    return Fits(tuple(fits), tuple(notes))
+    return Evaluated(tuple(fits), tuple(notes))
 
 
 def evaluated(
@@ -90,35 +90,12 @@ def evaluated(
     )
 
 
-def evaluation_json(fits: Fits) -> dict[str, Any]:
-    """Return the results object of schema 1 of heads that were loaded and not fitted."""
-    return {
-        "schema": 1,
-        "results": [
-            {
-                "bank": result.bank,
-                "file": result.file,
-                "head": result.head,
-                "params": result.params,
-                "selected_on": result.selected_on,
-                "split": result.split,
-                "metrics": result.metrics,
-                "ci95": result.ci95,
-                "notes": list(result.notes),
-            }
-            for result in fits.results
-        ],
-        "candidates": [],
-        "notes": list(fits.notes),
-    }
-
-
 def notes_of(bank: Bank, file: Path, metadata: Mapping[str, Any], split: str) -> list[str]:
     """Return what a reader has to know of a head on a split beside the numbers."""
     fitted = metadata.get("notes")
     if not isinstance(fitted, list):
         fitted = (
-            head_notes(Choice.from_json(metadata), "nothing was chosen")
+            head_notes(HeadChoice.from_json(metadata), "nothing was chosen")
             if "spec" in metadata
             else []
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from featbank.bank.bank import Bank
 from featbank.errors import UsageError
-from featbank.results.records import Choice
+from featbank.results.records import HeadChoice
 from featbank.runtime.names import printable
 
 __all__ = [
@@ -210,12 +210,12 @@ def defaults_note(reason: str, defaults: Mapping[str, Mapping[str, float]]) -> l
     return [f"{reason}: {', '.join(taken)} {end}"] if taken else []
 
 
-def head_notes(choice: Choice, reason: str) -> list[str]:
+def head_notes(choice: HeadChoice, reason: str) -> list[str]:
     """Return what there is to say of one head: what was not chosen, and what ends a range."""
     return all_head_notes([choice], reason)
 
 
-def all_head_notes(choices: Sequence[Choice], reason: str) -> list[str]:
+def all_head_notes(choices: Sequence[HeadChoice], reason: str) -> list[str]:
     """Return the notes of several heads, their defaults in one."""
     defaults = {choice.spec: choice.defaults for choice in choices}
     ends = [f"{choice.spec}: {each}" for choice in choices for each in choice.ends]

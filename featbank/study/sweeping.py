@@ -18,6 +18,7 @@ from featbank.study.arrays import BankArrays
 from featbank.study.choosing import TAU_RANGE, end_note, exact_curve, tau_metrics
 from featbank.study.splits import Roles, role_notes
 from heads import specs
+from heads.curves.chosen import Chosen
 from heads.curves.curve import samples
 from heads.curves.rules import choose_on_curve
 from heads.curves.sweep import choose
@@ -121,7 +122,7 @@ def sweep_exact(
     """Return the exact sweep of some splits, of which the first chooses."""
     found = {name: exact_curve(arrays, head, name, ends) for name in splits}
     chosen = choose_on_curve(found[splits[0]], rule, seed=seed)
-    curves = {name: sampled(curve, chosen["best"]) for name, curve in found.items()}
+    curves = {name: sampled(curve, chosen.best) for name, curve in found.items()}
     sweep = sweep_of(arrays, head, splits, chosen, curves)
     return replace(
         sweep, steps={name: all_steps(of) for name, of in found.items()} if full else None
@@ -156,16 +157,16 @@ def sweep_of(
     arrays: BankArrays,
     head: str,
     splits: tuple[str, ...],
-    chosen: Mapping[str, Any],
+    chosen: Chosen,
     curves: Mapping[str, Sequence[Point]],
 ) -> Sweep:
     """Put a sweep together: what was chosen on the first split, and the last one at that point."""
-    at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen["best"])
+    at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen.best)
     return Sweep(
         bank=str(arrays.bank.path),
         head=head,
         parameter="tau",
-        selection=Selection(split=splits[0], metric="all", **chosen),
+        selection=Selection.on_curve(splits[0], chosen),
         report=splits[-1],
         metrics={key: value for key, value in at_best.items() if key != "tau"},
         curves=curves,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,7 +24,7 @@ from heads.solvers.optimum import Fitted, optimum, usual_decay
 from heads.solvers.path import Score, path
 from heads.solvers.rows import TrainingRows
 
-__all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead", "HeldOut"]
+__all__ = ["ANCHORS", "DEFAULT_WEIGHT_DECAY", "ConvexHead", "HeldOut", "TriedDecay"]
 
 ANCHORS = ("zero", "stage1")
 # The weight decay where none is given, and no validation split to choose it on. It holds for
@@ -65,6 +65,14 @@ class HeldOut:
         return row_shares(self.true)
 
 
+@dataclass(frozen=True)
+class TriedDecay:
+    """A weight decay that was tried, and the accuracies by name that it gave, as fractions."""
+
+    weight_decay: float
+    metrics: Mapping[str, float | None]
+
+
 class ConvexHead(Stage1Head):
     """A linear head that minimises weighted cross-entropy plus weight decay, exactly."""
 
@@ -82,7 +90,7 @@ class ConvexHead(Stage1Head):
         *,
         weight_decays: Sequence[float] | None = None,
         sample_weight: Any = None,
-    ) -> list[dict[str, Any]]:
+    ) -> tuple[TriedDecay, ...]:
         """Fit along the weight-decay path and keep what is best on a validation split.
 
         The weight decay with the best `all` wins, of equals the strongest; it is stored in the
@@ -108,9 +116,9 @@ class ConvexHead(Stage1Head):
 
         Returns
         -------
-        list of dict
-            {"weight_decay", "metrics"} of each point that was tried; metrics are those on the
-            validation split of the reduced problem's solution.
+        tuple of TriedDecay
+            Each point that was tried, `weight_decay` and `metrics`: those of the reduced problem's
+            solution on the validation split.
 
         Raises
         ------
@@ -140,10 +148,7 @@ class ConvexHead(Stage1Head):
             self.weight_decay = found.weight_decay
             fitted = self._solved(found.fitted) | {"weight_decay_": found.weight_decay}
             self._keep(fitted, classes, X)
-        return [
-            {"weight_decay": point.weight_decay, "metrics": point.score.metrics}
-            for point in found.points
-        ]
+        return tuple(TriedDecay(point.weight_decay, point.score.metrics) for point in found.points)
 
     def _held_out(
         self,
