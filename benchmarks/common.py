@@ -58,8 +58,9 @@ class Row:
     reached: str = ""
 
     def line(self) -> str:
-        """Return the row in Markdown."""
-        ratios = np.array(self.seconds) / self.against
+        """Return the row in Markdown; ratios are round by round where both ran as often."""
+        together = len(self.seconds) == len(self.against)
+        ratios = np.array(self.seconds) / (self.against if together else np.median(self.against))
         spread = f" ({ratios.min():.3g} to {ratios.max():.3g})" if len(ratios) > 1 else ""
         median, ratio = f"{np.median(self.seconds):.3g}", f"{np.median(ratios):.3g}{spread}"
         return joined((self.what, self.shape, median, self.peer, ratio, self.reached))

@@ -101,6 +101,8 @@ def test_a_difference_above_the_tolerance_fails_and_one_below_is_told() -> None:
 def test_a_ratio_is_taken_round_by_round() -> None:
     row = Row("ours", "2 x 3", (2.0, 3.0, 8.0), "theirs", (1.0, 1.0, 2.0), "the same")
     assert row.line() == "| ours | 2 x 3 | 3 | theirs | 3 (2 to 4) | the same |"
+    once = Row("slow", "2 x 3", (9.0,), "theirs", (1.0, 3.0, 8.0))
+    assert once.line() == "| slow | 2 x 3 | 9 | theirs | 3 |  |"
 
 
 def test_works_run_in_turn_and_the_first_round_does_not_count() -> None:
