@@ -20,6 +20,7 @@ from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import (
     FittedHead,
+    Job,
     defaults_of,
     ends_of,
     points_of,
@@ -151,7 +152,7 @@ def fit_head(
     file : str, optional
         The name of the file that the head is going to have.
     """
-    fitted, seconds = timed_fit(arrays, spec, roles, seed, reporter)
+    fitted, seconds = timed_fit(Job(arrays, roles, seed, reporter), spec)
     head, selection = fitted.head, fitted.selection
     choice = choice_of(spec, fitted)
     own = fit_notes(arrays.bank, roles, choice, chosen=selection is not None)
@@ -201,7 +202,18 @@ def together(bank: Bank, fits: Sequence[Fit], roles: Roles) -> Fits:
 
 
 def fit_notes(bank: Bank, roles: Roles, choice: HeadChoice, *, chosen: bool) -> list[str]:
-    """Return what there is to say of a fitted head, on whatever split it is evaluated."""
+    """Return what there is to say of a fitted head, on whatever split it is evaluated.
+
+    Parameters
+    ----------
+    bank : Bank
+    roles : Roles
+        The split that chooses and those that are reported.
+    choice : HeadChoice
+        How what the head's specification left open ended.
+    chosen : bool
+        Whether a parameter was chosen on the selecting split.
+    """
     of_split = select_notes(bank, roles) if chosen else ()
     return [*of_split, *head_notes(choice, roles.reason)]
 
