@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,13 +26,17 @@ from heads.head_file import (
     write_new,
 )
 
-if TYPE_CHECKING:
-    from heads.estimators.base import Head
-
 __all__ = ["packed", "save"]
 
 
-def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
+class Saved(Protocol):
+    """What can be saved: an estimator that says which parameters it was fitted with."""
+
+    def fitted_params(self) -> dict[str, Any]:
+        """Return the parameters by name."""
+
+
+def save(head: Saved, path: str | Path, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a fitted head to one file, replacing a head that is there in one step.
 
     Parameters
@@ -74,7 +78,7 @@ def save(head: Head, path: str | Path, metadata: Mapping[str, Any] | None = None
         part.unlink(missing_ok=True)
 
 
-def packed(head: Head, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def packed(head: Saved, metadata: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return a fitted head as tensors, and a record that JSON can hold.
 
     Tensors are named ``params.weight``, ``fitted.centroids_`` and so on; the record is the object

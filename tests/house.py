@@ -69,7 +69,7 @@ class Module:
 
     @cached_property
     def uses(self) -> frozenset[str]:
-        """Modules of the three packages that it imports, inside functions too."""
+        """Modules of the three packages that it imports, inside functions and for types too."""
         known = modules()
         return frozenset(
             found for name in self.imports if (found := _home(name, known)) and found != self.name
@@ -141,18 +141,8 @@ def circles(arrows: Mapping[str, frozenset[str]]) -> list[list[str]]:
     return found
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk a tree without what only a type checker reads."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            for other in child.orelse:
-                yield from (other, *_executed(other))
-        else:
-            yield from (child, *_executed(child))
-
-
 def _imported(tree: ast.Module) -> Iterator[str]:
-    for node in _executed(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -9,8 +9,9 @@ import numpy as np
 
 from featbank.bank.folder import clear_small
 from featbank.bank.plan import BankPlan
+from featbank.store.array_record import ArrayRecord
 from featbank.store.background import Done
-from featbank.store.manifest import ArrayRecord, Manifest, commit
+from featbank.store.manifest import Manifest, commit
 from featbank.store.schema import CLASSIFIER_BIAS, CLASSIFIER_WEIGHT, IDS, LABELS, VIEWS
 from featbank.store.whole_arrays import sha256_of, write_array, write_ids
 from featbank.store.zarr_arrays import create_array, create_group

@@ -18,9 +18,10 @@ from featbank.bank.verify import matches, verify
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
 from featbank.files.atomic import storage_errors
 from featbank.files.replacing import not_ours
+from featbank.store.array_record import ArrayRecord
 from featbank.store.background import Done
 from featbank.store.journal import Claims, Journal, begun_plan, rank_journals, read_journal
-from featbank.store.manifest import ArrayRecord, Manifest
+from featbank.store.manifest import Manifest
 from featbank.store.schema import JOURNAL, MANIFEST
 
 __all__ = ["Begun", "begin_or_resume", "identity_at", "require_same"]

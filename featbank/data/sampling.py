@@ -22,6 +22,7 @@ from featbank.runtime.rng import derive_seed, numpy_generator
 from heads.balancing.class_frequency import class_probabilities
 
 __all__ = [
+    "Draws",
     "PER_CLASS",
     "STRATEGIES",
     "ClassIndex",
@@ -272,3 +273,32 @@ def epoch_indices(
         return permuted_rows(len(labels), generator, length)
     probabilities = strategy_probabilities(index.counts, strategy, epoch, epochs)
     return drawn_rows(index, probabilities, generator, length)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The rows of every epoch under one sampler.
+
+    Attributes
+    ----------
+    labels
+        (N,) of the train split; an epoch has N draws whatever the sampler.
+    sampler
+        A sampling strategy, as `check_strategy` takes it.
+    seed, epochs
+        Of the training.
+    balanced_from
+        Deferred re-sampling (Cao et al., NeurIPS 2019): class-balanced from this epoch on.
+    """
+
+    labels: _Indices
+    sampler: str
+    seed: int
+    epochs: int
+    balanced_from: int | None = None
+
+    def rows(self, epoch: int) -> _Indices:
+        """Return the rows of an epoch, (N,)."""
+        deferred = self.balanced_from is not None and epoch >= self.balanced_from
+        sampler = "class" if deferred else self.sampler
+        return epoch_indices(self.labels, sampler, self.seed, epoch, epochs=self.epochs)

@@ -16,8 +16,8 @@ from featbank.backbones.blocks import last_block
 from featbank.data.transforms import Size
 
 if TYPE_CHECKING:
+    from featbank.data.sampling import Draws
     from featbank.stage1.criterion import Criterion
-    from featbank.stage1.objective import Draws
 
 __all__ = ["Bilateral", "BilateralNetwork", "cumulative_alpha"]
 

@@ -16,8 +16,8 @@ from featbank.runtime.rng import numpy_generator
 from featbank.stage1.options import Choice, parse_choice
 
 if TYPE_CHECKING:
+    from featbank.data.sampling import Draws
     from featbank.stage1.criterion import Criterion
-    from featbank.stage1.objective import Draws
 
 __all__ = ["INPUT", "MIXUPS", "Mixup", "mix", "mixed_forward", "mixing_places", "parse_mixup"]
 

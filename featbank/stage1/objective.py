@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from featbank.data.loader import Key, train_batches
-from featbank.data.sampling import epoch_indices
+from featbank.data.sampling import Draws
 from featbank.data.types import ImageData
 from featbank.runtime.rng import derive_seed
 from featbank.stage1.bbn import Bilateral
@@ -27,7 +27,7 @@ from featbank.stage1.criterion import (
 )
 from featbank.stage1.mixup import INPUT, Mixup, mixing_places, parse_mixup
 
-__all__ = ["Draws", "Objective", "Plain", "make_objective", "step_batches"]
+__all__ = ["Objective", "Plain", "make_objective", "step_batches"]
 
 _Ints = NDArray[np.int64]
 
@@ -46,35 +46,6 @@ class Objective(Protocol):
         Where `orders` gives two arrays, the first half of a batch is from the one, the second
         from the other.
         """
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The rows of every epoch under one sampler.
-
-    Attributes
-    ----------
-    labels
-        (N,) of the train split; an epoch has N draws whatever the sampler.
-    sampler
-        See `featbank.data.sampling`.
-    seed, epochs
-        Of the training.
-    balanced_from
-        Deferred re-sampling (Cao et al., NeurIPS 2019): class-balanced from this epoch on.
-    """
-
-    labels: _Ints
-    sampler: str
-    seed: int
-    epochs: int
-    balanced_from: int | None = None
-
-    def rows(self, epoch: int) -> _Ints:
-        """Return the rows of an epoch, (N,)."""
-        deferred = self.balanced_from is not None and epoch >= self.balanced_from
-        sampler = "class" if deferred else self.sampler
-        return epoch_indices(self.labels, sampler, self.seed, epoch, epochs=self.epochs)
 
 
 @dataclass(frozen=True)

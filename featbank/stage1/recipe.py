@@ -15,7 +15,8 @@ from featbank.errors import UsageError
 from featbank.runtime.names import require_known
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
-from featbank.stage1.config import PRESETS, RECIPES, TrainConfig, retraining
+from featbank.stage1.config import TrainConfig
+from featbank.stage1.presets import PRESETS, RECIPES, retraining
 from featbank.stage1.retraining import read_init
 from featbank.stage1.session import Metrics
 from featbank.stage1.train import train
@@ -56,7 +57,7 @@ def train_by_name(
     settings : mapping
         Fields of `TrainConfig` that differ from the recipe; a value of None leaves the recipe's.
     preset : str, optional
-        A published recipe, by its name in `featbank.stage1.config.RECIPES`.
+        A published recipe, by its name in `featbank.stage1.presets.RECIPES`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     resume, overwrite, replace_in_place, strict : bool
@@ -121,11 +122,11 @@ def recipe(
     ----------
     data_name : str
         Name of the data set. Without `preset` and `started` the recipe is the one that suits it
-        (`featbank.stage1.config.PRESETS`), or else the defaults of `TrainConfig`.
+        (`featbank.stage1.presets.PRESETS`), or else the defaults of `TrainConfig`.
     settings : mapping
         Fields of `TrainConfig`; a value of None leaves the recipe's.
     preset : str, optional
-        A published recipe, by its name in `featbank.stage1.config.RECIPES`.
+        A published recipe, by its name in `featbank.stage1.presets.RECIPES`.
     started : mapping, optional
         Record of the training that a retraining starts from, whose settings it takes over.
 

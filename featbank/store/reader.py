@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featbank.files.plain_files import plain_size
+from featbank.store.array_record import ArrayRecord
 from featbank.store.chunks import ChunkRecord, damaged, read_chunk
 from featbank.store.format_checks import chunk_bytes
-from featbank.store.manifest import ArrayRecord
 
 __all__ = ["cast", "check_files", "check_sizes", "gather", "iterate", "read_into", "read_whole"]
 

@@ -20,8 +20,9 @@ from featbank.runs.checkpoint import LAST, read_checkpoint
 from featbank.runs.run_files import spec_text
 from featbank.runs.tensorboard import scalars
 from featbank.runtime.spec import Spec, parse_spec
-from featbank.stage1.config import RECIPES, TrainConfig
+from featbank.stage1.config import TrainConfig
 from featbank.stage1.optim import learning_rate
+from featbank.stage1.presets import RECIPES
 from featbank.stage1.recipe import recipe
 from tests.test_stage1.images import write_data
 

@@ -16,8 +16,9 @@ from featbank.data import ImageData, ImageSplit, open_data
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
 from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
 from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
-from featbank.stage1.config import PRESETS, TrainConfig
+from featbank.stage1.config import TrainConfig
 from featbank.stage1.optim import learning_rate, make_optimizer
+from featbank.stage1.presets import PRESETS
 from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies, write_data
 
