@@ -113,7 +113,15 @@ class Bilateral:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of a step's pairs."""
+        """Return the mean loss of a step's pairs.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As in `featbank.stage1.objective.Objective.loss`. The first half of the images and
+            labels is of the conventional branch, the second half of the re-balancing one; the step
+            changes nothing.
+        """
         alpha = cumulative_alpha(epoch, self.draws.epochs)
         ours, theirs = images.chunk(2)
         # As a tensor, because a number that changes would be compiled anew.

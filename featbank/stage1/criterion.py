@@ -107,7 +107,24 @@ def make_criterion(
     epochs: int,
     device: torch.device,
 ) -> Criterion:
-    """Return the criterion of a training on classes with `counts` (C,) rows in `epochs` epochs."""
+    """Return the criterion of a training.
+
+    Parameters
+    ----------
+    loss : Choice
+        One of `LOSSES`, with its parameters.
+    defer : Choice
+        One of `DEFERRALS`, with its parameters. Of these only ``drw`` changes a criterion, and none
+        changes one whose loss is class-balanced from the start.
+    smoothing : float
+        Label smoothing, in [0, 1), of every loss but the focal ones, which have none.
+    counts : ndarray of shape (C,), int64
+        The training rows of each class.
+    epochs : int
+        The length of the training.
+    device : device
+        Where the weights of the classes are kept.
+    """
 
     def tensor(values: NDArray[Any]) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)

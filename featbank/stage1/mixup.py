@@ -55,7 +55,20 @@ def mixed_forward(
     images: Tensor,
     mixed: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Return the logits of images that are mixed at `place`: `INPUT`, or a layer of `model`."""
+    """Return the logits (B, C) of images that are mixed at one place of a network.
+
+    Parameters
+    ----------
+    forward : callable
+        The network as it is called in training, compiled or wrapped: images to logits.
+    model : Module
+        The same network, whose layers have names.
+    place : str
+        `INPUT`, or the name of a layer whose output is mixed.
+    images : Tensor of shape (B, 3, H, W)
+    mixed : callable
+        From states (B, …) to mixed states: see `mix`.
+    """
     if place == INPUT:
         return forward(mixed(images))
     hook = model.get_submodule(place).register_forward_hook(lambda _layer, _in, out: mixed(out))
@@ -108,7 +121,14 @@ class Mixup:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of the mixed images."""
+        """Return the mean loss of the mixed images.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As in `featbank.stage1.objective.Objective.loss`. Where a sampler draws the second
+            images, they are the second half of the batch.
+        """
         generator = numpy_generator(self.draws.seed, "mixup", epoch, step)
         weight = float(generator.beta(self.alpha, self.alpha))
         place = self.places[int(generator.integers(len(self.places)))]

@@ -45,6 +45,16 @@ class Objective(Protocol):
 
         Where `orders` gives two arrays, the first half of a batch is from the one, the second
         from the other.
+
+        Parameters
+        ----------
+        forward : callable
+            The network in training: images to logits (B, C); a network of two branches takes the
+            images of both, and alpha.
+        images : Tensor of shape (B, 3, H, W)
+        labels : Tensor of shape (B,), int64
+        epoch, step : int
+            Both from 0; the step is the one within the epoch.
         """
 
 
@@ -62,14 +72,32 @@ class Plain:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the criterion of the network's logits."""
+        """Return the criterion of the network's logits.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As in `Objective.loss`; the step changes nothing.
+        """
         return self.criterion(forward(images), labels, epoch)
 
 
 def make_objective(
     config: TrainConfig, data: ImageData, model: nn.Module, device: torch.device
 ) -> Objective:
-    """Return the objective that the configuration names for a network."""
+    """Return the objective that the configuration names for a network.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Its sampler, loss, deferral, mixup, method, label smoothing, epochs and seed count.
+    data : ImageData
+        Its train labels and train counts count.
+    model : Module
+        The network, whose layers manifold mixup mixes at.
+    device : device
+        Where the weights of the classes are kept.
+    """
     labels, defer = data.splits["train"].labels, parse_defer(config.defer)
     balanced_from = deferred_start(defer, config.epochs) if defer.name == "drs" else None
     criterion = make_criterion(

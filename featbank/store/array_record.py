@@ -15,10 +15,25 @@ __all__ = ["ArrayRecord"]
 
 @dataclass(frozen=True)
 class ArrayRecord:
-    """One array: shape, dtype ("string" for ids), rows of a full chunk, metadata and chunks.
+    """What the manifest says of one array.
 
-    An array of three axes is one of views, (K, N, D): each view is cut into chunks of rows, and
-    the chunks of the first view come first. `view` tells which of them a record is of alone.
+    An array of three axes is one of views, (K, N, D): each view is cut into chunks of rows, and the
+    chunks of the first view come first.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (N,) or (N, D), or (K, N, D) of views.
+    dtype : str
+        numpy's name of it; "string" for ids.
+    chunk_rows : int
+        The rows of a full chunk.
+    metadata_sha256 : str
+        The SHA-256 of the array's ``zarr.json``.
+    chunks : tuple of ChunkRecord
+        One for each chunk, in the order of the rows.
+    view : int, optional
+        The view that the record is of alone, where it was taken out of an array of views.
     """
 
     shape: tuple[int, ...]

@@ -28,10 +28,18 @@ IN_FLIGHT = 3
 
 @dataclass(frozen=True)
 class RowChunk:
-    """The rows [start, stop) of a split, chunk number `index` of each of its columns.
+    """The rows of a split that make one chunk of each of its columns.
 
-    `columns` holds by the column's name the whole chunk, padded and in the stored dtype, and the
-    file that it goes to.
+    Attributes
+    ----------
+    split : str
+    index : int
+        The number of the chunk.
+    start, stop : int
+        The rows are [start, stop) of the split.
+    columns : mapping
+        By the column's name, the whole chunk, padded and in the stored dtype, and the file that it
+        goes to.
     """
 
     split: str

@@ -25,10 +25,17 @@ PIECE = 1 << 18  # bytes read, then summed, at a time: it fits the second-level 
 
 @dataclass(frozen=True)
 class ChunkRecord:
-    """What the manifest knows of a chunk: its rows [start, stop), and its file's two digests.
+    """What the manifest knows of a chunk.
 
-    `crc32c` is of the rows, as the file's last four bytes repeat it; `sha256` is of the whole
-    file. The first is checked at every read, the second by `verify`.
+    Attributes
+    ----------
+    start, stop : int
+        Its rows are [start, stop) of the array.
+    crc32c : int
+        The checksum of what precedes the file's last four bytes, which repeat it. `read_chunk`
+        checks it.
+    sha256 : str
+        The digest of the whole file, in hexadecimal digits; `verify` checks it.
     """
 
     start: int
@@ -38,9 +45,18 @@ class ChunkRecord:
 
 
 def chunk_file(array: Path, index: int, n_dims: int, view: int | None = None) -> Path:
-    """Return the path of chunk `index` along the rows, in zarr's default key encoding.
+    """Return the path of a chunk, in zarr's default key encoding.
 
-    `n_dims` counts the axes of rows and what is in them; of an array of views, `view` is before.
+    Parameters
+    ----------
+    array : Path
+        The array's folder.
+    index : int
+        The number of the chunk along the rows.
+    n_dims : int
+        The number of axes of rows and what is in them, without that of views.
+    view : int, optional
+        The view, where the array is one of views.
     """
     before = [] if view is None else [str(view)]
     return array.joinpath("c", *before, str(index), *["0"] * (n_dims - 1))
@@ -52,7 +68,27 @@ def crc32c(data: Array) -> int:
 
 
 def write_chunk(file: Path, rows: Array, start: int, stop: int) -> ChunkRecord:
-    """Write `rows`, a whole chunk with its padding, as rows [start, stop) of the array."""
+    """Write the file of one chunk.
+
+    Parameters
+    ----------
+    file : Path
+        Its folder is made where there is none.
+    rows : ndarray
+        The whole chunk with its padding, in C order and in the stored dtype.
+    start, stop : int
+        Its rows are [start, stop) of the array.
+
+    Returns
+    -------
+    ChunkRecord
+        With the digests of what was written.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, read-only or failing.
+    """
     checksum = crc32c(rows)
     tail = checksum.to_bytes(CRC_BYTES, "little")
     try:
@@ -85,7 +121,17 @@ def write_all(descriptor: int, view: memoryview) -> None:
 
 
 def read_chunk(file: Path, record: ChunkRecord, out: Array, padding: Array) -> None:
-    """Fill `out` with the chunk's rows and `padding` with what follows them; check the crc32c.
+    """Read one chunk's rows into place, and check them.
+
+    Parameters
+    ----------
+    file : Path
+    record : ChunkRecord
+        What the file must hold.
+    out : ndarray of shape (stop - start, …)
+        Is filled with the chunk's rows; in C order and of the stored dtype.
+    padding : ndarray of shape (chunk_rows - (stop - start), …)
+        Is filled with what follows the rows; of the same kind as `out`.
 
     Raises
     ------

@@ -62,7 +62,23 @@ def check_record(name: str, record: ArrayRecord) -> None:
 def expect(
     arrays: Mapping[str, ArrayRecord], name: str, shape: tuple[int, ...], dtype: str
 ) -> None:
-    """Refuse an array that is missing, or of another shape or dtype."""
+    """Refuse an array that is missing, or of another shape or dtype.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The records of a bank's arrays by name.
+    name : str
+        The array that must be there, as ``train/features``.
+    shape : tuple of int
+    dtype : str
+        Of the array that must be there, as its record spells it.
+
+    Raises
+    ------
+    ValueError
+        The message says what is there instead.
+    """
     record = arrays.get(name)
     if record is None or record.shape != shape or record.dtype != dtype:
         found = "nothing" if record is None else f"{record.dtype} {record.shape}"

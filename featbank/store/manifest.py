@@ -45,9 +45,27 @@ __all__ = ["Manifest", "commit"]
 class Manifest:
     """Everything that a complete bank says of itself.
 
-    `arrays` and `groups` record every file of the store but the root's own metadata, which holds
-    this manifest and its digest; `rows` is the digest of each split's ids and labels, in order;
-    `batch` is the number of rows that were computed together.
+    Attributes
+    ----------
+    arrays : mapping
+        The record of each array, by its name in the store: ``train/features``.
+    class_names : sequence of C strings
+    class_counts : sequence of C ints
+        The training rows of each class.
+    shots : Shots
+        The thresholds of the shot groups.
+    provenance : mapping
+        What the features were made from, and how.
+    skipped : mapping
+        By split, the ids of the images that were left out because they could not be decoded.
+    groups : mapping
+        The SHA-256 of the metadata of each group, by its name in the store. Together with `arrays`
+        this records every file but the root's own metadata, which holds the manifest and its
+        digest.
+    rows : mapping
+        By split, a digest of its ids and labels, in order.
+    batch : int
+        The number of rows that were computed together.
     """
 
     arrays: Mapping[str, ArrayRecord]

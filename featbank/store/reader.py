@@ -43,7 +43,19 @@ def read_whole(array: Path, record: ArrayRecord, dtype: DTypeLike | None = None)
 
 
 def read_rows(file: Path, chunk: ChunkRecord, record: ArrayRecord, target: NDArray[Any]) -> None:
-    """Read one chunk's rows into `target`, (stop - start, ...) of any dtype."""
+    """Read one chunk's rows into place, and check them.
+
+    Parameters
+    ----------
+    file : Path
+        The chunk's file.
+    chunk : ChunkRecord
+        What the file must hold.
+    record : ArrayRecord
+        The array that the chunk is of.
+    target : ndarray of shape (stop - start, …)
+        Is filled with the rows, converted where it has another dtype than the array.
+    """
     n_rows, row_shape = chunk.stop - chunk.start, record.row_shape
     same = target.dtype == record.dtype
     rows = target if same else np.empty((n_rows, *row_shape), dtype=record.dtype)
@@ -102,7 +114,18 @@ def check_files(array: Path, record: ArrayRecord) -> None:
 
 
 def gather(array: Path, record: ArrayRecord, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Fill out[i] with row indices[i]; each chunk concerned is read and checked once."""
+    """Fill out[i] with row indices[i]; each chunk concerned is read and checked once.
+
+    Parameters
+    ----------
+    array : Path
+        The array's folder.
+    record : ArrayRecord
+    indices : ndarray of shape (m,), int64
+        Row numbers from 0, in any order and as often as wanted.
+    out : ndarray of shape (m, …)
+        Of any dtype.
+    """
     chunk_of = indices // record.chunk_rows
     order = np.argsort(chunk_of, kind="stable")
     wanted, starts = np.unique(chunk_of[order], return_index=True)

@@ -23,7 +23,19 @@ PIECE = 32_768
 
 
 def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
-    """Refuse values that are not finite in the stored dtype, naming rows and ids."""
+    """Refuse values that are not finite in the stored dtype, naming rows and ids.
+
+    Parameters
+    ----------
+    block : ndarray of shape (n, D)
+        The features as they were given.
+    dtype : {"float16", "float32"}
+        The stored dtype.
+    split : str
+        The split, for the message.
+    ids : sequence of n strings
+        The ids of the rows, for the message.
+    """
     limit = FLOAT16_LIMIT if dtype == "float16" else float(np.finfo(np.float32).max)
     low, high = extremes(block)
     if -limit < low and high < limit:
@@ -48,9 +60,25 @@ LOOKED_AT = 128
 def check_rounding(
     block: NDArray[Any], stored: NDArray[Any], split: str, rounded: MutableMapping[str, Columns]
 ) -> None:
-    """Take in a chunk of features (n, D); refuse a split most of whose columns are lost so far.
+    """Take in a chunk of features; refuse a split most of whose columns are lost so far.
 
-    Fewer are only remembered, in `rounded` by split, for `lost_columns` to say.
+    Fewer lost columns are only remembered, for `lost_columns` to say.
+
+    Parameters
+    ----------
+    block : ndarray of shape (n, D)
+        The features as they were given.
+    stored : ndarray of shape (n, D)
+        The same in the stored dtype.
+    split : str
+    rounded : mapping
+        What was found so far, by split; the chunk is added to it.
+
+    Raises
+    ------
+    InputError
+        Of the columns that hold anything but zeros, more than half are lost so far, and matter
+        beside the others: see `featbank.store.rounding`.
     """
     if block.dtype.itemsize <= stored.dtype.itemsize:
         return

@@ -46,6 +46,19 @@ def create_array(
     """Write the metadata of an array of whole-row, uncompressed, checksummed chunks.
 
     Of three axes the first is that of views, and a chunk is of one of them.
+
+    Parameters
+    ----------
+    store : Path
+        The folder of the bank.
+    name : str
+        The array's name in it, as ``train/features``.
+    shape : tuple of int
+        (N, …), or (K, N, …) of views.
+    dtype : str
+        numpy's name of it.
+    chunk_rows : int
+        The rows of a full chunk.
     """
     chunks = (chunk_rows, *shape[1:]) if len(shape) < 3 else (1, chunk_rows, *shape[2:])
     zarr.create_array(
@@ -69,7 +82,14 @@ def fill_value(dtype: str) -> float | int:
 
 
 def write_strings(store: Path, name: str, values: Any, chunk_rows: int) -> None:
-    """Write a one-dimensional array of variable-length strings."""
+    """Write a one-dimensional array of variable-length strings.
+
+    Parameters
+    ----------
+    store, name, chunk_rows
+        As in `create_array`.
+    values : sequence of N strings
+    """
     array = zarr.create_array(
         _at(store, name),
         shape=(len(values),),
