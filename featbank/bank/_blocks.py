@@ -26,8 +26,16 @@ ImageRecords = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class Block:
     """Consecutive rows of a split, as many as a chunk holds.
 
-    `features` is (n, D); `views` has as many arrays of that shape as the plan has views of the
-    split; `images` is there where the plan has images.
+    Attributes
+    ----------
+    span : Span
+        The split and its rows [start, stop).
+    features : ndarray of shape (n, D)
+    images : pair of arrays, optional
+        SHA-256 (n, 32) and size (n,) of the images that the rows were made from, where the plan has
+        images.
+    views : sequence of arrays of shape (n, D)
+        As many as the plan has views of the split.
     """
 
     span: Span
@@ -43,7 +51,13 @@ class Block:
         images: ImageRecords | None,
         views: Sequence[NDArray[Any]],
     ) -> Self:
-        """Build a block; features and views are copied only where torch cannot share them."""
+        """Build a block; features and views are copied only where torch cannot share them.
+
+        Parameters
+        ----------
+        span, features, images, views
+            As in `Block`.
+        """
         # Writable and in C order is what torch, which checks and converts, shares without a copy.
         features, *views = (
             np.require(each, requirements=["C", "W"]) for each in (features, *views)
@@ -85,7 +99,24 @@ class Block:
 
 
 def pad(rows: NDArray[Any], step: int, row_shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Return a whole chunk of `step` rows: these in the stored dtype, then fill."""
+    """Return a whole chunk: rows in the stored dtype, then fill.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, …)
+        At most `step` rows.
+    step : int
+        The rows of a whole chunk.
+    row_shape : tuple of int
+        The shape of one row.
+    dtype : str
+        The stored dtype.
+
+    Returns
+    -------
+    ndarray of shape (step, …)
+        The given array itself where it is such a chunk already.
+    """
     if len(rows) == step and rows.dtype == dtype and rows.flags.c_contiguous:
         return rows
     chunk = np.empty((step, *row_shape), dtype=dtype)

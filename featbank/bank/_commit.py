@@ -36,7 +36,22 @@ def commit_bank(store: Path, plan: BankPlan, done: Done) -> None:
 
 
 def split_records(store: Path, plan: BankPlan, done: Done, split: str) -> dict[str, ArrayRecord]:
-    """Write a split's labels, ids and metadata; return its records."""
+    """Write a split's labels, ids and metadata; return its records.
+
+    Parameters
+    ----------
+    store : Path
+        The folder in which the bank is written.
+    plan : BankPlan
+    done : mapping
+        The records of every chunk of the plan.
+    split : str
+
+    Returns
+    -------
+    dict
+        The record of each array, by its name in the store.
+    """
     rows, step = plan.rows[split], plan.step(split)
     written = [done[split, index] for index in range(-(-len(rows) // step))]
     records = {}
@@ -69,7 +84,17 @@ def classifier_records(store: Path, plan: BankPlan) -> dict[str, ArrayRecord]:
 def manifest_of(
     store: Path, plan: BankPlan, arrays: Mapping[str, ArrayRecord], groups: Sequence[str]
 ) -> Manifest:
-    """Return the manifest of what was written."""
+    """Return the manifest of what was written.
+
+    Parameters
+    ----------
+    store, plan
+        As in `split_records`.
+    arrays : mapping
+        The record of each array, by its name in the store.
+    groups : sequence of str
+        The names of the groups, whose metadata is written already.
+    """
     return Manifest(
         arrays=arrays,
         class_names=plan.class_names,

@@ -82,7 +82,18 @@ def read_report(plan: BankPlan, reports: Iterable[Sequence[Any]]) -> Done:
 
 
 def column_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
-    """Return the path of one chunk of an array, as ``train/features`` or ``train/views/0``."""
+    """Return the path of one chunk of a column.
+
+    Parameters
+    ----------
+    store : Path
+        The folder in which the bank is written.
+    plan : BankPlan
+    array : str
+        The split and the column, as ``train/features`` or ``train/views/0``.
+    index : int
+        The number of the chunk along the rows.
+    """
     split, name, *view = array.split("/")
     shape, _ = plan.columns(split).get(array.partition("/")[2], ((), ""))
     place = int(view[0]) if view else None
@@ -92,7 +103,27 @@ def column_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
 def recorded_images(
     store: Path, plan: BankPlan, done: Done, split: str
 ) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.uint8]]]:
-    """Yield (start, stop, sizes (n,), SHA-256 (n, 32)) of the images of rows that are there."""
+    """Yield what is recorded of the images whose rows are written, chunk by chunk.
+
+    Parameters
+    ----------
+    store : Path
+        The folder in which the bank is written.
+    plan : BankPlan
+        It has images.
+    done : mapping
+        The records of the chunks that are written.
+    split : str
+
+    Yields
+    ------
+    start, stop : int
+        The rows are [start, stop) of the split.
+    sizes : ndarray of shape (stop - start,), int64
+        The images' bytes.
+    hashes : ndarray of shape (stop - start, 32), uint8
+        Their SHA-256.
+    """
     for (name, index), records in sorted(done.items()):
         if name == split:
             sizes, hashes = (
@@ -105,7 +136,25 @@ def recorded_images(
 def read_back(
     store: Path, plan: BankPlan, array: str, index: int, record: ChunkRecord
 ) -> NDArray[Any]:
-    """Read one chunk that is written."""
+    """Read one chunk that is written, and check it.
+
+    Parameters
+    ----------
+    store, plan, array, index
+        As in `column_file`.
+    record : ChunkRecord
+        What the chunk must hold.
+
+    Returns
+    -------
+    ndarray of shape (stop - start, …)
+        The chunk's rows, without its padding.
+
+    Raises
+    ------
+    DamagedError
+        The file is missing, or is not what was written.
+    """
     split, _, column = array.partition("/")
     shape, dtype = plan.columns(split)[column]
     n_rows = record.stop - record.start

@@ -39,9 +39,19 @@ __all__ = ["Place"]
 class Place:
     """A folder for a bank, locked against other writers.
 
-    `store` is where the files are written, `out` where the bank is to be. They differ where a bank
-    at `out` is replaced: then the new one is built in `store`, beside it, and `finish` lets the two
-    change places.
+    `store` is where the files are written. It differs from `out` where a bank there is replaced:
+    then the new one is built beside it, and `finish` lets the two change places.
+
+    Parameters
+    ----------
+    out : Path
+        Where the bank is to be.
+    lock : FolderLock
+        The lock that keeps other writers away.
+    replacement : Replacement, optional
+        The replacing of a bank that is at `out`.
+    made : bool
+        Whether the folder was made for the bank, so that `remove` takes it away too.
     """
 
     def __init__(
@@ -60,6 +70,17 @@ class Place:
         """Lock the place for a bank of this plan.
 
         An unfinished replacement whose `out` is no longer there is gone on with, too.
+
+        Parameters
+        ----------
+        out : Path
+            Where the bank is to be.
+        plan : BankPlan
+        overwrite : bool
+            Whether a bank at `out` is replaced when the new one is whole.
+        in_place : bool
+            With `overwrite`, whether the old bank is removed first, for disks that cannot hold
+            both.
 
         Raises
         ------

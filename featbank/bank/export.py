@@ -91,7 +91,18 @@ def is_export(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class NpzEntry:
-    """One array of an ``.npz``, whose rows come in blocks."""
+    """One array of an ``.npz``, whose rows come in blocks.
+
+    Attributes
+    ----------
+    name : str
+        The array's name.
+    shape : tuple of int
+        The shape of the whole array.
+    dtype : dtype
+    blocks : iterable of arrays
+        Its rows in their order, which are gone through once.
+    """
 
     name: str
     shape: tuple[int, ...]

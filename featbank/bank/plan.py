@@ -195,7 +195,23 @@ def identity_of(bank: Bank) -> dict[str, Any]:
 
 
 def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, dim: int) -> None:
-    """Refuse a classifier of another shape, or one that is not finite."""
+    """Refuse a classifier of another shape, or one that is not finite.
+
+    Parameters
+    ----------
+    weight : ndarray
+        Must be of shape (C, D).
+    bias : ndarray
+        Must be of shape (C,).
+    n_classes, dim : int
+        C and D.
+
+    Raises
+    ------
+    InputError
+        The shapes differ, a number is not finite as float32, or float32 makes weights zero or
+        equal.
+    """
     if weight.shape != (n_classes, dim) or bias.shape != (n_classes,):
         message = (
             f"the classifier has weight {weight.shape} and bias {bias.shape}; "

@@ -27,7 +27,19 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Damage:
-    """A chunk that is not what was written: its array, file and rows [start, stop)."""
+    """A chunk that is not what was written.
+
+    Attributes
+    ----------
+    array : str
+        The array's name in the bank, as ``train/features``.
+    index : int
+        The chunk's place in the array's record.
+    file : Path
+        The chunk's file.
+    start, stop : int
+        Its rows are [start, stop) of the array; of an array of views, those of one view.
+    """
 
     array: str
     index: int

@@ -58,7 +58,19 @@ def running_statistics(network: nn.Module) -> dict[str, Tensor]:
 
 
 def balanced_plan(labels: _Rows, rows: _Rows, seed: int, batch_size: int) -> BatchPlan:
-    """Return `N_BATCHES` batches of class-balanced draws from the training rows `rows`."""
+    """Return `N_BATCHES` batches of class-balanced draws from training rows.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (N,), int64
+        Of all rows of train.
+    rows : ndarray of int64
+        The rows of train that may be drawn.
+    seed : int
+        Seed of the draws.
+    batch_size : int
+        The images of a batch.
+    """
     length = N_BATCHES * batch_size
     drawn = rows[epoch_indices(labels[rows], "class", derive_seed(seed, "bn"), 0, length=length)]
     keys = [Key(int(row), 0, place) for place, row in enumerate(drawn)]

@@ -70,9 +70,30 @@ class Foundation:
 class Frozen:
     """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
 
-    `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `about` is what the summary says of where the network comes from, `recipe` how it was
-    trained, where that is known, and `augment` how its training images are varied.
+    Attributes
+    ----------
+    network : Module
+        From images to features.
+    dim : int
+        The width of the features.
+    backbone : str
+        The backbone's name.
+    layer : str
+        The name of the classifier, whose input the features are; ``num_classes=0`` where the
+        network was built without one.
+    digest : str
+        The digest of the network's tensors, of a checkpoint those of its classifier among them.
+    input : InputSpec
+        How an image is brought to what the network takes.
+    classifier : pair of arrays, optional
+        Weight (C, dim) and bias (C,) of the classifier that was trained on the features, if one
+        was.
+    about : mapping
+        What the summary says of where the network comes from.
+    recipe : mapping, optional
+        How it was trained, where that is known.
+    augment : str
+        How its training images are varied: see `featbank.data.transforms.augmentation`.
     """
 
     network: nn.Module

@@ -30,7 +30,7 @@ class ChunkRecord:
     Attributes
     ----------
     start, stop : int
-        Its rows are [start, stop) of the array.
+        Its rows are [start, stop) of the array; of an array of views, those of one view.
     crc32c : int
         The checksum of what precedes the file's last four bytes, which repeat it. `read_chunk`
         checks it.
