@@ -49,8 +49,6 @@ MOST_MODULES = 15
 # How many dictionaries of anything are parameters, fields or results of what another room uses.
 # The number may fall, and then it is lowered here; it may not rise.
 MOST_DICTIONARIES = 58
-# The same for a public function of four parameters and more that does not document them.
-MOST_UNDOCUMENTED = 56
 MOST_POSITIONAL = 6
 # Two ways to the same thing: `featbank.evaluate` evaluates heads, `heads.metrics.evaluate` labels.
 # Every command's function is called `command`.
@@ -162,13 +160,15 @@ def test_parameters_that_belong_together_travel_together() -> None:
 
 
 def test_long_lists_of_parameters_are_documented() -> None:
+    """An overload only states types; what it is of has the documentation."""
     bare = [
         f"{each.module}.{each.owner}.{each.name}"
         for each in functions()
         if each.public and len(each.parameters) >= 4 and not each.is_command
+        if "overload" not in each.decorators
         if "Parameters\n" not in each.doc and "Attributes\n" not in each.doc
     ]
-    assert len(bare) <= MOST_UNDOCUMENTED, bare
+    assert not bare
 
 
 def test_the_source_is_all_there() -> None:

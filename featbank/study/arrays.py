@@ -79,12 +79,27 @@ class StandIn:
 class BankArrays:
     """A bank's arrays on the device where heads are fitted, each read once.
 
-    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
-
-    select: the split on which the weight decay of a linear classifier is chosen that is fitted
-    here because stage 1 left none; None: that of the features' scale is taken.
-    stand_in: that classifier, once there is one.
-    sample_weight: the weight of each training row (N,), where rows are weighted.
+    Attributes
+    ----------
+    bank : Bank
+    device : str
+        Where heads are fitted: ``cpu``, or a CUDA device by its torch name.
+    select : str, optional
+        The split on which the weight decay of a linear classifier is chosen that is fitted here
+        because stage 1 left none. Where it is None, the weight decay for the features' scale is
+        taken.
+    stand_in : StandIn, optional
+        That classifier, once there is one.
+    cache : dict
+        Features (N, D) float32 and labels (N,) that have been read, by split, and by split and
+        views.
+    linear : tuple of two arrays, optional
+        Weight (C, D) and bias (C,) of stage 1's classifier or its stand-in, once they were asked
+        for.
+    shown : Path, optional
+        The path that is recorded, where the bank is moved there before anyone reads it.
+    sample_weight : ndarray of shape (N,), optional
+        The weight of each training row, where rows are weighted.
     """
 
     bank: Bank

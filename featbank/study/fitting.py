@@ -22,6 +22,7 @@ from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import (
     FittedHead,
+    Job,
     defaults_of,
     ends_of,
     points_of,
@@ -153,7 +154,7 @@ def fit_head(
     file : str, optional
         The name of the file that the head is going to have.
     """
-    fitted, seconds = timed_fit(arrays, spec, roles, seed, reporter)
+    fitted, seconds = timed_fit(Job(arrays, roles, seed, reporter), spec)
     head, selection = fitted.head, fitted.selection
     choice = choice_of(spec, fitted)
     own = fit_notes(arrays, roles, choice, chosen=selection is not None)
@@ -204,7 +205,18 @@ def together(arrays: BankArrays, fits: Sequence[Fit], roles: Roles) -> Fits:
 
 
 def fit_notes(arrays: BankArrays, roles: Roles, choice: HeadChoice, *, chosen: bool) -> list[str]:
-    """Return what there is to say of a fitted head, on whatever split it is evaluated."""
+    """Return what there is to say of a fitted head, on whatever split it is evaluated.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    roles : Roles
+        The split that chooses and those that are reported.
+    choice : HeadChoice
+        How what the head's specification left open ended.
+    chosen : bool
+        Whether a parameter was chosen on the selecting split.
+    """
     of_split = select_notes(arrays.bank, roles) if chosen else ()
     return [*of_split, *head_notes(choice, roles.reason), *weight_notes(arrays)]
 
