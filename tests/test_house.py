@@ -4,6 +4,7 @@ docs/architecture.md draws the rooms. A test that fails here says which module t
 """
 
 import ast
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -175,3 +176,12 @@ def test_the_source_is_all_there() -> None:
     """What the other tests look at is every file of the three packages."""
     files = {path for package in house.PACKAGES for path in Path(house.ROOT, package).rglob("*.py")}
     assert {module.path for module in modules().values()} == files
+
+
+def test_the_drawing_names_every_room() -> None:
+    drawing = Path(house.ROOT, "docs/architecture.svg").read_text(encoding="utf-8")
+    names = " ".join(re.findall(r'class="name">([^<]*)<', drawing))
+    rooms = {room.split(".")[1] for room in map(room_of, modules()) if "." in room}
+    folders = {room for room in rooms if (Path(house.ROOT, "featbank", room).is_dir())}
+    folders |= {room for room in rooms if (Path(house.ROOT, "heads", room).is_dir())}
+    assert {room for room in folders if not re.search(rf"\b{room}\b", names)} == set()
