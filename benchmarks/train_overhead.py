@@ -251,7 +251,7 @@ def our_train(
     )  # fmt: skip
     whole = perf_counter() - watch.began
     saving.append((whole - watch.spent) / config.epochs)
-    return watch.spent, done["last"]["train_loss"]
+    return watch.spent, done.last["train_loss"]
 
 
 def bare_extract(
