@@ -6,17 +6,22 @@ BIN := $(VENV)/bin
 RUN_STAMP := $(VENV)/.run-installed
 DEV_STAMP := $(VENV)/.dev-installed
 OUT ?= demo-out
+BENCHMARKS := sampler bank_io many tau ncm train_overhead lws compare crt
+BENCH ?=
 # pytest and make fail where standard output or error is closed. Then what they would print there
 # is thrown away, and nothing is printed by make itself.
 OPEN := (true 3>&2) || exec 2> /dev/null; (true 3>&1) 2> /dev/null || exec > /dev/null;
 
-.PHONY: help demo test test-all check lint types wheel bench clean
+.PHONY: help demo test test-all check lint types wheel docs bench coverage changelog clean
 help:
 	@echo "make demo      train, bank, fit every head and print the table, in $(OUT)/ (about a minute)"
 	@echo "make test      the tests"
 	@echo "make test-all  the tests, slow ones too"
-	@echo "make check     format, lint, types, wheel contents, tests: what CI runs"
+	@echo "make check     format, lint, types, wheel contents, docs, tests: what CI runs"
+	@echo "make docs      the documentation as a site, in build/site/"
 	@echo "make bench     the benchmarks"
+	@echo "make coverage  the tests, and the lines that none of them runs"
+	@echo "make changelog the files in changes/ into CHANGELOG.md, under pyproject's version"
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featbank needs Python 3.11 or newer; set PYTHON=")'
@@ -40,7 +45,7 @@ test: $(DEV_STAMP)
 test-all: $(DEV_STAMP)
 	@$(OPEN) $(BIN)/python -m pytest -q
 
-check: lint types wheel test
+check: lint types wheel docs test
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
@@ -53,12 +58,23 @@ wheel: $(DEV_STAMP)
 	$(BIN)/python -m build --wheel --outdir build/wheel . > /dev/null
 	$(BIN)/python tests/check_wheel.py build/wheel/*.whl
 
+# A broken link, anchor or reference fails. Nothing is loaded from elsewhere.
+docs: $(DEV_STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html"
+
+# In the order of how long they take. Each stops make where a result is wrong; its table is printed
+# and kept. --full measures the sizes of published data sets, as docs/notes/benchmarks.md has them.
 bench: $(DEV_STAMP)
-	$(BIN)/python -m pytest -q benchmarks --benchmark-enable --benchmark-only
-	for shape in imagenet-lt places-lt inaturalist-slice; do $(BIN)/python -m benchmarks.engine --shape $$shape --epochs 1 --out bench-$$shape.md || exit 1; done
-	$(BIN)/python benchmarks/bank_io.py
-	$(BIN)/python benchmarks/train_overhead.py
-	$(BIN)/python -m benchmarks.compare
+	set -e; for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name $(BENCH) --out build/bench/$$name.md; done
+
+# Lines that no test runs. docs/notes/coverage.md says which are meant to be there.
+coverage: $(DEV_STAMP)
+	@$(OPEN) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal --cov
+
+# To be run once for a version, after it was raised in pyproject.toml.
+changelog: $(DEV_STAMP)
+	$(BIN)/python -m towncrier build --yes
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)

@@ -10,11 +10,17 @@ follow the counts too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from benchmarks.common import as_numpy
+from heads.metrics import evaluate
+from heads.solvers.linear import linear_scores, softmax_error
+from heads.solvers.sgd import Recipe, plan_steps
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,48 @@ INATURALIST_SLICE = Shape(8142, 1000, 2, 437_513, 3, 3)
 SMALL = Shape(100, 500, 5, 10_847, 20, 100, dim=256, rank=32)
 TINY = Shape(40, 100, 3, 1000, 10, 20, dim=64, rank=16)
 
+# The shapes that the heads are measured on, closer together so that classifiers differ. The last is
+# a slice of iNaturalist-2018: a quarter of the classes and a seventh of the rows.
+SIZES = {
+    "small": (replace(TINY, spread=0.75),),
+    "usual": (replace(PLACES_LT, spread=0.75),),
+    "full": (
+        replace(IMAGENET_LT, spread=0.75),
+        replace(PLACES_LT, spread=0.75),
+        replace(INATURALIST_SLICE, n_classes=2000, n_max=400, n_train=60_000, spread=0.75),
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Problem:
+    """Features and labels by split, and the train counts of the classes."""
+
     counts: np.ndarray
     splits: dict[str, tuple[Tensor, Tensor]]
+
+    def on(self, device: str) -> Problem:
+        """Return the same on a device."""
+        moved = {name: (X.to(device), y.to(device)) for name, (X, y) in self.splits.items()}
+        return Problem(self.counts, moved)
+
+    def accuracy(self, split: str, predicted: object) -> float:
+        """Return the mean of the classes' accuracies on a split."""
+        labels = as_numpy(self.splits[split][1])
+        return float(evaluate(labels, as_numpy(predicted), self.counts)["all"] or 0)
+
+    def reached(self, head: Any) -> str:
+        """Return a head's accuracy on val and test, in percent."""
+        parts = (
+            f"{split} {100 * self.accuracy(split, head.predict(self.splits[split][0])):.2f}"
+            for split in ("val", "test")
+        )
+        return ", ".join(parts)
+
+    def size(self, split: str = "train") -> str:
+        """Return rows x features of a split and the number of classes, as a table has it."""
+        X = self.splits[split][0]
+        return f"{len(X)} x {X.shape[1]}, C = {len(self.counts)}"
 
 
 def make(shape: Shape, seed: int = 0, *, noise: float = 1.0) -> Problem:
@@ -87,11 +130,15 @@ def make(shape: Shape, seed: int = 0, *, noise: float = 1.0) -> Problem:
     return Problem(counts, splits)
 
 
+def with_classifier(shape: Shape, device: str) -> tuple[Problem, Tensor, Tensor]:
+    """Return features and a stage-1 classifier's weight and bias, on a device."""
+    problem = make(shape)
+    weight, bias = stage1(problem, epochs=1 if shape.n_train > 20_000 else 5)
+    return problem.on(device), weight.to(device), bias.to(device)
+
+
 def stage1(problem: Problem, epochs: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Train a linear classifier with natural sampling: weight (C, dim) and bias (C,)."""
-    from heads.solvers.linear import linear_scores, softmax_error
-    from heads.solvers.sgd import Recipe, plan_steps
-
     X, y = problem.splits["train"]
     generator = torch.Generator().manual_seed(seed)
     recipe = Recipe(lr=0.2, epochs=epochs, batch=min(512, len(X) // 8))

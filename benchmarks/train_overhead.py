@@ -1,27 +1,22 @@
 """What the trainer and the extraction cost beyond a bare PyTorch loop of the same work.
 
-    python benchmarks/train_overhead.py [--device cpu|cuda] [--backbone NAME] [--images N] ...
-
 The bare loop is what one writes by hand: torchvision's transforms, `DataLoader`, `nn.Module`,
 SGD; same batch, workers, precision and layout. Images are JPEG files, so decoding is in both.
-Both train and validate; what the trainer writes after an epoch is timed apart, since it does not
-grow with the epoch. Rounds alternate between the two; the medians of each side's rounds are
-compared, and the best ones, which other work on the machine disturbs least.
-``--clock cpu`` (without workers) counts processor time, for machines that do other work.
+Both train and validate; what the trainer writes after an epoch is told apart, since it does not
+grow with the epoch. The features of both must be the same to the rounding of float16, and the
+losses of both trainings, on labels that mean nothing, must stay near that of guessing.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
+import math
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -31,18 +26,111 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.common import Row, rows_of, run, same
+from featbank import Bank
 from featbank.backbones.backbones import build_model, input_spec
 from featbank.data import ImageData, open_data
-from featbank.data.sampling import epoch_indices
 from featbank.data.transforms import eval_transform, train_transform
 from featbank.extraction.extract import extract
 from featbank.extraction.network import Foundation
 from featbank.runtime.device import resolve_device
+from featbank.runtime.progress import SILENT
 from featbank.stage1.config import TrainConfig
 from featbank.stage1.train import train
 
 CLASSES = 10
-clock = time.perf_counter
+BARE = "a bare loop"
+# The loss of guessing is log(10); random labels cannot be learnt in an epoch or two.
+FAR_FROM_GUESSING = 1.0
+# A stored feature is rounded to float16, 11 bits.
+ROUNDING = 2.0**-10
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is trained on, and how often."""
+
+    backbone: str
+    images: int
+    batch: int
+    epochs: int
+    rounds: int
+    file_side: int = 96
+    image_size: int = 64
+
+    @property
+    def config(self) -> TrainConfig:
+        """What the trainer is told."""
+        return TrainConfig(
+            backbone=self.backbone, image_size=self.image_size, batch_size=self.batch,
+            epochs=self.epochs, lr=0.01,
+        )  # fmt: skip
+
+
+SIZES = {
+    "small": (Size("tiny-cnn", 16, 10, 1, 1, 32, 16),),
+    "usual": (Size("resnet18", 256, 64, 1, 3),),
+    "full": (Size("resnet18", 512, 64, 2, 5),),
+}
+Timed = Callable[[], tuple[float, Any]]
+
+
+def measure(size: Size, device: str) -> Iterator[Row]:
+    """Time training and extraction."""
+    where, config = resolve_device(device), size.config
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        images = root / "images"
+        images.mkdir()
+        data = write_images(images, size.images, size.batch, size.file_side)
+        saving: list[float] = []
+        works: dict[str, Timed] = {
+            BARE: lambda: bare_train(images, data, config, where),
+            "featbank's training": lambda: our_train(data, config, where, root / "run", saving),
+        }
+        seconds, losses = alternate(works, size.rounds)
+        for name, loss in losses.items():
+            assert abs(loss - math.log(CLASSES)) <= FAR_FROM_GUESSING, f"{name}: loss {loss:.3g}"
+        n_seen = size.images * size.epochs
+        reached = rates(seconds, n_seen)
+        reached["featbank's training"] += f"; saving an epoch {median(saving):.2g} s"
+        shape = f"{n_seen} images of {size.image_size}, {size.backbone}: train"
+        yield from rows_of(shape, BARE, seconds, reached)
+
+        frozen = build_model(config.backbone, 0, size.image_size)
+        torch.save(frozen.state_dict(), root / "w.pth")
+        works = {
+            BARE: lambda: bare_extract(images, data, frozen, config, where),
+            "featbank's extraction": lambda: our_extract(
+                data, root / "w.pth", config, where, root / "bank"
+            ),
+        }
+        seconds, features = alternate(works, size.rounds)
+        theirs, ours = features[BARE], features["featbank's extraction"]
+        equal = same("features", ours, theirs, ROUNDING * float(np.abs(theirs).max()))
+        reached = rates(seconds, size.images)
+        reached["featbank's extraction"] += f"; {equal}"
+        shape = f"{size.images} images of {size.image_size}, {size.backbone}: extract"
+        yield from rows_of(shape, BARE, seconds, reached)
+
+
+def alternate(
+    works: dict[str, Timed], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Run works in turn, each of which takes its own time; the first round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    results: dict[str, Any] = {}
+    for number in range(-1, rounds):
+        for name, work in works.items():
+            took, results[name] = work()
+            if number >= 0:
+                seconds[name].append(took)
+    return seconds, results
+
+
+def rates(seconds: dict[str, list[float]], images: int) -> dict[str, str]:
+    """Return the images a second of each work."""
+    return {name: f"{images / median(each):.3g} images/s" for name, each in seconds.items()}
 
 
 def write_images(root: Path, n: int, n_val: int, side: int) -> ImageData:
@@ -85,8 +173,10 @@ def laid_out(model: nn.Module, device: torch.device) -> nn.Module:
     return model.to(memory_format=torch.channels_last) if device.type == "cuda" else model
 
 
-def bare_train(root: Path, data: ImageData, config: TrainConfig, device: torch.device) -> float:
-    """Train and validate as a script would; return seconds, the building not counted."""
+def bare_train(
+    root: Path, data: ImageData, config: TrainConfig, device: torch.device
+) -> tuple[float, float]:
+    """Train and validate as a script would; return seconds, the building not counted, and loss."""
     spec = input_spec(config.backbone, config.image_size, None)
     model = laid_out(build_model(config.backbone, CLASSES, spec.size), device)
     optimizer = torch.optim.SGD(
@@ -105,9 +195,10 @@ def bare_train(root: Path, data: ImageData, config: TrainConfig, device: torch.d
             data.splits.items(), (train_transform(spec), eval_transform(spec)), strict=True
         )
     }
-    began = clock()
+    began = perf_counter()
     for _ in range(config.epochs):
         model.train()
+        losses = []
         for images, labels in loaders["train"]:
             images = images.to(device, non_blocking=True)
             if device.type == "cuda":
@@ -117,13 +208,14 @@ def bare_train(root: Path, data: ImageData, config: TrainConfig, device: torch.d
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            losses.append(loss.detach())
         model.eval()
         with torch.inference_mode(), precision(device):
             for images, _labels in loaders["val"]:
                 model(images.to(device)).argmax(1).cpu()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return clock() - began
+    return perf_counter() - began, float(torch.stack(losses).mean())
 
 
 class Clock:
@@ -137,12 +229,10 @@ class Clock:
 
     def say(self, line: str) -> None:
         if line.startswith("epoch"):
-            self.spent += clock() - self.epoch
+            self.spent += perf_counter() - self.epoch
 
     def track(self, label: str, total: int, unit: str) -> Any:
-        from featbank.runtime.progress import SILENT
-
-        now = clock()
+        now = perf_counter()
         self.began = self.began or now
         if label.startswith("epoch"):
             self.epoch = now
@@ -151,23 +241,23 @@ class Clock:
 
 def our_train(
     data: ImageData, config: TrainConfig, device: torch.device, out: Path, saving: list[float]
-) -> float:
-    """Train with featbank; return seconds, with those of saving an epoch put into `saving`."""
+) -> tuple[float, float]:
+    """Train with featbank; return seconds and loss, and put those of saving into `saving`."""
     watch = Clock()
     metrics = {"all": 0.0}
-    train(
+    done = train(
         data, {}, config, out, device=device, metrics=lambda *_: metrics, reporter=watch,
         overwrite=True,
     )  # fmt: skip
-    whole = clock() - watch.began
+    whole = perf_counter() - watch.began
     saving.append((whole - watch.spent) / config.epochs)
-    return watch.spent
+    return watch.spent, done.last["train_loss"]
 
 
 def bare_extract(
     root: Path, data: ImageData, model: nn.Module, config: TrainConfig, device: torch.device
-) -> float:
-    """Run a frozen network over the training images; return seconds."""
+) -> tuple[float, np.ndarray]:
+    """Run a frozen network over the training images; return seconds and features."""
     spec = input_spec(config.backbone, config.image_size, None)
     split = data.splits["train"]
     loader = DataLoader(
@@ -177,17 +267,17 @@ def bare_extract(
         pin_memory=device.type == "cuda",
     )
     model = model.to(device).eval()
-    began = clock()
+    began = perf_counter()
     with torch.inference_mode():
         parts = [model(images.to(device)).float().cpu().numpy() for images, _ in loader]
-    np.concatenate(parts)
-    return clock() - began
+    features = np.concatenate(parts)
+    return perf_counter() - began, features
 
 
 def our_extract(
     data: ImageData, weights: Path, config: TrainConfig, device: torch.device, out: Path
-) -> float:
-    """Bank the same images: features, digests, checksums, on disk; return seconds."""
+) -> tuple[float, np.ndarray]:
+    """Bank the same images: features, digests, checksums, on disk; return seconds and features."""
     watch = Clock()
     only = ImageData(data.name, data.class_names, {"train": data.splits["train"]})
     source = Foundation(config.backbone, weights, image_size=config.image_size)
@@ -195,95 +285,13 @@ def our_extract(
         source, out, data=only, device=device, batch_size=config.batch_size,
         workers=config.workers, overwrite=True, reporter=watch,
     )  # fmt: skip
-    return clock() - watch.began
+    seconds = perf_counter() - watch.began
+    return seconds, Bank.open(out)["train"].read("float32")
 
 
-def alternate(rounds: int, *sides: Callable[[], float]) -> list[list[float]]:
-    """Run the sides in turn; the first round of each warms up and is not counted."""
-    times: list[list[float]] = [[] for _ in sides]
-    for i in range(rounds + 1):
-        for side, seconds in zip(sides, times, strict=True):
-            value = side()
-            if i:
-                seconds.append(value)
-    return times
-
-
-def index_rate(n: int = 115_846, classes: int = 1000, rounds: int = 20) -> float:
-    """Return class-balanced indices per second, at ImageNet-LT's shape."""
-    counts = np.geomspace(1280, 5, classes)
-    labels = np.repeat(np.arange(classes), np.maximum(counts * n / counts.sum(), 1).astype(int))
-    epoch_indices(labels, "class", 0, 0)
-    began = clock()
-    drawn = sum(len(epoch_indices(labels, "class", 0, epoch)) for epoch in range(rounds))
-    return drawn / (clock() - began)
-
-
-def compare(name: str, images: int, ours: list[float], bare: list[float]) -> dict[str, Any]:
-    one, other = statistics.median(ours), statistics.median(bare)
-    return {
-        "what": name,
-        "featbank images/s": round(images / one, 1),
-        "bare images/s": round(images / other, 1),
-        "featbank / bare time": round(one / other, 3),
-        "of the best rounds": round(min(ours) / min(bare), 3),
-        "spread of bare": round((max(bare) - min(bare)) / other, 3),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--image-size", type=int, default=64)
-    parser.add_argument("--file-side", type=int, default=96)
-    parser.add_argument("--images", type=int, default=512)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    if args.clock == "cpu":
-        global clock
-        clock = time.process_time
-    device = resolve_device(args.device)
-    config = TrainConfig(
-        backbone=args.backbone, image_size=args.image_size, batch_size=args.batch_size,
-        epochs=args.epochs, workers=args.workers, lr=0.01,
-    )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "images").mkdir()
-        data = write_images(root / "images", args.images, args.batch_size, args.file_side)
-        frozen = build_model(config.backbone, 0, args.image_size)
-        torch.save(frozen.state_dict(), root / "w.pth")
-        saving: list[float] = []
-        ours, bare = alternate(
-            args.rounds,
-            lambda: our_train(data, config, device, root / "run", saving),
-            lambda: bare_train(root / "images", data, config, device),
-        )
-        rows = [compare("train", args.images * args.epochs, ours, bare)]
-        ours, bare = alternate(
-            args.rounds,
-            lambda: our_extract(data, root / "w.pth", config, device, root / "bank"),
-            lambda: bare_extract(root / "images", data, frozen, config, device),
-        )
-        rows.append(compare("extract", args.images, ours, bare))
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    result = {
-        "command": vars(args) | {"json": None},
-        "machine": f"{machine}, {os.cpu_count()} CPU cores, torch {torch.__version__}",
-        "rows": rows,
-        "saving after an epoch, s": round(statistics.median(saving), 2),
-        "class-balanced indices/s": round(index_rate()),
-    }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
+def main(words: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    run(__doc__, measure, SIZES, words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Commands loaded on demand, and errors turned into one line and an exit code, in one place."""
+"""Commands that are loaded on demand, and errors that become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["LazyGroup"]
 
 INTERRUPTED, TERMINATED = 130, 143
 
-# How to go on after an interruption, where a command can.
+# What a message says on how to go on after an interruption, of commands that can.
 AGAIN = {
     "train": "; add --resume to the same command to go on",
     "extract": "; run the same command again to go on",
@@ -35,7 +35,7 @@ AGAIN = {
 
 
 class Terminated(BaseException):
-    """SIGTERM came; it passes through the same clean-up as Ctrl-C."""
+    """Raised on SIGTERM, so that it passes through the same clean-up as Ctrl-C."""
 
 
 class LazyGroup(click.Group):
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
         self.table = commands_table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands in the order of the table, which is that of a first job."""
+        """Name the commands in the order of the table, in which a first job needs them."""
         return list(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line and exit; what is shown is escaped, whoever worded it."""
+        """Run the command line and exit; every error message is escaped before it is shown."""
         run: Callable[..., Any] = super().main
         if not kwargs.pop("standalone_mode", True):
             return run(*args, standalone_mode=False, **kwargs)
@@ -97,7 +97,7 @@ class LazyGroup(click.Group):
         sys.exit(code or 0)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; whatever goes wrong leaves as one line and its exit code."""
+        """Run a command; every error becomes one line on standard error and an exit code."""
         signal.signal(signal.SIGTERM, terminate)
         ctx.obj = {"debug": False}
         try:
@@ -106,7 +106,7 @@ class LazyGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except BrokenPipeError:
-            sys.stderr.close()  # the reader has left, as `| head` does; nothing more to say
+            sys.stderr.close()  # the reader has closed the pipe, as `| head` does
             raise click.exceptions.Exit(0) from None
         except (KeyboardInterrupt, Terminated) as error:
             ended = "terminated" if isinstance(error, Terminated) else "interrupted"
@@ -128,13 +128,13 @@ def debug_option() -> click.Option:
 
     return click.Option(
         ["--debug"], is_flag=True, expose_value=False, callback=remember,
-        help="Show the traceback of an error.",
+        help="Show the traceback of an error, not only its line.",
     )  # fmt: skip
 
 
 def exit_code(error: Exception) -> int:
     """Return the exit code that the error's class states; 1 means a bug of ours."""
-    # Names that no encoding holds and values nested without end come out of a user's files.
+    # UnicodeError and RecursionError come from names and nested values in a user's files.
     refused = isinstance(error, (OSError, UnicodeError, RecursionError)) or is_out_of_memory(error)
     return int(getattr(error, "exit_code", 3 if refused else 1))
 
@@ -161,7 +161,9 @@ def leave(code: int, line: str) -> NoReturn:
     """Say one line on standard error and exit."""
     rank = os.environ.get("RANK", "0")
     who = "" if rank == "0" else f"process {rank}: "
-    if not (who and code in (INTERRUPTED, TERMINATED)):  # a job's first process says that for all
+    if not (
+        who and code in (INTERRUPTED, TERMINATED)
+    ):  # the first process of a job says it for all
         complain(f"Error: {who}{line}")
     raise click.exceptions.Exit(code)
 

@@ -1,6 +1,6 @@
 """Files that a command writes beside its result: ``--json``, ``--markdown``.
 
-They are looked at before any work begins, so that none of it is lost at the end, and obey
+They are checked before any work begins, so that none of it is lost at the end. They obey
 ``--overwrite`` as --out does: only a file that featbank wrote is ever replaced.
 """
 
@@ -115,6 +115,17 @@ def refuse_closed(path: Path, option: str) -> None:
 
 def write_output(option: str, path: Path, text: str, *, overwrite: bool) -> None:
     """Write a file whole or not at all, and the folders that it lies in.
+
+    Parameters
+    ----------
+    option : str
+        The option that names the file, for messages: a key of `OURS`.
+    path : Path
+        The file.
+    text : str
+        What it gets.
+    overwrite : bool
+        Whether a file that featbank wrote may be replaced.
 
     Raises
     ------

@@ -22,12 +22,12 @@ LINE_EVERY = 10.0
 
 
 def first_of_job() -> bool:
-    """Tell whether this is the process that speaks: the only one, or the first under torchrun."""
+    """Tell whether this process prints: it is the only one, or the first under torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def reporter(*, quiet: bool) -> Reporter:
-    """Return the reporter that fits where standard error goes; of a job only the first speaks."""
+    """Return the reporter that suits standard error; only the first process of a job prints."""
     if not first_of_job():
         return MuteReporter()
     if quiet:
@@ -36,7 +36,7 @@ def reporter(*, quiet: bool) -> Reporter:
 
 
 class MuteReporter:
-    """Nothing at all: another process of the job speaks for all."""
+    """Shows nothing at all, because another process of the job does."""
 
     def say(self, line: str) -> None:
         """Show nothing."""
@@ -55,7 +55,7 @@ class MuteReporter:
 
 
 class QuietReporter(MuteReporter):
-    """No progress, but what must not be missed."""
+    """Shows warnings, and no progress."""
 
     def warn(self, line: str) -> None:
         """Show a warning."""
@@ -63,7 +63,7 @@ class QuietReporter(MuteReporter):
 
 
 class BarReporter(QuietReporter):
-    """A bar with rate and time left."""
+    """Shows a bar with rate and time left, for terminals."""
 
     def say(self, line: str) -> None:
         """Show a finished line."""
@@ -107,7 +107,7 @@ class BarReporter(QuietReporter):
 
 
 class LineReporter(QuietReporter):
-    """A line when work ends, and now and then while it lasts."""
+    """Shows finished lines, and a line of progress now and then, for logs."""
 
     def say(self, line: str) -> None:
         """Show a finished line."""

@@ -1,4 +1,4 @@
-"""Results as people and programs read them: one table, one JSON object."""
+"""Printing of results: tables for people, one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def say(text: str, *, end: str = "\n") -> None:
 
 @contextmanager
 def printing() -> Iterator[None]:
-    """Name standard output in an error that it fails with; a reader that has left is no error."""
+    """Name standard output in the error where writing to it fails; a closed pipe passes through."""
     try:
         yield
     except BrokenPipeError:
@@ -63,7 +63,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     needed = sum(
         max(len(printable(line[k])) for line in (columns, *rows)) + 3 for k in range(len(columns))
     )
-    width = None if sys.stdout.isatty() else max(120, needed)  # a file has room for every word
+    width = (
+        None if sys.stdout.isatty() else max(120, needed)
+    )  # a file is as wide as the table needs
     with printing():
         Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
@@ -75,7 +77,7 @@ def print_notes(notes: Sequence[str]) -> None:
 
 
 def write_json(target: Path | None, value: Mapping[str, Any], *, overwrite: bool = False) -> bool:
-    """Write one JSON object where asked; tell whether standard output is taken by it.
+    """Write one JSON object to where --json says; return whether that is standard output.
 
     `cli._outputs.refuse_outputs` has looked at the file before the command began.
     """

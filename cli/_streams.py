@@ -1,4 +1,4 @@
-"""Standard input, output and error as they were left to us: closed, full, or of few letters."""
+"""Standard input, output and error, which may be closed, full, or of a limited encoding."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["complain", "failing_output", "show_refusal", "warnings_in_lines", "w
 
 
 def whole_streams() -> None:
-    """Open what is closed onto nothing, and write what an encoding lacks as escapes.
+    """Open closed streams onto the null device, and write what an encoding lacks as escapes.
 
     Some schedulers start programs with standard streams closed. The next file that is opened would
     get the number of one, and whatever is then printed would be written into that file.
@@ -27,7 +27,7 @@ def whole_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
         if getattr(sys, name) is None:
             stream = open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
             setattr(sys, name, stream)
@@ -37,7 +37,7 @@ def whole_streams() -> None:
 
 
 def failing_output() -> OSError | None:
-    """Return what standard output fails with, if it does; nothing more is written to it then."""
+    """Return the error of standard output, if it failed, and let the null device replace it."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -47,7 +47,7 @@ def failing_output() -> OSError | None:
 
 
 def complain(line: str) -> None:
-    """Say one line on standard error; where that cannot be written, there is nobody to tell."""
+    """Print one line on standard error; a standard error that cannot be written to is ignored."""
     with suppress(OSError):
         click.echo(plain_lines(line), err=True)
 

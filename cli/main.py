@@ -8,7 +8,8 @@ from cli._lazy import LazyGroup
 
 __all__ = ["COMMANDS", "main"]
 
-# name: (module, first line of its help). The list is printed without importing any of them.
+# From a command's name to its module and the first line of its help, which are printed without
+# importing the module.
 COMMANDS = {
     "demo": (
         "cli.commands.demo",

@@ -1,4 +1,4 @@
-"""Options that several commands share: same name, same meaning, same help everywhere."""
+"""Options that several commands share, so that each has one meaning and one help text."""
 
 from __future__ import annotations
 
@@ -62,96 +62,113 @@ def three_numbers(
 
 bank = click.argument("bank", type=click.Path(path_type=Path))
 out = click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Where the result goes."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Path that the result is written to.",
 )
 overwrite = click.option(
     "--overwrite", is_flag=True,
-    help="Replace what featbank wrote to --out and to --json before; the old stays until the new "
-    "is whole.",
+    help="Replace what featbank wrote to --out and to --json before. The old stays until the new "
+    "is whole, and files that featbank did not write stay.",
 )  # fmt: skip
 overwrite_json = click.option(
     "--overwrite", is_flag=True, help="Replace what featbank wrote to --json before."
 )
 replace_in_place = click.option(
     "--replace-in-place", is_flag=True,
-    help="With --overwrite: remove the old --out first, where the disk cannot hold both; a failure "
-    "then leaves neither.",
+    help="With --overwrite, remove the old --out before the new one is written, for disks that "
+    "cannot hold both. A failure then leaves neither.",
 )  # fmt: skip
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True,
-    help="Seed of every random draw.",
+    help="Seed of every random draw; the same seed gives the same result.",
 )  # fmt: skip
 device = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]",
-    help="Where to compute; auto takes a GPU where there is one.",
+    help="Device to compute on; auto takes a GPU where there is one.",
 )  # fmt: skip
 json_to = click.option(
     "--json", "json_to", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE",
-    help="Also write the result as JSON (- for standard output, instead of the table).",
+    help="Also write the result as JSON to this file; - writes it to standard output, instead of "
+    "the table.",
 )  # fmt: skip
 figures = click.option(
     "--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-    help="Also draw figures for a paper there, as PDF and PNG (needs featbank[figures]).",
+    help="Also draw figures for a paper into this folder, as PDF and PNG; needs matplotlib, which "
+    "comes with featbank[figures].",
 )  # fmt: skip
-quiet = click.option("--quiet", is_flag=True, help="No progress, only the result.")
+quiet = click.option(
+    "--quiet", is_flag=True, help="Show no progress, only warnings and the result."
+)
 data = click.option(
     "--data", metavar="SPEC",
     help="Data set: digits-lt, cifar10-lt:root=DIR, cifar100-lt:root=DIR, imagefolder:root=DIR, "
-    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/data.md has their keys.  "
-    "[required; with --init, else its own]",
+    "imagelist:root=DIR,train=FILE[,val=FILE][,test=FILE]; docs/how-to/data.md lists their keys.  "
+    "[required; with --init the default is that training's data set]",
 )  # fmt: skip
 workers = click.option(
     "--workers", type=click.IntRange(min=0), default=0, show_default=True,
-    help="Processes that load images; results do not depend on it.",
+    help="Processes that load images, 0 for none beside this one. The result does not depend on "
+    "it.",
 )  # fmt: skip
 batch_size = click.option(
     "--batch-size", type=click.IntRange(min=1), default=64, show_default=True,
-    help="Images per step.",
+    help="Images that go through the network at a time.",
 )  # fmt: skip
 dtype = click.option(
-    "--dtype", type=click.Choice(["float16", "float32"]), help="How features are stored."
-)
+    "--dtype", type=click.Choice(["float16", "float32"]),
+    help="Number type that features are stored as.  [default: the files' own, float32 at most]",
+)  # fmt: skip
 on_bad_image = click.option(
     "--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True,
-    help="Stop at an image that cannot be decoded, or leave its row out and record its id.",
+    help="At an image that cannot be decoded: error stops; skip leaves its row out and records "
+    "its id in the bank.",
 )  # fmt: skip
 strict = click.option(
     "--strict", is_flag=True,
-    help="Refuse, rather than note, the same image in two splits or with two labels.",
+    help="Refuse data in which an image stands in two splits or under two labels, instead of "
+    "warning of it.",
 )  # fmt: skip
 select = click.option(
     "--select", metavar="SPLIT",
-    help="Split on which parameters are chosen.  [default: val, else validation, valid or dev]",
+    help="Split on which heads' parameters are chosen.  [default: val, else validation, valid or "
+    "dev]",
 )  # fmt: skip
 report = click.option(
     "--report", metavar="SPLIT",
-    help="Split that is reported; the same as --select means choosing on it, and is marked so.",
+    help="Split that is evaluated and reported. Where it is also named by --select, parameters "
+    "are chosen on it, and every line says so.  [default: test where one split is reported, else "
+    "every split but train and --select's]",
 )  # fmt: skip
 shots = click.option(
     "--shots", metavar="MANY,FEW",
-    help="Classes with more than MANY training rows are many, with fewer than FEW few.",
+    help="Thresholds of the shot groups: a class with more than MANY training rows is many-shot, "
+    "one with fewer than FEW is few-shot.  [default: the files' own, else 100,20]",
 )  # fmt: skip
 backbone = click.option(
     "--backbone", metavar="NAME",
-    help="A timm model, as resnext50_32x4d or vit_base_patch14_dinov2; or cifar-resnet32, "
-    "resnet10, resnext152_32x4d, tiny-cnn.",
+    help="Network: a timm model, as resnext50_32x4d or vit_base_patch14_dinov2; or cifar-resnet32, "
+    "resnet10, resnext152_32x4d or tiny-cnn.",
 )  # fmt: skip
 pretrained = click.option(
     "--pretrained", is_flag=True, default=None, help="Start from the backbone's published weights."
 )
 weights = click.option(
     "--weights", type=click.Path(path_type=Path), metavar="FILE",
-    help="Start from a file: safetensors, torch.save, or the paper code's "
-    "final_model_checkpoint.pth.",
+    help="Start from the weights in a file: safetensors, torch.save, or the "
+    "final_model_checkpoint.pth of the code of Kang et al.",
 )  # fmt: skip
 image_size = click.option(
-    "--image-size", type=click.IntRange(min=8), help="Side in pixels.  [default: the backbone's]"
+    "--image-size",
+    type=click.IntRange(min=8),
+    help="Side of the square image that the network sees, in pixels.  [default: the backbone's]",
 )
 mean = click.option(
     "--mean", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
-    help="Subtracted from the channels, which are in [0, 1].  [default: the backbone's]",
+    help="Mean of each channel, which is in [0, 1], to subtract.  [default: the backbone's]",
 )  # fmt: skip
 std = click.option(
     "--std", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
-    help="What the channels are then divided by.  [default: the backbone's]",
+    help="Standard deviation of each channel, to divide by.  [default: the backbone's]",
 )  # fmt: skip

@@ -10,14 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cli.commands.train import config_for, shot_metrics, started_from
-from featbank import Bank
-from featbank.data import open_data
+import featbank
 from featbank.extraction.extract import extract
-from featbank.runtime.spec import Spec, parse_spec
-from featbank.stage1.train import train
-from featbank.study.fitting import fit_heads
-from featbank.study.splits import roles
+from featbank.runtime.spec import Spec
+from featbank.stage1.recipe import train_by_name
 
 __all__ = ["GROUPS", "arguments", "gain", "measured", "spread", "table", "trained"]
 
@@ -40,19 +36,8 @@ def trained(run: Path, seed: int, settings: Mapping[str, Any], init: Path | None
 
     A run that is there by other settings is refused.
     """
-    spec = Spec("digits-lt", {"seed": seed})
-    images = open_data(spec.name, spec.params)
-    started = started_from(None if init is None else str(init))
     given = {"seed": seed, "init": init, **settings}
-    train(
-        images,
-        {"name": spec.name, "params": spec.params},
-        config_for(spec, given, None, started),
-        run,
-        device="cpu",
-        metrics=shot_metrics(images.shots),
-        resume=True,
-    )
+    train_by_name(Spec("digits-lt", {"seed": seed}), run, given, device="cpu", resume=True)
     return run
 
 
@@ -61,10 +46,8 @@ def measured(run: Path, name: str, heads: Sequence[str], seed: int) -> list[dict
     results = run / f"{name}.json"
     if not results.is_file():
         extract(run, run / "bank.zarr", device="cpu")
-        bank = Bank.open(run / "bank.zarr")
-        specs, parts = [parse_spec(head) for head in heads], roles(bank, "val", "test")
-        fitted = fit_heads(bank, specs, run / name, parts, seed=seed, overwrite=True)
-        results.write_text(json.dumps([entry["metrics"] for entry in fitted["results"]]))
+        fits = featbank.fit(run / "bank.zarr", list(heads), select="val", report="test", seed=seed)
+        results.write_text(json.dumps([fit.metrics for fit in fits]))
     found: list[dict[str, float]] = json.loads(results.read_text())
     return found
 

@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, and how often tests of equal classifiers cry wolf.
 
-    python experiments/coverage.py --experiments 4000
+    python -m experiments.coverage --experiments 4000
 
 Rows are right independently, each class with its own accuracy, which is known; every experiment
 draws all rows anew; 500 of them share the resampling, the next 500 have another. Beside the

@@ -1,6 +1,6 @@
 """Every head on Digits-LT over many seeds: mean and standard deviation by shot group.
 
-    python experiments/digits_seeds.py --seeds 10 --out seeds-out
+    python -m experiments.digits_seeds --seeds 10 --out seeds-out
 
 Each seed draws its own images, initialisation and order; the command is `featbank demo` itself.
 A folder that is there already is taken as it is, so an interrupted run goes on.
@@ -14,9 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-
-GROUPS = ("many", "medium", "few", "all")
+from experiments.common import GROUPS, gain, spread, table
 
 
 def run(out: Path, seed: int) -> dict[str, dict[str, float]]:
@@ -30,19 +28,11 @@ def run(out: Path, seed: int) -> dict[str, dict[str, float]]:
     return {entry["head"]: entry["metrics"] for entry in entries if entry["split"] == "test"}
 
 
-def table(runs: list[dict[str, dict[str, float]]]) -> str:
-    """Return the Markdown table of means and standard deviations, in percent."""
-    lines = [f"| head | {' | '.join(GROUPS)} | few over joint |", "|---" * 6 + "|"]
-    for head in runs[0]:
-        cells = []
-        for group in GROUPS:
-            values = 100 * np.array([found[head][group] for found in runs])
-            cells.append(f"{values.mean():.1f} ± {values.std(ddof=1):.1f}")
-        gains = 100 * np.array([found[head]["few"] - found["joint"]["few"] for found in runs])
-        error = gains.std(ddof=1) / np.sqrt(len(gains))
-        gain = "" if head == "joint" else f"{gains.mean():+.1f} ± {error:.1f}"
-        lines.append(f"| {head} | {' | '.join(cells)} | {gain} |")
-    return "\n".join(lines)
+def row(head: str, runs: list[dict[str, dict[str, float]]]) -> list[str]:
+    """Return a head's row of the table: each group, and the gain over joint on few-shot classes."""
+    values = [spread([found[head][group] for found in runs]) for group in GROUPS]
+    few, joint = ([found[name]["few"] for found in runs] for name in (head, "joint"))
+    return [head, *values, "" if head == "joint" else gain(few, joint)]
 
 
 def main() -> None:
@@ -52,7 +42,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("seeds-out"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    print(table([run(given.out, seed) for seed in range(given.seeds)]))
+    runs = [run(given.out, seed) for seed in range(given.seeds)]
+    print(table(["head", *GROUPS, "few over joint"], [row(head, runs) for head in runs[0]]))
 
 
 if __name__ == "__main__":

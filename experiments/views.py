@@ -1,6 +1,6 @@
 """What augmented views and a BatchNorm refresh are worth, beside training on fresh images.
 
-    python experiments/views.py --seeds 5 --views 10 --out views-out
+    python -m experiments.views --seeds 5 --views 10 --out views-out
 
 Real images: scikit-learn's digits, long-tailed. Each seed draws its own images, initialisation and
 order. Heads by sgd take 200 steps of 64, the classifier that is trained on fresh augmented images
@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from experiments.common import GROUPS, gain, spread, table
 
-GROUPS = ("many", "medium", "few", "all")
+PLAIN = "crt, sgd"  # the row that the others are compared with
 SGD = "solver=sgd,batch=64"
 # 276 images in batches of 64, the last one smaller: 170 steps in 34 epochs; the heads take 200.
 FRESH = ("--retrain", "classifier", "--batch-size", "64", "--epochs", "34", "--lr", "0.2")
@@ -40,7 +40,7 @@ def heads(views: int) -> dict[str, str]:
         "tau": "tau",
         "crt, exact": "crt",
         f"crt, exact, {views} views": f"crt:views={views}",
-        "crt, sgd": f"crt:{SGD},views=0",
+        PLAIN: f"crt:{SGD},views=0",
         f"crt, sgd, {views} views": f"crt:{SGD}",
         "lws, sgd": f"lws:{SGD},views=0",
         f"lws, sgd, {views} views": f"lws:{SGD}",
@@ -79,23 +79,11 @@ def one(out: Path, seed: int, data: str, views: int) -> dict[str, dict[str, floa
     return found
 
 
-def table(runs: list[dict[str, dict[str, float]]]) -> str:
-    """Return the Markdown table of means and standard deviations, in percent.
-
-    The last column pairs the seeds: each row's `all` less that of the plain `crt, sgd`, mean and
-    standard error.
-    """
-    lines = [f"| head | {' | '.join(GROUPS)} | all over crt, sgd |", "|---" * 6 + "|"]
-    for row in runs[0]:
-        cells = []
-        for group in GROUPS:
-            values = 100 * np.array([found[row][group] for found in runs])
-            cells.append(f"{values.mean():.1f} ± {values.std(ddof=1):.1f}")
-        gains = 100 * np.array([found[row]["all"] - found["crt, sgd"]["all"] for found in runs])
-        error = gains.std(ddof=1) / np.sqrt(len(gains))
-        gain = "" if row == "crt, sgd" else f"{gains.mean():+.1f} ± {error:.1f}"
-        lines.append(f"| {row} | {' | '.join(cells)} | {gain} |")
-    return "\n".join(lines)
+def row(name: str, runs: list[dict[str, dict[str, float]]]) -> list[str]:
+    """Return a row of the table: each group, and the gain of `all` over the plain `crt, sgd`."""
+    values = [spread([found[name][group] for found in runs]) for group in GROUPS]
+    own, plain = ([found[each]["all"] for found in runs] for each in (name, PLAIN))
+    return [name, *values, "" if name == PLAIN else gain(own, plain)]
 
 
 def main() -> None:
@@ -108,7 +96,7 @@ def main() -> None:
     given: Any = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     runs = [one(given.out, seed, given.data, given.views) for seed in range(given.seeds)]
-    print(table(runs))
+    print(table(["head", *GROUPS, f"all over {PLAIN}"], [row(name, runs) for name in runs[0]]))
 
 
 if __name__ == "__main__":

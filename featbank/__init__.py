@@ -5,13 +5,15 @@ What is named here is imported when it is first asked for, so that ``import feat
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from heads.lazy import lazy_names
 
 if TYPE_CHECKING:
     from featbank.bank.bank import Bank, Split
     from featbank.bank.plan import BankPlan
     from featbank.bank.writer import BankWriter
+    from featbank.comparing.compare import compare
     from featbank.errors import (
         DamagedError,
         FeatbankError,
@@ -30,11 +32,10 @@ if TYPE_CHECKING:
     )
     from featbank.front import evaluate, fit, sweep
     from featbank.results.comparison import Comparison
-    from featbank.results.fit import Fit, Fits
-    from featbank.results.records import Candidate, Result, Selection
+    from featbank.results.fit import Evaluated, Fit, Fits
+    from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
-    from featbank.study.comparing import compare
     from heads.metrics.shots import Shots
 
 # Where each public name is defined.
@@ -42,9 +43,11 @@ _HOMES = {
     "Bank": "featbank.bank.bank",
     "BankPlan": "featbank.bank.plan",
     "BankWriter": "featbank.bank.writer",
+    "Calibration": "featbank.results.records",
     "Candidate": "featbank.results.records",
     "Comparison": "featbank.results.comparison",
     "DamagedError": "featbank.errors",
+    "Evaluated": "featbank.results.fit",
     "FeatbankError": "featbank.errors",
     "FeatbankWarning": "featbank.errors",
     "Fit": "featbank.results.fit",
@@ -66,7 +69,7 @@ _HOMES = {
     "Table": "featbank.results.tables",
     "UsageError": "featbank.errors",
     "WorkerError": "featbank.errors",
-    "compare": "featbank.study.comparing",
+    "compare": "featbank.comparing.compare",
     "evaluate": "featbank.front",
     "fit": "featbank.front",
     "sweep": "featbank.front",
@@ -76,9 +79,11 @@ __all__ = [
     "Bank",
     "BankPlan",
     "BankWriter",
+    "Calibration",
     "Candidate",
     "Comparison",
     "DamagedError",
+    "Evaluated",
     "FeatbankError",
     "FeatbankWarning",
     "Fit",
@@ -107,16 +112,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home."""
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,20 +1,20 @@
-"""What can go wrong, grouped by what the user does next.
+"""The errors that featbank raises, grouped by what their reader does next.
 
 ::
 
     FeatbankError
-    ├── InputError (also ValueError)              3  mend the input
+    ├── InputError (also ValueError)              3  correct the input
     │   ├── MissingFileError (FileNotFoundError)     the path is not there
     │   └── OutputExistsError (FileExistsError)      choose another, or --overwrite
     ├── StorageError (also OSError)               3  free space, or mend the disk; run again
     ├── LockedError                               3  wait for the other writer
-    ├── LostRankError                             3  a process of the job is gone: run again
-    ├── WorkerError                               3  a process that loads images failed: use fewer
+    ├── LostRankError                             3  run the job again: a process of it is gone
+    ├── WorkerError                               3  load images with fewer processes
     ├── DamagedError                              4  verify, then extract again
     │   ├── NotABankError                            the path holds something else
     │   └── IncompleteBankError                      finish the extraction
-    ├── UsageError                                2  say it otherwise
-    └── StaleError                                5  made from something else: redo it
+    ├── UsageError                                2  correct the options
+    └── StaleError                                5  made from other inputs: make it again
 
 The number is the exit code of the command line.
 """
@@ -52,7 +52,7 @@ class InputError(FeatbankError, ValueError):
 
 
 class UsageError(FeatbankError):
-    """What was asked for contradicts itself, or names something that is not there."""
+    """The options contradict each other, or name something that is not there."""
 
     exit_code = 2
 
@@ -96,6 +96,6 @@ class IncompleteBankError(DamagedError):
 
 
 class StaleError(FeatbankError):
-    """What is there was made from something else than what is asked for."""
+    """The result that exists was made from other inputs than those that are asked for."""
 
     exit_code = 5

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from featbank.bank.bank import Bank
-from featbank.results.fit import Fit, Fits
+from featbank.errors import InputError
+from featbank.results.fit import Evaluated, Fit, Fits
 from featbank.results.sweep import Sweep
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec, parse_spec
 from featbank.study.arrays import BankArrays
-from featbank.study.choosing import TAU_RANGE, points_of
-from featbank.study.fitting import fit_head
+from featbank.study.choosing import TAU_RANGE
+from featbank.study.fitting import fit_heads, fit_into
 from featbank.study.saved_heads import evaluate_heads
 from featbank.study.splits import roles
 from featbank.study.sweeping import check_sweep, sweep_splits
@@ -27,10 +31,14 @@ def fit(
     bank: str | Path | Bank,
     head: str | Spec = ...,
     *,
+    sample_weight: ArrayLike | None = ...,
     select: str | None = ...,
     report: str | None = ...,
     seed: int = ...,
     device: str = ...,
+    out: str | Path | None = ...,
+    overwrite: bool = ...,
+    replace_in_place: bool = ...,
     reporter: Reporter = ...,
 ) -> Fit: ...
 @overload
@@ -38,20 +46,28 @@ def fit(
     bank: str | Path | Bank,
     head: list[str | Spec] | list[str] | tuple[str | Spec, ...],
     *,
+    sample_weight: ArrayLike | None = ...,
     select: str | None = ...,
     report: str | None = ...,
     seed: int = ...,
     device: str = ...,
+    out: str | Path | None = ...,
+    overwrite: bool = ...,
+    replace_in_place: bool = ...,
     reporter: Reporter = ...,
 ) -> Fits: ...
 def fit(
     bank: str | Path | Bank,
     head: str | Spec | Sequence[str | Spec] = "crt",
     *,
+    sample_weight: ArrayLike | None = None,
     select: str | None = None,
     report: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    replace_in_place: bool = False,
     reporter: Reporter = SILENT,
 ) -> Fit | Fits:
     """Fit a head on a bank, choose what it leaves open on val, and evaluate it once.
@@ -62,6 +78,9 @@ def fit(
     head : str, Spec, or a sequence of these
         ``crt``, ``crt:weight_decay=0.1``: a name with parameters, as on the command line. Of a
         sequence all are fitted, and the features are read once.
+    sample_weight : array of shape (N,), optional
+        The weight of each training row, in the bank's order: a row of weight 2 counts as two rows,
+        one of weight 0 as none.
     select : str, optional
         The split on which parameters are chosen; ``val`` where there is one.
     report : str, optional
@@ -70,6 +89,14 @@ def fit(
         Seed of every draw: the same seed gives the same head.
     device : str
         ``cpu``, ``cuda``, ``cuda:0`` or ``auto``.
+    out : path, optional
+        A folder that gets a file for each head, and ``results.json``. None writes nothing.
+    overwrite : bool
+        Whether heads that are in `out` may be replaced; they are when the new ones are whole, and
+        other files stay.
+    replace_in_place : bool
+        With `overwrite`, remove the old heads first, where the disk cannot hold both: a failure
+        then leaves neither.
     reporter : Reporter
         Is told what takes time; silent by default.
 
@@ -84,6 +111,12 @@ def fit(
         The bank lacks a split that was named.
     HeadSpecError
         An unknown head or parameter, or a value that is not allowed.
+    InputError
+        `sample_weight` does not belong to the training rows.
+    OutputExistsError
+        `out` holds something, and `overwrite` is not set or it is not featbank's.
+    LockedError, StorageError
+        Another process is writing to `out`; its disk is full, read-only or failing.
 
     Examples
     --------
@@ -94,12 +127,18 @@ def fit(
     | head | many | medium | few | all | parameters | chosen on | seconds |
     """
     opened, alone = opened_bank(bank), isinstance(head, str | Spec)
-    specs = [spec_of(each) for each in ([head] if isinstance(head, str | Spec) else head)]
+    wanted = [spec_of(each) for each in ([head] if isinstance(head, str | Spec) else head)]
     parts = roles(opened, select, report)
-    for spec in specs:
-        points_of(spec, parts)
-    arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
-    fits = Fits(fit_head(arrays, spec, parts, seed=seed, reporter=reporter) for spec in specs)
+    weights = None if sample_weight is None else checked_weights(opened, sample_weight)
+    where = str(resolve_device(device))
+    arrays = BankArrays(opened, where, parts.select, sample_weight=weights)
+    if out is None:
+        fits = fit_heads(arrays, wanted, parts, seed=seed, reporter=reporter)
+    else:
+        fits = fit_into(
+            Path(out), arrays, wanted, parts,
+            seed=seed, overwrite=overwrite, in_place=replace_in_place, reporter=reporter,
+        )  # fmt: skip
     return fits[0] if alone else fits
 
 
@@ -114,6 +153,8 @@ def sweep(
     report: str | None = None,
     seed: int = 0,
     device: str = "cpu",
+    full: bool = False,
+    reporter: Reporter = SILENT,
 ) -> Sweep:
     """Return accuracy over a head's parameter, exactly, and the value chosen on val.
 
@@ -134,6 +175,10 @@ def sweep(
         Seed of the rule that draws.
     device : str
         As in `fit`.
+    full : bool
+        Keep every breakpoint of the exact curves, in `Sweep.steps`.
+    reporter : Reporter
+        As in `fit`.
 
     Raises
     ------
@@ -150,7 +195,7 @@ def sweep(
     """
     opened, spec = opened_bank(bank), spec_of(head)
     check_sweep(spec, exact=grid is None)
-    found = sweep_splits(
+    return sweep_splits(
         opened,
         spec,
         roles(opened, select, report),
@@ -159,8 +204,9 @@ def sweep(
         rule=rule,
         seed=seed,
         device=str(resolve_device(device)),
+        full=full,
+        reporter=reporter,
     )
-    return Sweep.from_json(found)
 
 
 def evaluate(
@@ -170,7 +216,8 @@ def evaluate(
     report: str | None = None,
     seed: int = 0,
     device: str = "cpu",
-) -> Fits:
+    reporter: Reporter = SILENT,
+) -> Evaluated:
     """Evaluate saved heads on a bank.
 
     Parameters
@@ -183,6 +230,8 @@ def evaluate(
     seed : int
         Seed of the intervals.
     device : str
+        As in `fit`.
+    reporter : Reporter
         As in `fit`.
 
     Raises
@@ -206,7 +255,21 @@ def evaluate(
         report,
         seed=seed,
         device=str(resolve_device(device)),
+        reporter=reporter,
     )
+
+
+def checked_weights(bank: Bank, sample_weight: ArrayLike) -> NDArray[np.float64]:
+    """Return the weight of each training row of a bank, which must be a number of 0 or more."""
+    weights = np.asarray(sample_weight)
+    n_rows = len(bank["train"])
+    if weights.shape != (n_rows,) or weights.dtype.kind not in "fiu":
+        message = (
+            f"sample_weight: {bank.path} has {n_rows} training rows, so it takes as many numbers; "
+            f"got an array of shape {weights.shape} and type {weights.dtype}"
+        )
+        raise InputError(message)
+    return weights.astype(np.float64)
 
 
 def opened_bank(bank: str | Path | Bank) -> Bank:

@@ -10,8 +10,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from heads.lazy import lazy_names
+
 if TYPE_CHECKING:
-    from heads._io import load, read_metadata, save
+    from heads._load import load, read_metadata
+    from heads._save import save
     from heads.estimators.balanced_softmax import BalancedSoftmax
     from heads.estimators.crt import ClassifierRetraining
     from heads.estimators.joint import JointClassifier
@@ -31,9 +34,9 @@ _HOMES = {
     "NearestClassMean": "heads.estimators.ncm",
     "TauNorm": "heads.estimators.tau_norm",
     "fit_many": "heads.estimators.many",
-    "load": "heads._io",
-    "read_metadata": "heads._io",
-    "save": "heads._io",
+    "load": "heads._load",
+    "read_metadata": "heads._load",
+    "save": "heads._save",
 }
 _ROOMS = ("curves", "metrics", "specs")
 
@@ -52,18 +55,14 @@ __all__ = [
 ]
 
 
+_find, _names = lazy_names(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name from its home, or a public module."""
-    if name in _ROOMS:
-        return import_module(f"heads.{name}")
-    if name not in _HOMES:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    return import_module(f"heads.{name}") if name in _ROOMS else _find(name)
 
 
 def __dir__() -> list[str]:
     """List the public names."""
-    return sorted((*__all__, *_ROOMS))
+    return sorted((*_names(), *_ROOMS))

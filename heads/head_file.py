@@ -21,16 +21,16 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from heads.canonical import canonical
 from heads.errors import HeadFileError, HeadInputError, MissingHeadError
 
 __all__ = [
     "FORMAT",
     "ODD",
-    "canonical",
     "head_bytes",
     "is_head_file",
     "read_head",
-    "refuse_other_file",
+    "refuse_no_head",
     "sync_folder",
     "write_new",
 ]
@@ -66,7 +66,7 @@ def is_head_file(path: str | Path) -> bool:
         os.close(descriptor)
 
 
-def refuse_other_file(path: Path) -> None:
+def refuse_no_head(path: Path) -> None:
     """Refuse to replace anything but a head, or an empty file, which somebody made for it."""
     try:
         found = path.lstat()
@@ -131,12 +131,6 @@ def head_bytes(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> byte
     """Return the whole file of a head: its tensors, and its record with the digest of both."""
     header = json.dumps({"sha256": digest(tensors, record), "head": record}, sort_keys=True)
     return to_bytes(dict(tensors), metadata={KEY: header})
-
-
-def canonical(record: Mapping[str, Any]) -> bytes:
-    """Return a record as JSON in the one form that is digested; NaN and infinity are refused."""
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-8")
 
 
 def write_new(path: Path, data: bytes) -> None:

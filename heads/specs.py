@@ -9,19 +9,19 @@ from itertools import product
 from numbers import Integral
 from typing import Any
 
+from heads.balancing.weighting import WEIGHTINGS
 from heads.errors import HeadInputError, HeadSpecError
-from heads.estimators._base import Head
-from heads.estimators._convex_head import ANCHORS, ConvexHead
-from heads.estimators._recipe import SOLVERS, RecipeParams
 from heads.estimators.balanced_softmax import BalancedSoftmax
+from heads.estimators.base import Head
+from heads.estimators.convex_head import ANCHORS, ConvexHead
 from heads.estimators.crt import ClassifierRetraining
 from heads.estimators.joint import JointClassifier
 from heads.estimators.logit_adjust import LogitAdjustment
 from heads.estimators.lws import LearnableWeightScaling
 from heads.estimators.ncm import CENTROIDS, ENGINES, METRICS, TRANSFORMS, NearestClassMean
+from heads.estimators.recipe import SOLVERS, RecipeParams
 from heads.estimators.tau_norm import TauNorm
 from heads.names import did_you_mean
-from heads.solvers.weighting import WEIGHTINGS
 
 __all__ = ["SPEC_NAMES", "Point", "build", "describe", "expand", "has_path", "needs_stage1"]
 

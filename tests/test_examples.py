@@ -20,7 +20,7 @@ MODULES = sorted(
 
 
 def test_there_are_examples_at_both_doors() -> None:
-    assert {"featbank.front", "featbank.study.comparing", "heads.estimators.tau_norm"} <= set(
+    assert {"featbank.front", "featbank.comparing.compare", "heads.estimators.tau_norm"} <= set(
         MODULES
     )
 

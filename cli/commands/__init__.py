@@ -1,1 +1,1 @@
-"""One command a file: options, one call, printing."""
+"""The commands, one file each: its options, one call of featbank, and printing."""

@@ -15,37 +15,48 @@ from featbank.runtime.names import printable
 if TYPE_CHECKING:
     from featbank.results.comparison import Comparison
 
-__all__ = ["command", "show"]
+__all__ = ["command"]
 
 
 @click.command()
 @click.argument("banks", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--head", "heads", multiple=True, metavar="SPEC",
-    help="Head to fit, again for each.  [default: joint, ncm, tau, crt, lws]",
+    help="Head to fit; may be repeated.  [default: joint, ncm, tau, crt and lws]",
 )  # fmt: skip
 @options.out
-@click.option("--groups", is_flag=True, help="Show many, medium and few too.")
-@click.option("--error", is_flag=True, help="Show top-1 error too.")
-@click.option("--tests", is_flag=True, help="Show every comparison, not only the clearest.")
+@click.option(
+    "--groups",
+    is_flag=True,
+    help="Also show the accuracies of the many-, medium- and few-shot classes.",
+)
+@click.option("--error", is_flag=True, help="Also show the top-1 error.")
+@click.option(
+    "--tests",
+    is_flag=True,
+    help="Show every paired comparison, not only the clearest ones.",
+)
 @click.option(
     "--group", "seeds", multiple=True, metavar="NAME=BANK,BANK",
-    help="Banks that differ in their seed only: mean and standard deviation over them.",
+    help="Banks that differ in their seed only, shown as mean and standard deviation over them; "
+    "may be repeated.",
 )  # fmt: skip
 @click.option(
     "--group-seeds", is_flag=True,
-    help="Group the banks whose recorded recipes differ in their seed only.",
+    help="Find by their recorded recipes the banks that differ in their seed only, and group "
+    "them.",
 )  # fmt: skip
 @click.option(
-    "--baseline", metavar="NAME", help="A head or a bank: only comparisons with it are made."
-)
+    "--baseline", metavar="NAME",
+    help="A head or a bank: only comparisons with it are made.  [default: all with all]",
+)  # fmt: skip
 @click.option(
     "--bootstrap", "draws", type=click.IntRange(min=100), default=1000, show_default=True,
-    help="Draws of the evaluation rows.",
+    help="How often the evaluated rows are resampled for the intervals.",
 )  # fmt: skip
 @click.option(
     "--markdown", "markdown_to", type=click.Path(path_type=Path), metavar="FILE",
-    help="Also write the tables as Markdown.",
+    help="Also write the tables as Markdown to this file.",
 )  # fmt: skip
 @options.select
 @options.report
@@ -83,7 +94,8 @@ def command(
     costs one bank. --overwrite does everything anew. What is there stays until the new is whole.
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
-    from featbank.study.comparing import DEFAULT_HEADS, compare
+    from featbank.comparing.compare import DEFAULT_HEADS, compare
+    from featbank.report import draw_figures, refuse_figures
 
     refuse_outputs(
         {"--json": json_to, "--markdown": markdown_to},
@@ -112,28 +124,20 @@ def command(
         say(f"everything is in {printable(str(out))}; to look at it, open {page}")
 
 
-def refuse_figures(folder: Path) -> None:
-    """Refuse, before any work, figures that could not be drawn at its end."""
-    from featbank.files.replacing import refuse_odd_folder
-    from featbank.report.figures import load_matplotlib
-
-    load_matplotlib()
-    refuse_odd_folder(folder, "--figures")
-
-
-def draw_figures(out: Path, folder: Path) -> None:
-    """Draw the figures of a comparison."""
-    from featbank.files.atomic import storage_errors
-    from featbank.report.data import collect
-    from featbank.report.figures import write_figures
-    from featbank.report.folder import Results
-
-    with storage_errors(folder):
-        write_figures(collect(Results(out)), folder)
-
-
 def write_markdown(path: Path, result: Comparison, metrics: list[str], *, overwrite: bool) -> None:
-    """Write the tables as Markdown, with the mark by which --overwrite knows the file again."""
+    """Write the tables as Markdown, with the mark by which --overwrite knows the file again.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    result : Comparison
+        What is written.
+    metrics : list of str
+        The metrics that the table of heads shows.
+    overwrite : bool
+        Whether a file that featbank wrote may be replaced.
+    """
     from cli._outputs import write_output
     from featbank.results.owned import COMPARISON_MARK
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +13,7 @@ from cli._show import print_notes, print_table, write_json
 from featbank.results.numbers import GROUPS, percent
 
 if TYPE_CHECKING:
-    pass
+    from featbank.results.records import Result
 
 __all__ = ["command"]
 
@@ -43,29 +42,22 @@ def command(
     FILES are .head files. A head is used only on features of the network, layer and transform
     that it was fitted on, and on the same classes; anything else is refused.
     """
+    import featbank
     from cli._outputs import refuse_outputs
-    from featbank import Bank
-    from featbank.runtime.device import resolve_device
-    from featbank.study.saved_heads import evaluate_heads, evaluation_json
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite)
-    fits = evaluate_heads(
-        Bank.open(bank),
-        files,
-        report,
-        seed=seed,
-        device=str(resolve_device(device)),
-        reporter=reporter(quiet=quiet),
+    fits = featbank.evaluate(
+        bank, files, report=report, seed=seed, device=device, reporter=reporter(quiet=quiet)
     )
-    value = evaluation_json(fits)
-    if write_json(json_to, value, overwrite=overwrite):
+    if write_json(json_to, fits.to_json(), overwrite=overwrite):
         return
-    print_table(f"{bank}, in %", ["head", "split", *GROUPS], [*map(row_of, value["results"])])
-    print_notes(value["notes"])
+    rows = [row_of(result) for result in fits.results]
+    print_table(f"{bank}, in %", ["head", "split", *GROUPS], rows)
+    print_notes(fits.notes)
 
 
-def row_of(entry: Mapping[str, Any]) -> list[str]:
+def row_of(result: Result) -> list[str]:
     """Return a line of the table; its split is marked where the head was chosen on it."""
-    seen = " (REPORTED)" if entry["selected_on"] == entry["split"] else ""
-    values = [percent(entry["metrics"][group]) for group in GROUPS]
-    return [entry["file"], f"{entry['split']}{seen}", *values]
+    seen = " (REPORTED)" if result.chose_on_reported else ""
+    values = [percent(result.metrics[group]) for group in GROUPS]
+    return [str(result.file), f"{result.split}{seen}", *values]

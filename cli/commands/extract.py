@@ -13,6 +13,7 @@ from cli._show import say, write_json
 from featbank.runtime.spec import parse_spec
 
 if TYPE_CHECKING:
+    from featbank.extraction.extract import Extracted
     from featbank.extraction.network import Foundation
 
 __all__ = ["command"]
@@ -23,7 +24,8 @@ __all__ = ["command"]
 @options.out
 @click.option(
     "--data", metavar="SPEC",
-    help="Images to extract: needed with --backbone; else instead of those that were trained on.",
+    help="Data set whose images are extracted; --data of featbank train lists the kinds.  "
+    "[default: the one that RUN was trained on; required with --backbone]",
 )  # fmt: skip
 @options.backbone
 @options.pretrained
@@ -33,29 +35,36 @@ __all__ = ["command"]
 @options.std
 @click.option(
     "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Of a training's folder, the checkpoint best on val or the last.",
+    help="Checkpoint of RUN to take: the one that was best on val, or the last.",
 )  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True,
-    help="How features are stored.",
+    help="Number type that features are stored as.",
 )  # fmt: skip
-@click.option("--amp", is_flag=True, help="bfloat16 on CUDA: faster and coarser; recorded.")
+@click.option(
+    "--amp",
+    is_flag=True,
+    help="Compute in bfloat16 on CUDA: faster, and less precise; the bank records it.",
+)
 @options.batch_size
 @options.workers
 @options.device
 @options.on_bad_image
 @click.option(
     "--check-images", is_flag=True,
-    help="For rows that are there already, compare the images' digests, not only their sizes.",
+    help="Where the bank is there already, read every image and compare its digest, not only its "
+    "size.",
 )  # fmt: skip
 @click.option(
     "--views", type=click.IntRange(min=0), default=0, show_default=True, metavar="K",
-    help="Also bank K augmented views of each training image; sgd heads cycle through them.",
+    help="Also store the features of K augmented views of each training image; heads fitted by "
+    "sgd go through them epoch by epoch.",
 )  # fmt: skip
 @click.option(
     "--bn-refresh", type=click.Choice(["none", "class-balanced"]), default="none",
     show_default=True,
-    help="First take BatchNorm statistics anew on class-balanced, augmented training batches.",
+    help="class-balanced first computes the BatchNorm statistics anew, on class-balanced batches "
+    "of augmented training images.",
 )  # fmt: skip
 @options.seed
 @options.strict
@@ -96,8 +105,8 @@ def command(
     layer sees, in eval mode; that layer goes into the bank beside them. Interrupted, the same
     command goes on where it stopped.
 
-    Several GPUs or machines: torchrun --nproc-per-node=N -m cli extract … (docs/ranks.md). The
-    bank is the same to the bit.
+    Several GPUs or machines: torchrun --nproc-per-node=N -m cli extract …
+    (docs/how-to/gpus.md). The bank is the same to the bit.
 
     Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
     network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.
@@ -108,13 +117,13 @@ def command(
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
     options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
-    given = {
+    network = {
         "weights": weights, "pretrained": pretrained, "image_size": image_size,
         "mean": mean, "std": std,
     }  # fmt: skip
     spec = parse_spec(data) if data else None
-    summary = extract(
-        source_of(run, backbone, given),
+    made = extract(
+        source_of(run, backbone, network),
         out,
         which=which,
         data=open_data(spec.name, spec.params) if spec else None,
@@ -135,15 +144,18 @@ def command(
     )
     if not first_of_job():
         return
-    if write_json(json_to, {"schema": 1, **summary}, overwrite=overwrite):
-        return
-    rows = ", ".join(f"{name} {count:,}" for name, count in summary["rows"].items())
-    if summary["up_to_date"]:
-        say(f"{out} is up to date: every byte checked, nothing to do ({rows})")
-        return
-    skipped = sum(summary["skipped"].values())
-    kind = "a classifier" if summary["classifier"] else "no stage-1 classifier"
-    say(f"{out}: {rows}; {summary['dim']} features a row, {kind}; {skipped} images left out")
+    if not write_json(json_to, made.to_json(), overwrite=overwrite):
+        say(summary_line(out, made))
+
+
+def summary_line(out: Path, made: Extracted) -> str:
+    """Return what to print of an extraction."""
+    rows = ", ".join(f"{name} {count:,}" for name, count in made.rows.items())
+    if made.up_to_date:
+        return f"{out} is up to date: every byte checked, nothing to do ({rows})"
+    kind = "a classifier" if made.classifier else "no stage-1 classifier"
+    skipped = sum(made.skipped.values())
+    return f"{out}: {rows}; {made.dim} features a row, {kind}; {skipped} images left out"
 
 
 def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:

@@ -9,7 +9,6 @@ import click
 from cli import options
 from cli._progress import reporter
 from cli._show import print_notes, print_table, say, write_json
-from featbank.runtime.spec import parse_spec
 
 __all__ = ["command"]
 
@@ -18,9 +17,9 @@ __all__ = ["command"]
 @options.bank
 @click.option(
     "--head", "heads", required=True, multiple=True, metavar="SPEC",
-    help="Head to fit, again for each: joint, ncm, tau, logit-adjust, crt, lws, balanced-softmax;"
-    " ncm:transform=l2n,metric=cosine. Values may be lists: crt:solver=sgd,lr=[0.05,0.1,0.2] fits"
-    " all and keeps the best on --select.",
+    help="Head to fit; may be repeated: joint, ncm, tau, logit-adjust, crt, lws or "
+    "balanced-softmax, with parameters as ncm:transform=l2n,metric=cosine. Of a list of values, as "
+    "crt:solver=sgd,lr=[0.05,0.1,0.2], all are fitted and the best on --select is kept.",
 )  # fmt: skip
 @options.out
 @options.select
@@ -53,30 +52,17 @@ def command(
     With --overwrite the heads that the results.json in --out records are replaced when the new
     ones are whole; other files stay.
     """
+    import featbank
+    from cli._fit_table import results_table
     from cli._outputs import HEAD_FILES, refuse_outputs
-    from featbank import Bank
-    from featbank.results.fit_table import results_table
-    from featbank.runtime.device import resolve_device
-    from featbank.study.fitting import fit_heads
-    from featbank.study.splits import roles
 
     options.check_overwrite(overwrite=overwrite, replace_in_place=replace_in_place)
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=HEAD_FILES)
-    specs = [parse_spec(text) for text in heads]
-    opened = Bank.open(bank)
-    parts = roles(opened, select, report)
-    results = fit_heads(
-        opened,
-        specs,
-        out,
-        parts,
-        seed=seed,
-        device=str(resolve_device(device)),
-        overwrite=overwrite,
-        in_place=replace_in_place,
-        reporter=reporter(quiet=quiet),
-    )
-    if not write_json(json_to, results, overwrite=overwrite):
-        print_table(f"{bank}, {', '.join(parts.report)}, in %", *results_table(results, parts))
-        print_notes(results["notes"])
+    fits = featbank.fit(
+        bank, heads, select=select, report=report, seed=seed, device=device, out=out,
+        overwrite=overwrite, replace_in_place=replace_in_place, reporter=reporter(quiet=quiet),
+    )  # fmt: skip
+    if not write_json(json_to, fits.to_json(), overwrite=overwrite):
+        print_table(f"{bank}, {', '.join(fits.splits)}, in %", *results_table(fits))
+        print_notes(fits.notes)
         say(f"heads and results.json are in {out}")

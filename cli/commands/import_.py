@@ -9,7 +9,6 @@ import click
 from cli import options
 from cli._progress import reporter
 from cli._show import say, write_json
-from cli.commands.info import describe
 from featbank.runtime.names import printable
 from featbank.runtime.spec import parse_shots
 
@@ -21,16 +20,19 @@ __all__ = ["command"]
 @options.out
 @click.option(
     "--map", "mapping", multiple=True, metavar="NAME=THEIRS",
-    help="What the files call an array, as train_features=X_train; then only those are taken.",
+    help="Name that the files have for an array, as train_features=X_train; may be repeated. Only "
+    "the arrays that are named are then taken.",
 )  # fmt: skip
 @options.dtype
 @click.option(
     "--allow-rounding", is_flag=True,
-    help="Store features although --dtype loses what tells rows apart; the bank records it.",
+    help="Store features even where --dtype rounds away what tells rows apart; the bank records "
+    "it.",
 )  # fmt: skip
 @click.option(
     "--strict", is_flag=True,
-    help="Refuse ids that stand in two splits, or in one with two labels, not only warn of them.",
+    help="Refuse ids that stand in two splits, or in one under two labels, instead of warning of "
+    "them.",
 )  # fmt: skip
 @options.shots
 @options.overwrite
@@ -60,6 +62,7 @@ def command(
     """
     from cli._outputs import BANK_FILES, refuse_outputs
     from featbank import Bank, Shots
+    from featbank.bank.facts import bank_facts
     from featbank.importing import import_features
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=out, taken=BANK_FILES)
@@ -78,7 +81,7 @@ def command(
         reporter=reporter(quiet=quiet),
     )
     bank = Bank.open(out)
-    if not write_json(json_to, describe(bank), overwrite=overwrite):
+    if not write_json(json_to, bank_facts(bank).to_json(), overwrite=overwrite):
         say(printable(repr(bank).strip("<>")))
 
 

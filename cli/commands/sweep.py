@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,11 +11,14 @@ from cli import options
 from cli._progress import reporter
 from cli._show import print_notes, print_table, say, write_json
 from featbank.results.numbers import GROUPS, percent
-from featbank.runtime.spec import parse_range, parse_spec
+from featbank.runtime.spec import parse_range
+
+if TYPE_CHECKING:
+    from featbank.results.sweep import Sweep
 
 __all__ = ["command"]
 
-# A grid finer than this is a typing error.
+# A grid of more points than this is taken for a typing error.
 MOST_POINTS = 10_001
 
 TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"}
@@ -25,21 +28,27 @@ TITLES = {"tau": "tau-normalised classifier", "logit-adjust": "logit adjustment"
 @options.bank
 @click.option(
     "--head", default="tau", show_default=True, metavar="SPEC",
-    help="Head to sweep: tau, tau:bias=keep (with --grid), logit-adjust.",
+    help="Head to sweep: tau, logit-adjust, or with --grid tau:bias=keep.",
 )  # fmt: skip
 @click.option(
     "--range", "ends", default="0:2", show_default=True, metavar="LOW:HIGH",
-    help="Range of the exact curve.",
+    help="Range of the parameter that the exact curve covers.",
 )  # fmt: skip
 @click.option(
     "--grid", metavar="START:STOP:STEP",
-    help="Try these points instead of computing the exact curve.",
+    help="Try these points of the parameter instead of computing the exact curve; tau only.",
 )  # fmt: skip
 @click.option(
     "--rule", type=click.Choice(("one-se", "bootstrap", "maximum")), default="one-se",
-    show_default=True, help="How the exact curve's parameter is chosen.",
+    show_default=True,
+    help="How the parameter is chosen on the exact curve: one-se and bootstrap take a value that "
+    "is stable when rows are resampled, maximum takes the highest point.",
 )  # fmt: skip
-@click.option("--full", is_flag=True, help="Put every breakpoint into the JSON, as steps.")
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Also write every breakpoint of the curve into the JSON, as steps.",
+)
 @options.select
 @options.report
 @options.seed
@@ -68,31 +77,17 @@ def command(
     --select split alone; the --report split is evaluated at the chosen value, and its curve is
     shown for reading, never for choosing.
     """
+    import featbank
     from cli._outputs import refuse_outputs
-    from featbank import Bank
-    from featbank.runtime.device import resolve_device
-    from featbank.study.splits import roles
-    from featbank.study.sweeping import check_sweep, sweep_splits
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite)
-    spec, span = parse_spec(head), checked_range(ends)
-    check_sweep(spec, exact=grid is None)
-    opened = Bank.open(bank)
-    parts = roles(opened, select, report)
-    result = sweep_splits(
-        opened,
-        spec,
-        parts,
-        span=span,
-        grid=None if grid is None else points(grid),
-        rule=rule,
-        seed=seed,
-        device=str(resolve_device(device)),
-        full=full,
+    curve = featbank.sweep(
+        bank, head, span=checked_range(ends), grid=None if grid is None else points(grid),
+        rule=rule, select=select, report=report, seed=seed, device=device, full=full,
         reporter=reporter(quiet=quiet),
-    )
-    if not write_json(json_to, result, overwrite=overwrite):
-        show(result, parts.label(parts.select), coarse=grid is None)
+    )  # fmt: skip
+    if not write_json(json_to, curve.to_json(), overwrite=overwrite):
+        show(curve, coarse=grid is None)
 
 
 def checked_range(ends: str) -> tuple[float, float]:
@@ -119,28 +114,25 @@ def on_tenths(tau: float) -> bool:
     return abs(tau * 10 - round(tau * 10)) < 1e-9
 
 
-def show(result: dict[str, Any], chosen_on: str, *, coarse: bool) -> None:
-    """Print the curves side by side, the chosen point marked; `coarse`ly every 0.1 and that."""
-    best = result["select"]["best"]
-    names = list(result["curves"])
+def show(sweep: Sweep, *, coarse: bool) -> None:
+    """Print the curves side by side, the chosen point marked; `coarse` leaves out finer points."""
+    chosen, best, names = sweep.selection, sweep.best, list(sweep.curves)
+    seen = " (REPORTED)" if sweep.chose_on_reported else ""
     columns = ["tau", *(f"{name} {group}" for name in names for group in GROUPS), ""]
     rows = []
-    mark = "<- chosen (REPORTED)" if "REPORTED" in chosen_on else "<- chosen"
-    for index, point in enumerate(result["curves"][names[0]]):
-        if coarse and not on_tenths(point["tau"]) and point["tau"] != best:
+    for index, point in enumerate(sweep.curves[names[0]]):
+        tau = float(point["tau"] or 0)
+        if coarse and not on_tenths(tau) and tau != best:
             continue
-        cells = [
-            percent(result["curves"][name][index][group]) for name in names for group in GROUPS
-        ]
-        rows.append([f"{point['tau']:g}", *cells, mark if point["tau"] == best else ""])
-    print_table(f"{result['bank']}: {TITLES[result['head']]}, accuracy in %", columns, rows)
-    select, report = result["select"], result["report"]
-    low, high = select["maximum"]["interval"]
+        cells = [percent(sweep.curves[name][index][group]) for name in names for group in GROUPS]
+        rows.append([f"{tau:g}", *cells, f"<- chosen{seen}" if tau == best else ""])
+    print_table(f"{sweep.bank}: {TITLES[sweep.head]}, accuracy in %", columns, rows)
+    maximum = chosen.maximum or {}
+    low, high = maximum["interval"]
     say(
-        f"tau = {best:g}, chosen on {chosen_on} by `all` ({select['rule']}): "
-        f"{percent(select['value'])} there, "
-        f"{percent(report['metrics']['all'])} on {report['split']}\n"
-        f"the greatest value there, {percent(select['maximum']['value'])}, is reached "
+        f"tau = {best:g}, chosen on {chosen.split}{seen} by `all` ({chosen.rule}): "
+        f"{percent(chosen.value)} there, {percent(sweep.metrics['all'])} on {sweep.report}\n"
+        f"the greatest value there, {percent(maximum['value'])}, is reached "
         f"from {low:.4f} to {high:.4f}"
     )
-    print_notes(result["notes"])
+    print_notes(sweep.notes)

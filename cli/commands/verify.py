@@ -26,29 +26,15 @@ def command(bank: Path, overwrite: bool, json_to: Path | None, quiet: bool) -> N
     the extraction that made the bank once more.
     """
     from cli._outputs import refuse_outputs
-    from featbank import Bank, DamagedError
+    from featbank import Bank
     from featbank.bank.verify import verify
 
     refuse_outputs({"--json": json_to}, overwrite=overwrite)
-    opened = Bank.open(bank)
-    total = sum(len(record.chunks) for record in opened.manifest.arrays.values())
-    with reporter(quiet=quiet).track("verify", total, "chunks") as advance:
-        report = verify(opened, advance)
-    findings = [str(damage) for damage in report.damage] + list(report.findings)
-    facts = {"schema": 1, "bank": str(bank), "chunks": report.n_chunks, "bytes": report.n_bytes}
-    taken = write_json(
-        json_to,
-        {**facts, "sound": report.sound, "findings": findings, "notes": report.notes},
-        overwrite=overwrite,
-    )
+    found = verify(Bank.open(bank), reporter(quiet=quiet))
+    taken = write_json(json_to, found.to_json(), overwrite=overwrite)
     if not taken:
-        for finding in (*findings, *report.notes):
-            say(printable(finding))
-    if not report.sound:
-        message = (
-            f"{bank} is damaged in {len(findings)} places; "
-            "run the extraction or import that made it again"
-        )
-        raise DamagedError(message)
+        for line in (*found.wrong, *found.notes):
+            say(printable(line))
+    found.require_sound()
     if not taken:
-        say(f"{bank}: sound; {report.n_chunks} chunks, {report.n_bytes / 1e6:.1f} MB")
+        say(f"{found.bank}: sound; {found.n_chunks} chunks, {found.n_bytes / 1e6:.1f} MB")

@@ -12,15 +12,15 @@ from torch.nn.functional import normalize
 
 from featbank.backbones.hub import require_fetchable
 from featbank.backbones.networks import NETWORKS, TinyCNN
+from featbank.backbones.normalized_linear import NormalizedLinear
 from featbank.data.transforms import CROP_MODES, InputSpec, Size, sides, size_text
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, isolated_torch, torch_generator
-from featbank.stage1.losses import NormalizedLinear
 
 __all__ = [
     "TINY_CNN",
-    "Split",
+    "SplitNetwork",
     "TinyCNN",
     "build_model",
     "classifier_names",
@@ -32,14 +32,14 @@ __all__ = [
 
 TINY_CNN = "tiny-cnn"
 _TINY_SIDE = 32
-# Resize filters that timm and torchvision call by the same names. timm's "random" is none to
-# evaluate with.
+# Resize filters that have the same names in timm and torchvision. timm's "random" is left out,
+# because an evaluation must not draw its filter.
 FILTERS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
 def _require_backbone(name: str) -> None:
     """Raise `InputError` with near names unless the name is one of ours or of timm's."""
-    import timm  # a second to import; a network of ours need not wait
+    import timm  # takes a second to import, which networks of ours do not need
 
     if name not in NETWORKS and not timm.is_model(name):
         known = [*NETWORKS, *timm.list_models()]
@@ -56,7 +56,9 @@ def _timm_config(name: str) -> Any:
     except RuntimeError as error:
         message = f"unknown backbone {name!r}: {error}"
         raise InputError(message) from error
-    return found or timm.models.PretrainedCfg()  # ImageNet's, for a model without weights
+    return (
+        found or timm.models.PretrainedCfg()
+    )  # the defaults are ImageNet's, for a model without weights
 
 
 def input_spec(
@@ -67,22 +69,22 @@ def input_spec(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> InputSpec:
-    """Return what a backbone wants to see.
+    """Return how images are brought to what a backbone takes.
 
-    Of a timm model it is what timm's own ``resolve_data_config`` says: the size that the weight
+    For a timm model this is what timm's own ``resolve_data_config`` says: the size that the weight
     was trained with (``input_size``, not ``test_input_size``) and its ``crop_pct``, which stays
     where another size is asked for.
 
     Parameters
     ----------
-    name
-        Of the backbone.
-    image_size
-        Side of a square that the user asks for, or None.
-    native_size
-        Side of the data set's images where all have one; only ``tiny-cnn`` follows it.
-    mean, std
-        Of each channel, where the user gives them; else the backbone's own.
+    name : str
+        The backbone: one of `featbank.backbones.networks.NETWORKS`, or a timm model.
+    image_size : int or None
+        Side of the square images that the user asks for, in pixels; None takes the backbone's own.
+    native_size : int or None
+        Side of the data set's images where all have the same; only ``tiny-cnn`` follows it.
+    mean, std : tuple of three floats, optional
+        Mean and standard deviation of the channels; the backbone's own by default.
 
     Raises
     ------
@@ -136,9 +138,21 @@ def classifier_names(name: str) -> tuple[str, ...]:
 def build_model(
     name: str, n_classes: int, image_size: Size, *, seed: int = 0, pretrained: bool = False
 ) -> nn.Module:
-    """Return a network with `n_classes` logits, on the CPU, initialised from `seed`.
+    """Return a network with `n_classes` logits, on the CPU.
 
-    With 0 classes it has no classifier and gives its features.
+    Parameters
+    ----------
+    name : str
+        The backbone: one of `featbank.backbones.networks.NETWORKS`, or a timm model.
+    n_classes : int
+        Its logits, C; with 0 it has no classifier and gives its features.
+    image_size : int or pair of int
+        Side of the images, or height and width, in pixels. Only networks that are built for one
+        size, as vision transformers, use it.
+    seed : int
+        Seed of the initialisation.
+    pretrained : bool
+        Start from the backbone's published weights, which are downloaded where they are not there.
 
     Raises
     ------
@@ -161,7 +175,7 @@ def _own(name: str, n_classes: int, pretrained: bool) -> nn.Module:
 def _from_timm(name: str, n_classes: int, image_size: Size, pretrained: bool) -> nn.Module:
     import timm
 
-    # Only models of a fixed size (vision transformers) are built for it; others take any.
+    # Only models of a fixed size (vision transformers) are told the size; others take any.
     config = _timm_config(name)
     sized: dict[str, Any] = {"img_size": image_size} if config.fixed_input_size else {}
     if pretrained:
@@ -183,7 +197,7 @@ def _from_timm(name: str, n_classes: int, image_size: Size, pretrained: bool) ->
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitNetwork:
     """A network in two: `backbone` gives features (N, D), `classifier` the logits of them.
 
     `layer` is the classifier's name in the network.
@@ -244,7 +258,7 @@ def find_classifier(model: nn.Module, image_size: Size) -> str:
     return found[-1]
 
 
-def split_classifier(model: nn.Module, image_size: Size) -> Split:
+def split_classifier(model: nn.Module, image_size: Size) -> SplitNetwork:
     """Take the classifier off: it is replaced by the identity, *in place*.
 
     ``backbone(x)`` is then what the classifier received, which is verified on a probe.
@@ -265,7 +279,7 @@ def split_classifier(model: nn.Module, image_size: Size) -> Split:
         kind = type(model).__name__
         message = f"cannot take {layer!r} off {kind}: its input is no (N, D) array of features"
         raise InputError(message)
-    return Split(model, classifier, layer)
+    return SplitNetwork(model, classifier, layer)
 
 
 def feature_width(model: nn.Module, image_size: Size) -> int:

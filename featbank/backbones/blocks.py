@@ -1,4 +1,4 @@
-"""The blocks of a network, by name: where mixup can mix, and what the last block is."""
+"""Names of a network's blocks, which mixup and the retraining of the last block need."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ NUMPY_SCALARS: list[Any] = [
     *(type(np.dtype(f"{kind}{size}")) for kind in "iu" for size in (1, 2, 4, 8)),
 ]
 
-# Calls that do no more than make a value. A stand-in takes the value's place; any other call in a
-# pickle is a program, and refused.
+# Calls in a pickle that only make a value. A stand-in takes the value's place. Any other call could
+# run a program, and is refused.
 _PATHS = ("Path", "PurePath", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 _MAKERS = frozenset(
     {
@@ -59,9 +59,9 @@ def load_plain(path: Path, *, objects: bool = False) -> Any:
 
     Parameters
     ----------
-    path
+    path : Path
         The file.
-    objects
+    objects : bool
         Let objects of other classes pass (the ``args`` of a training script, say). Their classes
         are not imported: an empty dictionary stands in for each, and `stands_for` names its class.
 
@@ -92,7 +92,7 @@ def load_plain(path: Path, *, objects: bool = False) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise InputError(_refusal(path, called, others)) from error
-        except Exception as error:  # torch raises whatever its parser stumbles over
+        except Exception as error:  # torch raises errors of many classes on odd files
             kind = type(error).__name__
             message = f"{path} is no file of torch.save ({kind})"
             raise InputError(_refusal(path, called, others) if others else message) from error
@@ -109,7 +109,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _refusal(path: Path, called: Sequence[str], others: Sequence[str]) -> str:
-    """Say what of a file is more than tensors."""
+    """Return a message that says what a file holds beside tensors."""
     if called:
         reason = f"it calls {listed(called)}"
     elif others:

@@ -1,4 +1,4 @@
-"""Whether published weights can be fetched, found out in seconds and not by waiting for retries."""
+"""A quick check of whether published weights can be fetched, before timm retries for minutes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _constants() -> Any:
 
 
 def _silence(address: str) -> str:
-    """Return why no answer comes from an address; any answer at all is one."""
+    """Return why no answer comes from an address; an error page counts as an answer."""
     import urllib.error
     import urllib.request
 

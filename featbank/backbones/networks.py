@@ -1,4 +1,4 @@
-"""Networks that timm does not have: for small images, and two of the papers' ResNets."""
+"""Networks that timm does not have: two for small images, and two ResNets of the papers."""
 
 from __future__ import annotations
 
@@ -126,9 +126,20 @@ def _resnext152(n_classes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Network:
-    """How a network is built for a number of classes (0: features), and what it wants to see.
+    """How a network of ours is built, and which images it takes.
 
-    `heads` names its classifier. With `size` None the side is the data's own.
+    Attributes
+    ----------
+    build : callable
+        Makes the network for a number of classes; 0 leaves its classifier off.
+    heads : tuple of str
+        Names of the layers that are its classifier.
+    size : int or None
+        Side of its images in pixels; None takes the data's own.
+    mean, std : tuple of three floats
+        What normalises the channels, which are in [0, 1].
+    crop : float
+        Share of the side that the central crop of an evaluation image keeps.
     """
 
     build: Callable[[int], nn.Module]

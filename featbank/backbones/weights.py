@@ -1,4 +1,4 @@
-"""Weights of other code into a network, with a report of what fitted."""
+"""Loading of weights that other code saved, with a report of what fitted."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ from featbank.runtime.names import listed, printable
 
 __all__ = ["LoadReport", "WeightsFile", "load_file", "load_weights", "read_weights"]
 
-# Where training scripts put the network in what they save. Averaged weights are those that the
-# scripts evaluate, so they go first, as in timm; of a student and its teacher the teacher is the
-# averaged one.
+# The keys under which training scripts save a network. Averaged weights are what the scripts
+# evaluate, so they are looked for first, as in timm. Of a student and its teacher, the teacher is
+# the averaged one.
 AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "params_ema")
 WRAPPERS = (
     *AVERAGED,
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module"),
     *("weights", "params", "teacher", "student"),
 )
-# How deep wrappers are looked for within wrappers; a dictionary may contain itself.
+# How deep wrappers are looked for inside wrappers; without a limit, a dictionary that contains
+# itself would be searched for ever.
 _DEEPEST = 4
-# How many of a file's entries a refusal lists.
+# The number of a file's entries that an error message lists.
 _SHOWN = 6
-# Of several networks in one file that all fit, the one whose names begin with the first of these
-# is meant: averaged weights, then the network that the others follow.
+# Where several networks in one file fit, the one is taken whose names begin with the earliest of
+# these: averaged weights first, then the network that the others are copies of.
 _PREFERRED = ("model_ema", "ema", "teacher", "encoder_q", "online", "student")
 _FOLLOWERS = ("momentum", "target", "encoder_k")
 # A counter that early PyTorch did not save and that changes no output in eval mode.
@@ -44,9 +45,19 @@ _COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """Named tensors of a file, and the linear classifier that the paper's code keeps apart.
+    """Named tensors of a file.
 
-    `part` says where in the file they were, and what else could have been meant.
+    Attributes
+    ----------
+    path : Path
+        The file.
+    tensors : mapping
+        The network's tensors by name.
+    classifier : mapping, optional
+        ``weight`` and ``bias`` of the linear classifier, which the code of Kang et al. keeps apart.
+    part : str
+        Where in the file the tensors were, and what else could have been meant; empty where the
+        file holds nothing else.
     """
 
     path: Path
@@ -57,10 +68,22 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """Names of a network's tensors and a file's: in both, only in the one, only in the other.
+    """How a file's tensors fit a network, by their names.
 
-    `classifier` are those of a classifier that the network has no place for, `outside` those of
-    the file's other parts, whose names do not begin as the network's do.
+    Attributes
+    ----------
+    source : str
+        The file, and the part of it that was taken.
+    matched : tuple of str
+        Names of tensors that both have, in the same shape.
+    missing, extra : tuple of str
+        Names that only the network has, and names that only the file has.
+    reshaped : tuple of str
+        Names that both have, in different shapes.
+    classifier : tuple of str
+        Tensors of a classifier that the network has no place for.
+    outside : tuple of str
+        Tensors of the file's other parts, whose names do not begin as the network's do.
     """
 
     source: str
@@ -143,7 +166,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any, file: Path) -> WeightsFile:
-    """Return the network's tensors out of what wraps them."""
+    """Return the tensors of the network that is meant, wherever in the file's content they are."""
     found = list(_networks(content)) or [((), each) for each in (_flat(content),) if each]
     if not found:
         message = f"{file} holds no named tensors of a network, but {_described(content)}"
@@ -220,11 +243,13 @@ def load_file(
 
     Parameters
     ----------
-    model, backbone
-        The network, and what it is called.
-    weights
+    model : nn.Module
+        The network.
+    weights : WeightsFile
         What `read_weights` gave; the names that other code uses are first converted as timm does.
-    heads
+    backbone : str
+        The network's name, for messages.
+    heads : tuple of str
         Names of the layers that are the network's classifier.
 
     Returns

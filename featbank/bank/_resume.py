@@ -1,35 +1,123 @@
-"""Which chunks of a bank are there already: what its records claim and its files confirm."""
+"""Beginning a bank, or going on with one: what its records claim and its files confirm is kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from featbank.bank._folder import refuse_links
+from featbank.bank._done import claims_of, column_file, whole_rows
+from featbank.bank._place import Place
 from featbank.bank.bank import Bank
+from featbank.bank.folder import refuse_links
 from featbank.bank.plan import BankPlan, identity_of
 from featbank.bank.provenance_diff import differences
 from featbank.bank.verify import matches, verify
-from featbank.errors import StaleError
-from featbank.store.chunks import ChunkRecord, chunk_file
-from featbank.store.journal import Claims, read_journal
-from featbank.store.manifest import ArrayRecord
+from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
+from featbank.files.atomic import storage_errors
+from featbank.files.folders import not_ours
+from featbank.store.array_record import ArrayRecord
+from featbank.store.background import Done
+from featbank.store.journal import Claims, Journal, begun_plan, rank_journals, read_journal
+from featbank.store.manifest import Manifest
 from featbank.store.schema import JOURNAL, MANIFEST
 
-__all__ = [
-    "Records",
-    "claimed_file",
-    "identity_at",
-    "of_complete",
-    "of_unfinished",
-    "require_same",
-    "spans",
-    "whole_rows",
-]
+__all__ = ["Begun", "begin_or_resume", "identity_at", "require_same"]
 
-Records = dict[str, ChunkRecord]
-"""Of some rows, by column: the chunk that holds them."""
+
+@dataclass(frozen=True)
+class Begun:
+    """What is there of a bank when its writing begins.
+
+    `done` has the chunks that are kept; `up_to_date` tells that the bank is complete and sound.
+    """
+
+    done: Done = field(default_factory=dict)
+    up_to_date: bool = False
+
+
+@storage_errors()
+def begin_or_resume(place: Place, plan: BankPlan, journal: Journal, *, update: bool) -> Begun:
+    """Take over what the records in the folder claim and its files confirm, or begin.
+
+    Parameters
+    ----------
+    place : Place
+        Where the bank is written, locked.
+    plan : BankPlan
+        What it is to become.
+    journal : Journal
+        The journal of the job's first process there.
+    update : bool
+        Whether a complete bank of the same plan is taken as it is.
+
+    Raises
+    ------
+    OutputExistsError
+        A complete bank is there and `update` is not set, or a file of the user's has the name of
+        a record.
+    StaleError
+        The bank there was made from something else.
+    StorageError
+        The disk has too little room, or cannot be written.
+    """
+    if place.is_beside:
+        return resume_beside(place, plan, journal)
+    if Manifest.recognise(place.store) is not None:
+        if not update:
+            message = f"{place.store} exists; choose another path for --out, or add --overwrite"
+            raise OutputExistsError(message)
+        return keep_complete(place.store, plan, journal)
+    if begun_plan(place.store) is not None:
+        return keep_unfinished(place.store, plan, journal)
+    place.require_room(plan)
+    journal.begin(plan.identity(), {})
+    return Begun()
+
+
+def resume_beside(place: Place, plan: BankPlan, journal: Journal) -> Begun:
+    """Go on with the replacement that an interrupted attempt left, or begin it.
+
+    Where that was to become another bank, or is damaged, it is made anew: nobody misses it.
+    """
+    done: Done = {}
+    try:
+        if Manifest.recognise(place.store) is not None:
+            done = whole_rows(plan, of_complete(place.store, plan)[0])
+        elif begun_plan(place.store) is not None:
+            done = whole_rows(plan, of_unfinished(place.store, plan))
+    except (StaleError, DamagedError, InputError):
+        done = {}
+    if not done:
+        place.clear()
+    place.require_room(plan)
+    journal.begin(plan.identity(), claims_of(done))
+    (place.store / MANIFEST).unlink(missing_ok=True)
+    return Begun(done)
+
+
+def keep_complete(store: Path, plan: BankPlan, journal: Journal) -> Begun:
+    """Keep a complete bank of the same plan; where it is damaged, reopen it without that."""
+    claims, sound = of_complete(store, plan)
+    done = whole_rows(plan, claims)
+    if not sound:
+        if os.path.lexists(store / JOURNAL) and begun_plan(store) is None:
+            raise not_ours(store / JOURNAL)
+        journal.begin(plan.identity(), claims_of(done))
+        (store / MANIFEST).unlink()
+    return Begun(done, up_to_date=sound)
+
+
+def keep_unfinished(store: Path, plan: BankPlan, journal: Journal) -> Begun:
+    """Keep the chunks whose files match what the journals claim; leave one journal."""
+    if os.path.lexists(store / MANIFEST):
+        raise not_ours(store / MANIFEST)
+    done = whole_rows(plan, of_unfinished(store, plan))
+    if rank_journals(store):
+        journal.begin(plan.identity(), claims_of(done))
+    return Begun(done)
 
 
 def of_complete(store: Path, plan: BankPlan) -> tuple[Claims, bool]:
@@ -63,7 +151,7 @@ def of_unfinished(store: Path, plan: BankPlan) -> Claims:
     return {
         (name, index): record
         for (name, index), record in claims.items()
-        if name in planned and matches(claimed_file(store, plan, name, index), record)
+        if name in planned and matches(column_file(store, plan, name, index), record)
     }
 
 
@@ -83,33 +171,3 @@ def require_same(store: Path, identity: Mapping[str, Any], plan: BankPlan) -> No
             "choose another path for --out, or add --overwrite to make it anew"
         )
         raise StaleError(message)
-
-
-def claimed_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
-    """Return the path of one chunk of an array, as ``train/features`` or ``train/views/0``."""
-    split, name, *view = array.split("/")
-    shape, _ = plan.columns(split).get(array.partition("/")[2], ((), ""))
-    place = int(view[0]) if view else None
-    return chunk_file(store / split / name, index, 1 + len(shape), place)
-
-
-def spans(plan: BankPlan) -> Iterator[tuple[str, int, int]]:
-    """Yield (split, start, stop) of every chunk of rows that is to be."""
-    for split, rows in plan.rows.items():
-        step = plan.step(split)
-        for start in range(0, len(rows), step):
-            yield split, start, min(start + step, len(rows))
-
-
-def whole_rows(plan: BankPlan, claims: Claims) -> dict[tuple[str, int], Records]:
-    """Return, by split and chunk, the records of those rows of which every array is there."""
-    done = {}
-    for split, start, stop in spans(plan):
-        index = start // plan.step(split)
-        found = {name: claims.get((f"{split}/{name}", index)) for name in plan.columns(split)}
-        whole = {name: record for name, record in found.items() if record is not None}
-        if len(whole) == len(found) and all(
-            (record.start, record.stop) == (start, stop) for record in whole.values()
-        ):
-            done[split, index] = whole
-    return done

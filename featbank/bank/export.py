@@ -90,8 +90,19 @@ def is_export(path: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One array of an ``.npz``, whose rows come in blocks."""
+class NpzEntry:
+    """One array of an ``.npz``, whose rows come in blocks.
+
+    Parameters
+    ----------
+    name : str
+        The array's name.
+    shape : tuple of int
+        The whole array's shape.
+    dtype : numpy dtype
+    blocks : iterable of ndarray
+        Its rows, in order, some at a time.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -99,7 +110,7 @@ class Entry:
     blocks: Iterable[Array]
 
     @classmethod
-    def of(cls, name: str, values: Array) -> Entry:
+    def of(cls, name: str, values: Array) -> NpzEntry:
         """Return an array as one entry."""
         return cls(name, values.shape, values.dtype, [values])
 
@@ -108,19 +119,19 @@ class Entry:
         return math.prod(self.shape) * self.dtype.itemsize + 1024
 
 
-def entries_of(bank: Bank, advance: Any) -> Iterator[Entry]:
+def entries_of(bank: Bank, advance: Any) -> Iterator[NpzEntry]:
     """Yield the arrays that a bank is exported as; features are read as they are written."""
     for name in bank.splits:
         split = bank[name]
         blocks, shape = count(split.blocks(), advance), (len(split), bank.dim)
-        yield Entry(f"{name}_features", shape, np.dtype(bank.dtype), blocks)
-        yield Entry.of(f"{name}_labels", split.labels)
-        yield Entry.of(f"{name}_ids", split.ids.astype(str))
+        yield NpzEntry(f"{name}_features", shape, np.dtype(bank.dtype), blocks)
+        yield NpzEntry.of(f"{name}_labels", split.labels)
+        yield NpzEntry.of(f"{name}_ids", split.ids.astype(str))
     if bank.classifier is not None:
         for key, values in zip(("weight", "bias"), bank.classifier, strict=True):
-            yield Entry.of(key, values)
-    yield Entry.of("class_names", np.array(bank.class_names))
-    yield Entry.of("shots", np.array([bank.shots.many_above, bank.shots.few_below]))
+            yield NpzEntry.of(key, values)
+    yield NpzEntry.of("class_names", np.array(bank.class_names))
+    yield NpzEntry.of("shots", np.array([bank.shots.many_above, bank.shots.few_below]))
 
 
 def count(blocks: Iterator[tuple[int, Array]], advance: Any) -> Iterator[Array]:
@@ -130,7 +141,7 @@ def count(blocks: Iterator[tuple[int, Array]], advance: Any) -> Iterator[Array]:
         advance(len(rows))
 
 
-def add(archive: zipfile.ZipFile, entry: Entry) -> None:
+def add(archive: zipfile.ZipFile, entry: NpzEntry) -> None:
     """Add one array."""
     header = {"descr": entry.dtype.str, "fortran_order": False, "shape": entry.shape}
     # A fixed date, so that the same bank gives the same bytes.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,15 @@ from featbank.store.schema import (
 )
 from heads.metrics.shots import Shots
 
-__all__ = ["BankPlan", "identity_of"]
+__all__ = ["BankPlan", "Span", "identity_of"]
+
+
+class Span(NamedTuple):
+    """The rows [start, stop) of a split that one chunk of each of its columns holds."""
+
+    split: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,17 @@ class BankPlan:
         full = chunk_rows((self.dim,), self.dtype, self.batch)
         return min(full, len(self.rows[split]))
 
+    def spans(self) -> Iterator[Span]:
+        """Yield the rows of every chunk that is to be, split by split."""
+        for split, rows in self.rows.items():
+            step = self.step(split)
+            for start in range(0, len(rows), step):
+                yield Span(split, start, min(start + step, len(rows)))
+
+    def chunk(self, split: str, start: int) -> tuple[str, int]:
+        """Return the split and the number of the chunk that begins at row `start` of it."""
+        return split, start // self.step(split)
+
     def n_bytes(self) -> int:
         """Return the bytes that the bank takes on disk, each file in whole blocks."""
         return sum(map(on_disk, self.file_sizes()))
@@ -176,7 +195,20 @@ def identity_of(bank: Bank) -> dict[str, Any]:
 
 
 def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, dim: int) -> None:
-    """Refuse a classifier of another shape, or one that is not finite."""
+    """Refuse a classifier of another shape, or one that float32 cannot hold.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_classes, dim)
+    bias : ndarray of shape (n_classes,)
+    n_classes, dim : int
+        The number of classes and the features' width.
+
+    Raises
+    ------
+    InputError
+        The message says what is wrong, and what to do.
+    """
     if weight.shape != (n_classes, dim) or bias.shape != (n_classes,):
         message = (
             f"the classifier has weight {weight.shape} and bias {bias.shape}; "

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from featbank.bank.bank import Bank, Split
+from featbank.errors import DamagedError
 from featbank.files.plain_files import open_plain, plain_size
+from featbank.runtime.progress import SILENT, Reporter
 from featbank.store.chunks import ChunkRecord
 from featbank.store.schema import MANIFEST
 
@@ -24,7 +27,19 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Damage:
-    """A chunk that is not what was written: its array, file and rows [start, stop)."""
+    """A chunk that is not what was written.
+
+    Parameters
+    ----------
+    array : str
+        The array's name, as ``train/features``.
+    index : int
+        Number of the chunk among the array's.
+    file : Path
+        Its file.
+    start, stop : int
+        Its rows, [start, stop).
+    """
 
     array: str
     index: int
@@ -39,11 +54,23 @@ class Damage:
 
 @dataclass(frozen=True)
 class Report:
-    """What `verify` found: chunks and bytes checked, damage, what else is wrong, and notes.
+    """What `verify` found.
 
-    Notes are files in the store that are no part of the bank: they are never read.
+    Attributes
+    ----------
+    bank : str
+        The bank's path.
+    n_chunks, n_bytes : int
+        Chunks that were checked, and their bytes.
+    damage : tuple of Damage
+        Chunks that are missing or are not what was written.
+    findings : tuple of str
+        What else is wrong: values that no bank should hold. Looked for where nothing is damaged.
+    notes : tuple of str
+        Files in the store that are no part of the bank; they are never read.
     """
 
+    bank: str
     n_chunks: int
     n_bytes: int
     damage: tuple[Damage, ...]
@@ -55,33 +82,64 @@ class Report:
         """True where nothing was found."""
         return not self.damage and not self.findings
 
+    @property
+    def wrong(self) -> list[str]:
+        """Everything that was found, a line for each place."""
+        return [*map(str, self.damage), *self.findings]
 
-def verify(bank: Bank, advance: Callable[[int], None] = lambda _chunks: None) -> Report:
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of schema 1 that `featbank verify` writes."""
+        return {
+            "schema": 1,
+            "bank": self.bank,
+            "chunks": self.n_chunks,
+            "bytes": self.n_bytes,
+            "sound": self.sound,
+            "findings": self.wrong,
+            "notes": list(self.notes),
+        }
+
+    def require_sound(self) -> None:
+        """Raise `DamagedError` unless everything is what was written."""
+        if not self.sound:
+            message = (
+                f"{self.bank} is damaged in {len(self.wrong)} places; "
+                "run the extraction or import that made it again"
+            )
+            raise DamagedError(message)
+
+
+def verify(bank: Bank, reporter: Reporter = SILENT) -> Report:
     """Read every byte of a bank and compare it with the manifest.
 
     Checks the SHA-256 of every chunk, that features are finite, that labels count up to the class
-    counts, and that nothing lies in the store that the manifest does not know.
+    counts, and that nothing lies in the store that the manifest does not know. The reporter is
+    told of every chunk.
 
     Raises
     ------
     StaleError
         The bank was replaced meanwhile.
     """
-
-    def check(item: tuple[Damage, ChunkRecord]) -> Damage | None:
-        place, record = item
-        sound = reachable(bank.path, place.file) and matches(place.file, record)
-        advance(1)
-        return None if sound else place
-
     places = list(chunks(bank))
-    with ThreadPoolExecutor(CHECKERS) as pool:
+    with (
+        reporter.track("verify", len(places), "chunks") as advance,
+        ThreadPoolExecutor(CHECKERS) as pool,
+    ):
+
+        def check(item: tuple[Damage, ChunkRecord]) -> Damage | None:
+            place, record = item
+            sound = reachable(bank.path, place.file) and matches(place.file, record)
+            advance(1)
+            return None if sound else place
+
         damage = tuple(place for place in pool.map(check, places) if place is not None)
     if damage:
         bank.refuse_replaced()
     n_bytes = sum(place.file.stat().st_size for place, _ in places if place.file.is_file())
     findings = () if damage else tuple(content_findings(bank))
-    return Report(len(places), n_bytes, damage, findings, tuple(foreign_files(bank)))
+    notes = tuple(foreign_files(bank))
+    return Report(str(bank.path), len(places), n_bytes, damage, findings, notes)
 
 
 def content_findings(bank: Bank) -> Iterator[str]:

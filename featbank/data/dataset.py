@@ -38,7 +38,7 @@ class _Items:
         return Image.fromarray(pixels)
 
     def n_bytes(self, i: int) -> int:
-        return len(self.raw(i))  # a data set does not tell sizes without making the image
+        return len(self.raw(i))  # the size is known only once the image is made
 
 
 def from_datasets(
@@ -54,20 +54,21 @@ def from_datasets(
 
     Parameters
     ----------
-    name
-        What records call it.
-    datasets
+    name : str
+        The data set's name in every record.
+    datasets : mapping
         ``train``, and ``val`` and ``test`` where there are any; each has a length and items
         ``(image, label, …)``. An image is a PIL image, or uint8 pixels (H, W), (H, W, 3) or, as a
         torch tensor, (1 or 3, H, W): without augmentation or normalisation, which featbank adds.
-    labels
-        Of every item, (N,) ints from 0, by split; else a data set's ``targets`` or ``labels``,
-        else every item is read once.
-    class_names
-        Else the train data set's ``classes``, else "0", "1", …
-    shots
-        Thresholds of the shot groups.
-    photographs
+    labels : mapping, optional
+        Labels of every item, (N,) ints from 0, by split. Where they are not given, a data set's
+        ``targets`` or ``labels`` are taken, and where it has neither, every item is read once.
+    class_names : sequence of str, optional
+        Names of the classes. Where they are not given, the train data set's ``classes`` are taken,
+        and where it has none, "0", "1", …
+    shots : Shots, optional
+        Thresholds of the shot groups; the usual ones by default.
+    photographs : bool
         Whether mirroring and colour jitter keep an image's class.
 
     Raises

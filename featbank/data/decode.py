@@ -25,12 +25,13 @@ __all__ = [
     "to_rgb",
 ]
 
-# What photographs and data sets come in. Pillow knows forty more, each one more parser to attack.
+# The formats that photographs and data sets come in. Pillow reads forty more, and each is one more
+# parser that a hostile file could attack.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
-# No photograph's file is larger; a file that is would be read into memory whole.
+# No photograph's file is larger. The limit is there because files are read into memory whole.
 MOST_BYTES = 1 << 30
-_BITS_PER_SAMPLE = 258  # the TIFF tag
+_BITS_PER_SAMPLE = 258  # the number of this tag in a TIFF file
 
 
 def read_file(path: Path) -> bytes:
@@ -72,9 +73,11 @@ def decode_rgb(raw: bytes, path: Path, grey_bits: int | None = None) -> Image.Im
 
     Parameters
     ----------
-    raw, path
-        The file's bytes, and where they are from.
-    grey_bits
+    raw : bytes
+        The content of the file.
+    path : Path
+        Where it is from, for messages.
+    grey_bits : int, optional
         How many bits the values of deeper grey images have, where the user says so.
 
     Raises
@@ -92,7 +95,7 @@ def decode_rgb(raw: bytes, path: Path, grey_bits: int | None = None) -> Image.Im
                 return to_rgb(image, grey_bits)
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # decoders raise anything on bytes like these
+    except Exception as error:  # decoders raise errors of any class on damaged bytes
         reason = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = f"no image, or none of {', '.join(FORMATS)}"

@@ -40,11 +40,20 @@ class Key(NamedTuple):
 
 @dataclass
 class Batch:
-    """Images (B, 3, S, S) and their rows (B,); `bad` says which could not be read, why.
+    """B images, ready for a network.
 
-    Images are float32, or uint8, as the transform makes them.
-
-    `sha256` (B, 32) uint8 and `n_bytes` (B,) int64 are of what each image was decoded from.
+    Attributes
+    ----------
+    images : Tensor of shape (B, 3, H, W), float32 or uint8, as the transform makes them
+        Zeros in the place of an image that could not be read.
+    rows : ndarray of shape (B,), int64
+        The row of each in its split.
+    bad : dict
+        From the row of an image that could not be read to the reason.
+    sha256 : ndarray of shape (B, 32), uint8
+        Digest of the bytes that each image was decoded from.
+    n_bytes : ndarray of shape (B,), int64
+        The number of these bytes.
     """
 
     images: Tensor
@@ -59,7 +68,7 @@ class Batch:
 
 
 class _Item(NamedTuple):
-    """A row with its transformed image, or why there is none, and what it was decoded from."""
+    """A row with its transformed image, or why there is none, and what its bytes were."""
 
     row: int
     made: Tensor | str
@@ -69,7 +78,7 @@ class _Item(NamedTuple):
 
 @dataclass(frozen=True)
 class _Make:
-    """Makes a batch of keys; another process can make it too."""
+    """Makes the batch of a list of keys, in this process or in another one."""
 
     split: ImageSplit
     transform: Transform
@@ -153,6 +162,17 @@ class ImageLoader:
 
     Processes are kept for the next time. They end with `close`, with the loader, or with this
     process.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the batch of a list of keys; it is sent to the processes. `image_loader` builds it.
+    plan : BatchPlan
+        The batches, looked up anew at every iteration.
+    workers : int
+        Processes that make batches; 0 makes them in this one.
+    pin : bool
+        Put the images into pinned memory, from which copies to a GPU are faster.
     """
 
     def __init__(self, make: _Make, plan: BatchPlan, workers: int, *, pin: bool) -> None:
@@ -212,7 +232,21 @@ def image_loader(
 ) -> ImageLoader:
     """Return a loader that gives the batches of `plan` each time it is iterated.
 
-    Random draws of an image are a function of (seed, epoch, position) alone, so `workers` only
-    changes how fast they come. With `pin` the images lie where a GPU can copy them faster.
+    Parameters
+    ----------
+    split : ImageSplit
+        The images.
+    transform : callable
+        Makes a float32 tensor (3, H, W) of an image.
+    size : int or pair of int
+        Side of the images that `transform` gives, or height and width, in pixels.
+    plan : BatchPlan
+        The batches; it may be given new ones between two iterations.
+    seed : int
+        Random draws of an image are a function of (seed, epoch, position) alone.
+    workers : int
+        Processes that make batches, 0 for none beside this one. The images do not depend on it.
+    pin : bool
+        Put the images into pinned memory, from which copies to a GPU are faster.
     """
     return ImageLoader(_Make(split, transform, size, seed), plan, workers, pin=pin)

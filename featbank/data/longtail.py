@@ -21,13 +21,13 @@ def longtail_counts(
 
     Parameters
     ----------
-    n_max
-        Images of class 0.
-    imbalance
-        n_max over the count of the last class, at least 1.
-    n_classes
-        C.
-    profile
+    n_max : int
+        Images of class 0, the largest.
+    imbalance : float
+        Images of the first class over those of the last, at least 1.
+    n_classes : int
+        The number of classes, C.
+    profile : {"exponential", "step"}
         ``exponential``: n_c = n_max * imbalance^(-c / (C-1)), Cui et al., "Class-Balanced Loss
         Based on Effective Number of Samples" (CVPR 2019), section 5. ``step``: n_max for the first
         half of the classes and n_max / imbalance for the rest, Buda et al. (2018).
@@ -48,7 +48,7 @@ def longtail_counts(
         exponent = classes / max(n_classes - 1, 1)
     else:
         exponent = (classes >= (n_classes + 1) // 2).astype(float)
-    # Python floats and this order of operations: other ones round some counts differently.
+    # Computed in Python floats and in this order, because others round some counts differently.
     kept = [int(n_max * (1.0 / imbalance) ** float(e)) for e in exponent]
     return np.maximum(kept, 1).astype(np.int64)
 

@@ -34,7 +34,25 @@ def whole_number(params: Params, key: str, default: int) -> int:
 
 
 def choice(params: Params, key: str, default: str, known: Sequence[str]) -> str:
-    """Return a parameter that must be one of `known`."""
+    """Return a parameter that must be one of some words.
+
+    Parameters
+    ----------
+    params : mapping
+        The data set's parameters.
+    key : str
+        The parameter's name.
+    default : str
+        What stands for a parameter that is not given.
+    known : sequence of str
+        The words that are allowed; ``yes`` and ``no`` may also be given as booleans, as which YAML
+        reads them.
+
+    Raises
+    ------
+    InputError
+        Another word.
+    """
     value = params.get(key, default)
     # YAML reads yes and no as booleans.
     text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""What a feature is made from, as digests."""
+"""Records of what features are made from: digests of data, transform and weights, and versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 _PACKAGES = ("featbank", "torch", "torchvision", "timm", "pillow", "numpy", "scikit-learn")
 
 
-# Settings of a training that tell a reader nothing about its result, and those that are paths.
+# Settings of a training that are left out of its recipe: some change no result, others are paths.
 _NO_RECIPE = frozenset({"workers", "checkpoint_every", "weights", "init"})
 
 
@@ -50,9 +50,10 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def recipe_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the training of a checkpoint's `record` was done; no path.
+    """Return how the training of a checkpoint's `record` was done, without paths.
 
-    Of a retraining ``init`` is the recipe, without its seed, of the training that it began from.
+    For a retraining, ``init`` holds the recipe, without its seed, of the training that it began
+    from.
     """
     recipe = {name: value for name, value in record["config"].items() if name not in _NO_RECIPE}
     start = record.get("init", {}).get("recipe")
@@ -60,7 +61,10 @@ def recipe_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def data_record(data: ImageData) -> dict[str, Any]:
-    """Return name, split digests and what drew the splits; no path: a moved one is the same."""
+    """Return a data set's name, the digests of its splits, and the settings that drew them.
+
+    Paths are not part of it, so that a data set that was moved is still the same.
+    """
     lists = {name: rows_digest(split) for name, split in data.splits.items()}
     drawn = {"settings": dict(data.settings)} if data.settings else {}
     return {"name": data.name, "lists": lists, **drawn}
@@ -77,7 +81,7 @@ def versions() -> dict[str, str]:
 
 
 def git(folder: str | Path = ".") -> dict[str, Any] | None:
-    """Return commit and whether files differ from it, of the git repository around a folder.
+    """Return the commit of the git repository around a folder, and whether files differ from it.
 
     A repository may be a stranger's, and its configuration can name programs, which are not run:
     no hooks, no file-system monitor, no filters. Where it names filters, files cannot be compared

@@ -22,9 +22,16 @@ __all__ = ["DATA_SETS", "DataSet", "located", "open_data"]
 
 @dataclass(frozen=True)
 class DataSet:
-    """How a data set is opened, and which parameters it must and may have.
+    """How a data set is opened, and which parameters it has.
 
-    `lists` are those that name files, looked up from the working directory and then from ``root``.
+    Attributes
+    ----------
+    open : callable
+        Makes the `ImageData` of parameters.
+    required, optional : tuple of str
+        The parameters that must be given, and those that may be.
+    lists : tuple of str
+        The parameters that name files, looked up from the working directory and then from ``root``.
     """
 
     open: Callable[[Params], ImageData]

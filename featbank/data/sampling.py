@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from featbank.errors import InputError
 from featbank.runtime.names import require_known
 from featbank.runtime.rng import derive_seed, numpy_generator
-from heads.solvers.class_frequency import class_probabilities
+from heads.balancing.class_frequency import class_probabilities
 
 __all__ = [
+    "Draws",
     "PER_CLASS",
     "STRATEGIES",
     "ClassIndex",
     "check_strategy",
-    "class_aware_rows",
+    "class_aware_draws",
     "drawn_rows",
     "epoch_indices",
     "permuted_rows",
@@ -35,7 +36,7 @@ __all__ = [
 
 STRATEGIES = ("instance", "class", "sqrt", "progressive", "reversed", "class-aware")
 _EXPONENTS = {"instance": 1.0, "class": 0.0, "sqrt": 0.5}
-# Consecutive images of one class draw in every configuration of Kang et al.'s code.
+# How many images a class gives each time it is drawn, in every configuration of Kang et al.'s code.
 PER_CLASS = 4
 
 _Indices = NDArray[np.int64]
@@ -83,11 +84,30 @@ def check_strategy(strategy: str) -> None:
 
 
 def strategy_probabilities(counts: _Indices, strategy: str, epoch: int, epochs: int) -> _Floats:
-    """Return the probability (C,) of each class under a strategy in epoch `epoch` of `epochs`.
+    """Return the probability (C,) of each class under a strategy in one epoch.
 
-    ``progressive`` is (1 - t/T) p(q=1) + (t/T) p(q=0), Kang et al. (2020), eq. 2, with t the epoch
-    counted from 0 and T their number: the first is instance-balanced, the last almost
-    class-balanced. ``reversed`` is N_max / n_j, normalised, which is q = -1.
+    ``progressive`` is (1 - t/T) p(q=1) + (t/T) p(q=0) with t the epoch and T the number of epochs:
+    the first epoch is instance-balanced, the last almost class-balanced. ``reversed`` is
+    N_max / n_j, normalised, which is q = -1.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (C,), int64
+        n_j: training rows of each class.
+    strategy : str
+        A name in `STRATEGIES`, or ``q=NUMBER``.
+    epoch, epochs : int
+        t, counted from 0, and T; only ``progressive`` uses them.
+
+    Raises
+    ------
+    InputError
+        The strategy is unknown.
+
+    References
+    ----------
+    Kang et al. (ICLR 2020), section 3, eq. 2 for ``progressive``; Zhou et al. (CVPR 2020) for
+    ``reversed``.
     """
     check_strategy(strategy)
     if strategy == "progressive":
@@ -101,7 +121,7 @@ def strategy_probabilities(counts: _Indices, strategy: str, epoch: int, epochs: 
 
 
 def permuted_rows(n_rows: int, generator: np.random.Generator, length: int) -> _Indices:
-    """Return `length` rows, each once before any twice: one permutation after another."""
+    """Return `length` rows in random order; none comes twice before every row has come once."""
     passes = -(-length // n_rows)
     return np.concatenate([generator.permutation(n_rows) for _ in range(passes)])[:length]
 
@@ -109,10 +129,21 @@ def permuted_rows(n_rows: int, generator: np.random.Generator, length: int) -> _
 def drawn_rows(
     index: ClassIndex, probabilities: _Floats, generator: np.random.Generator, length: int
 ) -> _Indices:
-    """Return `length` independent draws: a class by its probability, then one of its rows.
+    """Draw a class by its probability, then one of its rows, `length` times; return the rows.
 
     How often each class is drawn is one multinomial, and a shuffle makes the order: the same
     distribution as drawing one by one, without a search per draw.
+
+    Parameters
+    ----------
+    index : ClassIndex
+        The rows of each class.
+    probabilities : ndarray of shape (C,), float64
+        The probability of each class; they sum to 1.
+    generator : numpy.random.Generator
+        Makes the draws.
+    length : int
+        Their number.
     """
     times = generator.multinomial(length, probabilities)
     within = generator.random(length) * np.repeat(index.counts, times)
@@ -129,7 +160,7 @@ def _mixed(keys: _Keys) -> _Keys:
 
 
 def _random_keys(seed: int, *parts: _Indices) -> _Keys:
-    """Return one random 64-bit number per element of the broadcast parts, by position alone."""
+    """Return a random 64-bit number for each element of the broadcast parts, a function of them."""
     keys = np.uint64(seed) * np.ones(1, dtype=np.uint64)
     for part in parts:
         keys = _mixed(
@@ -157,14 +188,14 @@ def _within_class(
     place = np.arange(len(owner)) - starts[owner]
     cycle, image = np.divmod(place, counts[owner])
     keys = _random_keys(seed, owner, cycle + first[owner], image)
-    # Cycles lie one behind the other, so sorting by (cycle, key) shuffles each in its own place.
+    # The cycles stand one after another, so sorting by (cycle, key) shuffles each in its own place.
     new_cycle = np.cumsum(image == 0)
     shuffled = image[np.lexsort((keys, new_cycle))]
     picked: _Indices = shuffled[starts[classes] + draws - first[classes] * counts[classes]]
     return picked
 
 
-def class_aware_rows(
+def class_aware_draws(
     index: ClassIndex, seed: int, start: int, length: int, per_class: int = PER_CLASS
 ) -> _Indices:
     """Return draws `start` to `start + length` of the class-aware sampler of Kang et al.'s code.
@@ -173,6 +204,21 @@ def class_aware_rows(
     `per_class` images, which come in shuffled cycles of their own. Class cycle v is the v-th
     visit to every class, so any stretch of the endless stream follows from its position, and an
     epoch carries on where the one before it ended.
+
+    Parameters
+    ----------
+    index : ClassIndex
+        The rows of each class.
+    seed : int
+        Names the stream.
+    start, length : int
+        The stretch of it that is returned.
+    per_class : int
+        Consecutive images of a class; 4 in every configuration of their code.
+
+    Returns
+    -------
+    ndarray of shape (length,), int64
 
     References
     ----------
@@ -206,24 +252,53 @@ def epoch_indices(
 
     Parameters
     ----------
-    labels
-        (N,) ints from 0.
-    strategy
+    labels : ndarray of shape (N,), int64
+        The class of each row, from 0.
+    strategy : str
         A name in `STRATEGIES`, or ``q=NUMBER``.
-    seed, epoch
-        Name the draw; epochs count from 0.
-    epochs
-        Their number T, which only ``progressive`` uses.
-    length
-        Rows in an epoch; N unless given.
+    seed, epoch : int
+        The order is a function of these two alone; epochs count from 0.
+    epochs : int
+        The number of epochs T, which only ``progressive`` uses.
+    length : int, optional
+        Rows in an epoch; N by default.
     """
     check_strategy(strategy)
     length = len(labels) if length is None else length
     index = ClassIndex.of(labels)
     if strategy == "class-aware":
-        return class_aware_rows(index, derive_seed(seed, "class-aware"), epoch * length, length)
+        return class_aware_draws(index, derive_seed(seed, "class-aware"), epoch * length, length)
     generator = numpy_generator(seed, "order", epoch)
     if _exponent(strategy) == 1.0:
         return permuted_rows(len(labels), generator, length)
     probabilities = strategy_probabilities(index.counts, strategy, epoch, epochs)
     return drawn_rows(index, probabilities, generator, length)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The rows of every epoch under one sampler.
+
+    Attributes
+    ----------
+    labels
+        (N,) of the train split; an epoch has N draws whatever the sampler.
+    sampler
+        A sampling strategy, as `check_strategy` takes it.
+    seed, epochs
+        Of the training.
+    balanced_from
+        Deferred re-sampling (Cao et al., NeurIPS 2019): class-balanced from this epoch on.
+    """
+
+    labels: _Indices
+    sampler: str
+    seed: int
+    epochs: int
+    balanced_from: int | None = None
+
+    def rows(self, epoch: int) -> _Indices:
+        """Return the rows of an epoch, (N,)."""
+        deferred = self.balanced_from is not None and epoch >= self.balanced_from
+        sampler = "class" if deferred else self.sampler
+        return epoch_indices(self.labels, sampler, self.seed, epoch, epochs=self.epochs)

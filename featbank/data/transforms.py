@@ -34,11 +34,12 @@ Transform = Callable[[Image.Image], Tensor]
 Size = int | tuple[int, int]
 
 CROP_MODES = ("center", "squash", "border")
-# No backbone sees more; one image is then 3 GB of float32.
+# The longest side that an image may be given; at this size one takes 3 GB of float32.
 MOST_SIDE = 1 << 14
 
-# RandomResizedCrop's usual range (Szegedy et al., 2015) on photographs. A tiny image loses its
-# class in an eighth of its area.
+# The share of an image's area that a random crop keeps. The first is usual for photographs
+# (Szegedy et al., 2015). A crop of an eighth of a tiny image no longer shows its class, so images
+# below _TINY_SIDE pixels keep at least half.
 _SCALE, _TINY_SCALE, _TINY_SIDE = (0.08, 1.0), (0.5, 1.0), 64
 # The colour jitter of Kang et al. (2020): data/dataloader.py in their code.
 _JITTER = 0.4
@@ -57,25 +58,25 @@ def sides(size: Size) -> tuple[int, int]:
 
 
 def size_text(size: Size) -> str:
-    """Return how a message calls a size: ``224``, or ``1024 x 768`` (height x width)."""
+    """Return a size as text for messages: ``224``, or ``1024 x 768`` (height x width)."""
     return str(size) if isinstance(size, int) else " x ".join(map(str, size))
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone wants to see: size, normalisation, and how an image is brought to it.
+    """How an image is brought to what a backbone takes: its size and normalisation.
 
     Attributes
     ----------
-    size
+    size : int or pair of int
         A square's side in pixels, or (height, width).
-    mean, std
-        Of each channel, in [0, 1].
-    interpolation
+    mean, std : tuple of three floats
+        Mean and standard deviation of each channel, on the scale of [0, 1].
+    interpolation : str
         The resize filter.
-    crop
-        The size's share of what the image is resized to (1: no border is cut off).
-    crop_mode
+    crop : float
+        `size` as a share of what the image is resized to before the crop; 1 cuts no border off.
+    crop_mode : {"center", "squash", "border"}
         As in timm: ``center`` resizes the shorter side and cuts off what is over, ``squash``
         resizes both sides and does not keep their ratio, ``border`` resizes the longer side and
         fills the rest with the mean.
@@ -107,7 +108,8 @@ class InputSpec:
     def to_json(self) -> dict[str, Any]:
         """Return the record of it; ``crop_mode`` is left out where it is ``center``.
 
-        Records were written before there was a choice, and must compare as equal.
+        Records that were written before there was a choice have no such entry, and must compare
+        as equal.
         """
         record = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
         if self.crop_mode == "center":
@@ -251,9 +253,19 @@ def train_transform(
 def augmentation(
     spec: InputSpec, augment: str, photographs: bool, native_size: int | None
 ) -> Transform:
-    """Return how training images are varied: ``resized-crop``, ``pad-crop`` or ``auto``.
+    """Return how training images are varied at random.
 
-    ``auto`` pads and crops small photographs that have the network's size, `native_size`.
+    Parameters
+    ----------
+    spec : InputSpec
+        What the network sees: size, normalisation, resize filter.
+    augment : {"resized-crop", "pad-crop", "auto"}
+        ``auto`` pads and crops photographs that have the network's own size, and takes resized
+        crops of others.
+    photographs : bool
+        Whether mirroring and colour jitter keep an image's class.
+    native_size : int or None
+        Side in pixels that all images have; None where sizes differ.
     """
     small = photographs and native_size == spec.size
     pad_crop = augment == "pad-crop" or (augment == "auto" and small)

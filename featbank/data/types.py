@@ -18,7 +18,7 @@ __all__ = ["ImageData", "ImageSplit", "Images"]
 
 
 class Images(Protocol):
-    """Where the images of a split come from; sent to worker processes, so it must survive that.
+    """Where the images of a split come from; it must be picklable, to be sent to processes.
 
     `raw` and `decode` raise `InputError`, one line that names the file, where an image cannot be
     read.
@@ -28,10 +28,10 @@ class Images(Protocol):
         """Return the bytes of image i, of which its digest is taken."""
 
     def decode(self, i: int, raw: bytes) -> Image.Image:
-        """Return the RGB image that these bytes are."""
+        """Return the RGB image in the bytes of image i."""
 
     def n_bytes(self, i: int) -> int:
-        """Return the number of its bytes without reading them; -1 where it is gone."""
+        """Return the number of bytes of image i without reading it; -1 where it is gone."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,25 @@ class ImageData:
 
     Attributes
     ----------
-    native_size
+    name : str
+        The data set's name in every record.
+    class_names : sequence of str
+        Names of the C classes.
+    splits : mapping
+        `ImageSplit` by the split's name.
+    shots : Shots
+        Thresholds of the shot groups.
+    native_size : int or None
         Side in pixels that all images have, or None where sizes differ.
-    photographs
-        Whether mirroring and colour jitter keep an image's class; a mirrored digit is none.
-    settings
-        What the splits were drawn by (seed, imbalance, …), where they were; goes into the record.
-    passed_over
-        What opening it passed over, one sentence each: files that are no images, links in circles.
-    counts
-        Training images per class, (C,) int64.
+    photographs : bool
+        Whether mirroring and colour jitter keep an image's class; a mirrored digit is no digit.
+    settings : mapping
+        What the splits were drawn by (seed, imbalance, …), for the record; empty where they were
+        not drawn.
+    passed_over : sequence of str
+        One sentence for everything that was left out: files that are no images, links in circles.
+    counts : ndarray of shape (C,), int64
+        Training images of each class.
 
     Raises
     ------

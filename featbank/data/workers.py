@@ -34,14 +34,15 @@ from featbank.runtime.interruption import SIGNALS
 __all__ = ["Make", "Workers"]
 
 Make = Callable[[Any], tuple[Any, Tensor]]
-"""Makes of a job, which is plain values, a small record and a tensor."""
+"""A function that makes of a job (plain values) a small record and a tensor."""
 
 REMEDY = "load images without processes of their own (--workers 0), or with fewer of them"
-PIPE_BYTES = 2**20  # of a pipe, where the system allows it: fewer and longer turns
+# The size of a pipe where the system allows it, so that large batches pass in few reads.
+PIPE_BYTES = 2**20
 
 
 class _Failure(NamedTuple):
-    """Why there is no batch: one line and its traceback; the class of an error that is ours."""
+    """Why there is no batch: one line, a traceback, and the class of the error where it is ours."""
 
     kind: type[FeatbankError] | None
     line: str
@@ -95,11 +96,11 @@ class Workers:
                 left -= 1
                 yield found
         finally:
-            if left:  # abandoned: what the processes make now is wanted by nobody
+            if left:  # the caller has stopped early, so nobody will take what is being made
                 self.close()
 
     def close(self) -> None:
-        """End the processes at once; they only read. `run` starts new ones."""
+        """End the processes at once; that is safe, as they only read. `run` starts new ones."""
         self._stopped = True
         _kill(self._workers)
         if self._feeder is not None:
@@ -112,7 +113,7 @@ class Workers:
         self._workers.clear()
 
     def _start(self) -> None:
-        """Start the processes, or say why that cannot be."""
+        """Start the processes; raise `WorkerError` where that fails."""
         self._stopped = False
         try:
             while len(self._workers) < self.count:
@@ -175,7 +176,7 @@ def _started(make: Make) -> _Worker:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let signals wait: a new process must not act on one as its parent would."""
+    """Hold signals back while a process starts, which must not act on one as its parent would."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -223,7 +224,7 @@ def _bytes(array: NDArray[Any]) -> memoryview:
 
 
 def _refusal(failure: _Failure) -> FeatbankError:
-    """Return the error that a process told of."""
+    """Return the error that a process has sent."""
     if failure.kind is not None:
         error = failure.kind(failure.line)
     else:

@@ -21,7 +21,14 @@ from featbank.data.sampling import epoch_indices
 from featbank.errors import InputError
 from featbank.runtime.rng import derive_seed
 
-__all__ = ["N_BATCHES", "REFRESHES", "balanced_plan", "record", "refresh_statistics", "statistics"]
+__all__ = [
+    "N_BATCHES",
+    "REFRESHES",
+    "balanced_plan",
+    "record",
+    "refresh_statistics",
+    "running_statistics",
+]
 
 REFRESHES = ("none", "class-balanced")
 # The error of a mean over 100 batches is a tenth of what one batch, as in training, has.
@@ -30,7 +37,7 @@ N_BATCHES = 100
 _Rows = NDArray[np.int64]
 
 
-def statistics(network: nn.Module) -> dict[str, Tensor]:
+def running_statistics(network: nn.Module) -> dict[str, Tensor]:
     """Return the running means and variances of every BatchNorm layer, by name.
 
     Raises
@@ -51,7 +58,19 @@ def statistics(network: nn.Module) -> dict[str, Tensor]:
 
 
 def balanced_plan(labels: _Rows, rows: _Rows, seed: int, batch_size: int) -> BatchPlan:
-    """Return `N_BATCHES` batches of class-balanced draws from the training rows `rows`."""
+    """Return `N_BATCHES` batches of class-balanced draws from the training images.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (N,), int64
+        Of all rows of the train split.
+    rows : ndarray of shape (n,), int64
+        Those that are drawn from.
+    seed : int
+        Seed of the draws.
+    batch_size : int
+        Images in a batch.
+    """
     length = N_BATCHES * batch_size
     drawn = rows[epoch_indices(labels[rows], "class", derive_seed(seed, "bn"), 0, length=length)]
     keys = [Key(int(row), 0, place) for place, row in enumerate(drawn)]
@@ -89,5 +108,5 @@ def record(network: nn.Module, seed: int, batch_size: int) -> Mapping[str, Any]:
         "batches": N_BATCHES,
         "batch_size": batch_size,
         "seed": seed,
-        "statistics": tensors_digest(statistics(network)),
+        "statistics": tensors_digest(running_statistics(network)),
     }

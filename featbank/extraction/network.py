@@ -18,16 +18,22 @@ from featbank.backbones.backbones import (
     input_spec,
     split_classifier,
 )
-from featbank.backbones.weights import WeightsFile, load_file, load_weights, read_weights
+from featbank.backbones.weights import (
+    LoadReport,
+    WeightsFile,
+    load_file,
+    load_weights,
+    read_weights,
+)
 from featbank.data.provenance import recipe_record, tensors_digest
 from featbank.data.transforms import InputSpec
 from featbank.errors import InputError
 from featbank.runs.checkpoint import Checkpoint
-from featbank.runs.training_record import require_record
 from featbank.stage1.config import TrainConfig
 from featbank.stage1.network import build_network
+from featbank.stage1.training_record import require_record
 
-__all__ = ["Foundation", "Frozen", "from_checkpoint", "from_foundation"]
+__all__ = ["Foundation", "Frozen", "NetworkSource", "from_checkpoint", "from_foundation"]
 
 Floats = NDArray[np.float32]
 
@@ -66,12 +72,48 @@ class Foundation:
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
+class NetworkSource:
+    """Where a network comes from.
 
-    `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `about` is what the summary says of where the network comes from, `recipe` how it was
-    trained, where that is known, and `augment` how its training images are varied.
+    Attributes
+    ----------
+    checkpoint : str or None
+        The file of its tensors, or the folder of its training.
+    epoch : int or None
+        The epochs that it was trained for, where a training of ours says so.
+    loaded : LoadReport or None
+        Of a file that is no checkpoint of ours, what of it matched.
+    """
+
+    checkpoint: str | None = None
+    epoch: int | None = None
+    loaded: LoadReport | None = None
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A network without its classifier, and what it is.
+
+    Parameters
+    ----------
+    network : Module
+        On the CPU, in eval mode; gives features (N, dim).
+    dim : int
+        The features' width.
+    backbone, layer : str
+        Its name, and that of the layer whose input the features are.
+    digest : str
+        Of the tensors that it was made from.
+    input : InputSpec
+        How it sees images.
+    classifier : pair of arrays, optional
+        Weight (C, dim) and bias (C,) of the classifier that was trained on the features.
+    source : NetworkSource
+        Where the network comes from.
+    recipe : mapping, optional
+        How it was trained, where that is known.
+    augment : str
+        How its training images are varied, as `TrainConfig` names it.
     """
 
     network: nn.Module
@@ -81,7 +123,7 @@ class Frozen:
     digest: str
     input: InputSpec
     classifier: tuple[Floats, Floats] | None = None
-    about: Mapping[str, Any] = field(default_factory=dict)
+    source: NetworkSource = field(default_factory=NetworkSource)
     recipe: Mapping[str, Any] | None = None
     augment: str = "auto"
 
@@ -108,7 +150,7 @@ def from_checkpoint(checkpoint: Checkpoint, source: str) -> Frozen:
         digest=tensors_digest(checkpoint.model),
         input=spec,
         classifier=(parts.weight.numpy(), parts.bias.numpy()),
-        about={"checkpoint": source, "epoch": record["epoch"]},
+        source=NetworkSource(source, record["epoch"]),
         augment=config.augment,
         recipe=recipe_record(record),
     )
@@ -149,12 +191,7 @@ def from_foundation(source: Foundation, native_size: int | None, n_classes: int)
         digest=tensors_digest(model.state_dict()),
         input=spec,
         classifier=_paper_classifier(weights, n_classes, dim),
-        about={
-            "checkpoint": None if weights is None else str(weights.path),
-            "epoch": None,
-            "loaded": None if loaded is None else loaded.to_json(),
-            "report": None if loaded is None else str(loaded),
-        },
+        source=NetworkSource(None if weights is None else str(weights.path), loaded=loaded),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,83 +10,93 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from featbank.bank.writer import BankWriter, Span
+from featbank.bank.plan import Span
+from featbank.bank.writer import BankWriter
 from featbank.data.loader import Batch, BatchPlan, ImageLoader, Key, image_loader
 from featbank.data.transforms import Transform
 from featbank.data.types import ImageData, ImageSplit
-from featbank.errors import InputError, StaleError
-from featbank.extraction.batchnorm import balanced_plan, refresh_statistics, statistics
+from featbank.errors import InputError
+from featbank.extraction.batchnorm import balanced_plan, refresh_statistics, running_statistics
+from featbank.extraction.images import KeptImages, Rows
 from featbank.extraction.network import Frozen
 from featbank.runtime.device import autocast
 from featbank.runtime.progress import Advance, Reporter
 from featbank.runtime.ranks import Ranks
 from featbank.runtime.rng import derive_seed
 
-__all__ = ["Extraction", "Rows", "refresh"]
-
-Rows = NDArray[np.int64]
+__all__ = ["Compute", "Extraction", "Variation"]
 
 
-def refresh(writer: BankWriter, name: str, split: ImageSplit, rows: Rows, *, digests: bool) -> None:
-    """Compare the images of rows that are there with what was recorded when they were decoded.
+@dataclass(frozen=True)
+class Compute:
+    """How a network is run: where, how many images at a time, and how exactly.
 
-    In an unfinished bank, rows of changed images are made again; in a complete one they are
-    refused, since nobody asked to replace it.
-    """
-    for start, stop, sizes, hashes in writer.recorded_images(name):
-        now = [split.images.n_bytes(int(row)) for row in rows[start:stop]]
-        changed = np.asarray(now) != sizes
-        if digests and not changed.any():
-            read = [hashlib.sha256(split.images.raw(int(row))).digest() for row in rows[start:stop]]
-            changed = (np.frombuffer(b"".join(read), np.uint8).reshape(-1, 32) != hashes).any(
-                axis=1
-            )
-        if not changed.any():
-            continue
-        if writer.up_to_date:
-            first = split.ids[int(rows[start + int(np.flatnonzero(changed)[0])])]
-            message = (
-                f"{writer.store}: images of split {name!r} have changed since they were extracted "
-                f"(first: {first}); add --overwrite to extract them again"
-            )
-            raise StaleError(message)
-        writer.drop(name, start)
-
-
-@dataclass
-class Extraction:
-    """A frozen network and how it is run, by one process or by each of several.
-
-    `varied` is how the training images of `views` are varied, drawn by `seed`.
+    Parameters
+    ----------
+    device : torch.device
+    batch_size : int
+        Images in every batch.
+    workers : int
+        Processes that decode images; with 0 this one does.
+    use_autocast : bool
+        Whether a CUDA device computes in bfloat16.
     """
 
-    frozen: Frozen
-    transform: Transform
-    varied: Transform
     device: torch.device
     batch_size: int
     workers: int
     use_autocast: bool
-    views: int
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How training images are varied, the seed of what is drawn, and how many views are banked."""
+
+    transform: Transform
     seed: int
+    n_views: int
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """A frozen network and how it is run, by one process or by each of several.
+
+    Parameters
+    ----------
+    frozen : Frozen
+        The network.
+    transform : Transform
+        Makes of an image what the network sees.
+    variation : Variation
+        Does so for augmented views, and for the BatchNorm statistics.
+    compute : Compute
+    ranks : Ranks
+        The processes of the job.
+    """
+
+    frozen: Frozen
+    transform: Transform
+    variation: Variation
+    compute: Compute
     ranks: Ranks
 
-    def refresh_batchnorm(self, split: ImageSplit, rows: Rows, reporter: Reporter) -> None:
+    def refresh_batchnorm(self, kept: KeptImages, reporter: Reporter) -> None:
         """Take BatchNorm statistics anew; the first process does, for all of the job."""
         network = self.frozen.network
-        statistics(network)
+        running_statistics(network)
         if self.ranks.first:
-            network.to(self.device)
-            plan = balanced_plan(split.labels, rows, self.seed, self.batch_size)
+            network.to(self.compute.device)
+            split, rows = kept.data.splits["train"], kept.rows["train"]
+            plan = balanced_plan(split.labels, rows, self.variation.seed, self.compute.batch_size)
             with (
                 reporter.track("refresh BatchNorm", len(plan), "batches") as advance,
-                self.loader(split, self.varied, plan) as loader,
+                self.loader(split, self.variation.transform, plan) as loader,
             ):
                 refresh_statistics(network, loader, partial(self.see, advance))
-        found = {name: each.tolist() for name, each in statistics(network).items()}
+        found = {name: each.tolist() for name, each in running_statistics(network).items()}
         shared = self.ranks.share(found if self.ranks.first else None)
         if not self.ranks.first:
-            for name, each in statistics(network).items():
+            for name, each in running_statistics(network).items():
                 each.copy_(torch.tensor(shared[name]))
 
     def see(self, advance: Advance, batch: Batch) -> None:
@@ -124,18 +133,32 @@ class Extraction:
     def fill(
         self,
         writer: BankWriter,
+        kept: KeptImages,
         name: str,
-        split: ImageSplit,
-        rows: Rows,
         spans: Sequence[Span],
         reporter: Reporter,
     ) -> None:
-        """Write some chunks of a split."""
+        """Write some chunks of a split.
+
+        Parameters
+        ----------
+        writer : BankWriter
+            The bank.
+        kept : KeptImages
+            The images that it is made from.
+        name : str
+            The split's name.
+        spans : sequence of Span
+            The rows of the chunks, of this split.
+        reporter : Reporter
+            Is told of every batch.
+        """
+        split, rows = kept.data.splits[name], kept.rows[name]
         cuts = [self.cut(rows[start:stop]) for _, start, stop in spans]
         n_views = writer.plan.n_views(name)
         plain = iter(self.batches(split, [batch for cut in cuts for batch in cut]))
         varied = iter(self.view_batches(split, cuts, n_views)) if n_views else iter(())
-        self.frozen.network.to(self.device)
+        self.frozen.network.to(self.compute.device)
         total = (1 + n_views) * sum(stop - start for _, start, stop in spans)
         with reporter.track(f"extract {name}", total, "images") as advance:
             for (_, start, stop), cut in zip(spans, cuts, strict=True):
@@ -165,8 +188,9 @@ class Extraction:
         what else is in it. Chunks hold whole batches, so wherever an extraction begins again the
         same rows meet in batches of the same size.
         """
-        places = np.arange(-(-len(rows) // self.batch_size) * self.batch_size)
-        return list(rows[np.minimum(places, len(rows) - 1)].reshape(-1, self.batch_size))
+        size = self.compute.batch_size
+        places = np.arange(-(-len(rows) // size) * size)
+        return list(rows[np.minimum(places, len(rows) - 1)].reshape(-1, size))
 
     def batches(self, split: ImageSplit, rows: Sequence[Rows]) -> Iterator[Batch]:
         """Yield batches of images."""
@@ -187,7 +211,7 @@ class Extraction:
             for view in range(n_views)
             for batch in cut
         ]
-        with self.loader(split, self.varied, BatchPlan(keys)) as loader:
+        with self.loader(split, self.variation.transform, BatchPlan(keys)) as loader:
             yield from loader
 
     def loader(self, split: ImageSplit, transform: Transform, plan: BatchPlan) -> ImageLoader:
@@ -197,9 +221,9 @@ class Extraction:
             transform,
             self.frozen.input.size,
             plan,
-            seed=derive_seed(self.seed, "views"),
-            workers=self.workers,
-            pin=self.device.type == "cuda",
+            seed=derive_seed(self.variation.seed, "views"),
+            workers=self.compute.workers,
+            pin=self.compute.device.type == "cuda",
         )
 
     def features(self, batch: Batch) -> NDArray[np.float32]:
@@ -209,8 +233,9 @@ class Extraction:
                 f"{reason}; mend it, or leave such images out with --on-bad-image skip --overwrite"
             )
             raise InputError(message)
-        with torch.inference_mode(), autocast(self.device, self.use_autocast):
-            features = self.frozen.network(batch.images.to(self.device, non_blocking=True))
+        device = self.compute.device
+        with torch.inference_mode(), autocast(device, self.compute.use_autocast):
+            features = self.frozen.network(batch.images.to(device, non_blocking=True))
         array: NDArray[np.float32] = features.float().cpu().numpy()
         return array
 

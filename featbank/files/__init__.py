@@ -1,1 +1,1 @@
-"""Files written so that nothing is lost, and read so that nothing runs."""
+"""Safe writing of files, which loses nothing, and safe reading, which runs nothing."""

@@ -25,16 +25,16 @@ LOCAL = struct.Struct("<4s5H3L2H")
 # list, length of a comment.
 END, END_SIGNATURE = struct.Struct("<4s4H2LH"), b"PK\x05\x06"
 ENCRYPTED, SIZES_FOLLOW = 1, 8
-# Stand for a size or a count that another field has in 64 bits.
+# These values say that the size or the count stands in another field, in 64 bits.
 SIZE_ELSEWHERE, COUNTED_ELSEWHERE = 0xFFFFFFFF, 0xFFFF
 
 PIECE = 1 << 20
 
-# How far compressed members may expand: deflate reaches a thousandfold, features rarely threefold.
-# Labels in order do expand far, and are small.
+# How far compressed members may expand. Deflate reaches a thousandfold, and features rarely
+# threefold. Labels in order expand far, but are small, and stay below the floor.
 EXPANSION, EXPANSION_FLOOR = 100, 1 << 30
 
-# What zipfile, zlib and numpy raise on bytes that no honest writer left.
+# The errors that zipfile, zlib and numpy raise on damaged bytes.
 UNREADABLE = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError,
@@ -87,7 +87,7 @@ def prove_archive(
 
 
 def refuse(path: Path, fault: str) -> InputError:
-    """Return the error of an archive that is not what its writer left."""
+    """Return the error about an archive that is damaged."""
     return InputError(f"{path}: {fault}; the file is damaged: copy or save it again")
 
 
@@ -116,7 +116,26 @@ def check_members(
     *,
     compressed: bool,
 ) -> None:
-    """Refuse members that come twice, overlap, disagree with their own headers, or expand."""
+    """Refuse members that come twice, overlap, disagree with their own headers, or expand.
+
+    Parameters
+    ----------
+    path : Path
+        What a message calls the archive.
+    handle : binary file
+        The archive, open.
+    members : sequence of zipfile.ZipInfo
+        What its list of members says.
+    stop : int
+        Where that list begins, before which every member must end.
+    compressed : bool
+        Whether deflated members are allowed.
+
+    Raises
+    ------
+    InputError
+        The members are not what a program that writes archives leaves.
+    """
     names = [member.filename for member in members]
     twice = sorted({name for name in names if names.count(name) > 1} if len(names) < 1000 else ())
     if twice or len(set(names)) < len(names):

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, whenever the power fails."""
+"""Replacing of files in one step: whenever the power fails, either the old or the new is whole."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def part_of(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say in an error of the disk which file it is about; a failing write does not tell."""
+    """Put the file's name into an error of the disk, which a failing write leaves out."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One writer at a time, by a lock that the kernel drops when its owner dies."""
+"""A lock for one writer at a time, which the kernel releases when its owner ends."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from featbank.errors import InputError
 
 __all__ = ["Survey", "survey"]
 
-# Bytes that opcodes make, on CPython; what is not listed makes at most OTHER.
+# Bytes that each opcode makes on CPython; an opcode that is not listed makes at most OTHER.
 WEIGHTS: Mapping[str, int] = {
     "EMPTY_SET": 232, "FROZENSET": 232,
     "EMPTY_LIST": 72, "LIST": 120, "EMPTY_DICT": 80, "DICT": 232, "MARK": 72,
@@ -29,8 +29,8 @@ WEIGHTS: Mapping[str, int] = {
 }  # fmt: skip
 OTHER = 40
 
-# All that is made may take so many times the pickle's own bytes, and a little: a list of small
-# numbers or short strings takes 8 to 20 times.
+# Everything that a pickle makes may take this many times its own bytes, and a little more. A list
+# of small numbers or short strings takes 8 to 20 times.
 FACTOR, FLOOR = 24, 64 << 20
 
 LONGEST_INTEGER = 1024  # bytes; labels have eight

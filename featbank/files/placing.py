@@ -15,18 +15,11 @@ from typing import Self
 
 from featbank.errors import LockedError, OutputExistsError
 from featbank.files.atomic import storage_errors
+from featbank.files.exchanging import Own, recover
+from featbank.files.folders import files_in, not_ours, remove_own
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import (
-    MARK,
-    NEXT,
-    WITHIN,
-    Own,
-    Replacement,
-    files_in,
-    not_ours,
-    recover,
-    remove_own,
-)
+from featbank.files.marks import MARK, NEXT, WITHIN
+from featbank.files.replacing import Replacement
 
 __all__ = ["Placing", "held", "placing", "refuse_strangers", "strangers", "used_bytes"]
 
@@ -115,7 +108,13 @@ def placing(
     overwrite: bool = True,
     in_place: bool = False,
 ) -> Iterator[Placing]:
-    """Give a folder to build in, as `Placing` does; what the disk refuses is a `StorageError`."""
+    """Give a folder to build in, as `Placing` does; what the disk refuses is a `StorageError`.
+
+    Parameters
+    ----------
+    out, own, keep, anew, overwrite, in_place
+        As `Placing` takes them.
+    """
     with storage_errors(out):
         new = Placing(out, own, keep=keep, anew=anew, overwrite=overwrite, in_place=in_place)
         with new:

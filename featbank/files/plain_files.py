@@ -58,7 +58,9 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     except OSError as error:
         message = f"{path} cannot be opened: {error.strerror}"
         raise InputError(message) from error
-    except ValueError as error:  # a name with a NUL, or one that the file system cannot spell
+    except (
+        ValueError
+    ) as error:  # raised for a name with a NUL, or one that the file system cannot encode
         message = f"{str(path)!r} cannot be a file's path: {error}"
         raise InputError(message) from error
     try:

@@ -26,7 +26,7 @@ from featbank.files.plain_files import open_regular
 
 __all__ = ["load_plain_pickle", "read_plain_pickle"]
 
-# Numbers, truth values, text and bytes; "O" is looked into, one by one.
+# The kinds of numbers, truth values, text and bytes. Objects ("O") are checked one by one.
 DTYPE = re.compile(r"[<>=|]?([biufcSU][0-9]{1,9}|O8?)")
 
 
@@ -93,7 +93,24 @@ class PickledArray:
 
 
 def build(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """Return an array of bytes that the pickle holds, which must be as many as its shape says."""
+    """Return an array of bytes that a pickle holds, which must be as many as its shape says.
+
+    Parameters
+    ----------
+    data : bytes, str or list
+        The array's bytes; text where Python 2 wrote them, a list for an array of text objects.
+    dtype : PickledDtype
+        The type of its numbers.
+    shape : int or tuple of int
+        The array's shape.
+    order : {"C", "F"}
+        How it lies in memory.
+
+    Raises
+    ------
+    Refused
+        The pickle asks for something else, whatever that is.
+    """
     sizes = shape if isinstance(shape, tuple) else (shape,)
     if not all(type(n) is int and n >= 0 for n in sizes) or order not in ("C", "F"):
         message = "an array of no shape"
@@ -103,7 +120,9 @@ def build(data: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
         raise Refused(message)
     if dtype.dtype.hasobject:
         return build_objects(data, sizes, order)
-    raw = data.encode("latin1") if isinstance(data, str) else data  # so Python 2 wrote it
+    raw = (
+        data.encode("latin1") if isinstance(data, str) else data
+    )  # text is how Python 2 wrote bytes
     if len(raw) != math.prod(sizes) * dtype.dtype.itemsize:
         message = "an array whose bytes are not as many as its shape says"
         raise Refused(message)
@@ -131,7 +150,13 @@ def reconstruct(kind: Any, _shape: Any, _code: Any) -> PickledArray:
 
 
 def from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> PickledArray:
-    """Stand in for numpy's making of an array from its bytes, as protocol 5 does."""
+    """Stand in for numpy's making of an array from its bytes, as protocol 5 does.
+
+    Parameters
+    ----------
+    data, dtype, shape, order
+        As `build` takes them; a pickle may give anything.
+    """
     return PickledArray(build(data, dtype, shape, order))
 
 
@@ -257,7 +282,7 @@ def resolve(value: Any, known: dict[int, Any]) -> Any:
     if not isinstance(value, (dict, list, tuple)):
         return value
     if id(value) not in known:
-        known[id(value)] = None  # where it holds itself
+        known[id(value)] = None  # raised for a container that holds itself
         parts = value.values() if isinstance(value, dict) else value
         found = [resolve(each, known) for each in parts]
         known[id(value)] = (

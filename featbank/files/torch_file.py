@@ -25,7 +25,7 @@ ZIP_SIGNATURE = b"PK\x03\x04"
 LEGACY_SIGNATURE = b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
 LEGACY_PICKLES = 5
 
-# torch's unpickler calls these with any number: one call can fill the memory.
+# torch's unpickler calls these with any number, so that one call can fill the memory.
 UNBOUNDED = {"builtins.bytearray", "__builtin__.bytearray"}
 
 
@@ -65,7 +65,27 @@ def pickle_span(path: Path, handle: BinaryIO, member: zipfile.ZipInfo) -> tuple[
 
 
 def survey_span(path: Path, handle: BinaryIO, start: int, stop: int) -> frozenset[str]:
-    """Walk over the pickle, or the pickles of a legacy file, between two places of a file."""
+    """Walk over the pickle, or the pickles of a legacy file, between two places of a file.
+
+    Parameters
+    ----------
+    path : Path
+        What a message calls the file.
+    handle : binary file
+        The file, open.
+    start, stop : int
+        Where the pickle begins and ends.
+
+    Returns
+    -------
+    frozenset of str
+        The names that the pickles ask for.
+
+    Raises
+    ------
+    InputError
+        It is no pickle, or one that would take far more memory than it has bytes.
+    """
     names: frozenset[str] = frozenset()
     if start == stop:
         message = f"{path} is no file of torch.save (it is empty)"

@@ -1,4 +1,4 @@
-"""Paths for libraries that want them in UTF-8; Linux allows others."""
+"""Paths for libraries that take them in UTF-8 alone, while Linux allows any bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features that already exist in files, into a bank."""
+"""Features that already exist in files, into a bank: `import_features`."""
 
 from featbank.importing.arrange import FeatureArrays, arrange
 from featbank.importing.npy import read_arrays

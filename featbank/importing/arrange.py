@@ -23,16 +23,29 @@ __all__ = ["FeatureArrays", "arrange"]
 
 Array = NDArray[Any]
 
-# What a file may hold beside the arrays of its splits, and each one's number of axes.
+# The arrays that a file may hold beside those of its splits, and the number of axes of each.
 OTHERS = {"weight": 2, "bias": 1, "class_names": 1, "shots": 1}
 PARTS = {"features": 2, "labels": 1, "ids": 1}
 
 
 @dataclass(frozen=True)
 class FeatureArrays:
-    """Features (N, D) and rows of each split, with what else the source knows.
+    """The features of every split, with what else the source knows.
 
-    `left_out` says, for each entry that was not used, its name and what it is.
+    Attributes
+    ----------
+    features : mapping
+        From the split's name to its features (N, D), which may lie in a file.
+    rows : mapping
+        From the split's name to its labels and ids.
+    class_names : tuple of str
+        Names of the C classes.
+    classifier : pair of ndarray, or None
+        Weight (C, D) and bias (C,) of stage 1's classifier.
+    shots : Shots
+        Thresholds of the shot groups.
+    left_out : tuple of str
+        For each entry that was not used, its name and what it is.
     """
 
     features: Mapping[str, Any]
@@ -141,7 +154,17 @@ def usable(
 
 
 def usable_array(source: str, name: str, value: Any, ndim: int) -> Any:
-    """Return the array of an entry; what is compressed stays so until its shape is known good."""
+    """Return the array of an entry; what is compressed stays so until its shape is known good.
+
+    Parameters
+    ----------
+    source, name : str
+        What a message calls the file and the entry.
+    value : entry
+        An array, `Pieces` that are joined, or an `Unusable` entry, which is refused.
+    ndim : int
+        Axes that the array should have.
+    """
     if isinstance(value, Unusable):
         message = f"{source}: {name} {value.why}; save it as one array (numpy.savez)"
         raise InputError(message)
@@ -174,7 +197,22 @@ def check_features(source: str, split: str, content: Mapping[str, Any]) -> Any:
 
 
 def check_labels(source: str, split: str, content: Mapping[str, Any], budget: Budget) -> SplitRows:
-    """Return the labels and ids of a split, as many as it has features."""
+    """Return the labels and ids of a split, as many as it has features.
+
+    Parameters
+    ----------
+    source, split : str
+        What a message calls the file, and the split's name.
+    content : mapping
+        The arrays by name.
+    budget : Budget
+        Counts the memory that labels and ids take.
+
+    Raises
+    ------
+    InputError
+        There are no labels, they are not N whole numbers, or there are not N ids.
+    """
     key, count = f"{split}_labels", content[f"{split}_features"].shape[0]
     if key not in content:
         message = f"{source} has {split}_features but no {key}"
@@ -224,7 +262,16 @@ def texts(source: str, name: str, values: Array) -> list[str]:
 
 
 def decoded(source: str, name: str, place: int, value: Any) -> str:
-    """Return one text; bytes must be UTF-8."""
+    """Return one text; bytes must be UTF-8.
+
+    Parameters
+    ----------
+    source, name : str
+        What a message calls the file and the entry.
+    place : int
+        The text's place in the entry.
+    value : bytes or str
+    """
     try:
         return value.decode() if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError:
@@ -238,7 +285,24 @@ def decoded(source: str, name: str, place: int, value: Any) -> str:
 def check_classifier(
     source: str, content: Mapping[str, Any], dim: int, budget: Budget
 ) -> tuple[Array, Array] | None:
-    """Return weight (C, D) and bias (C,); a missing bias is zero."""
+    """Return weight (C, D) and bias (C,) of a file, or None where it has none.
+
+    Parameters
+    ----------
+    source : str
+        What a message calls the file.
+    content : mapping
+        The arrays by name; a missing bias is zero.
+    dim : int
+        Width D of the features.
+    budget : Budget
+        Counts the memory that the weight takes.
+
+    Raises
+    ------
+    InputError
+        Shapes or dtypes that are no classifier of these features, or a bias alone.
+    """
     if "weight" not in content:
         if "bias" in content:
             message = f"{source} has bias but no weight"
@@ -282,6 +346,17 @@ def name_classes(
     classifier: tuple[Array, Array] | None,
 ) -> tuple[str, ...]:
     """Return the class names; "0", "1", … for as many classes as the file speaks of.
+
+    Parameters
+    ----------
+    source : str
+        What a message calls the file.
+    content : mapping
+        The arrays by name, ``class_names`` among them where the file has names.
+    rows : mapping
+        Labels and ids by the split's name.
+    classifier : pair of ndarray, or None
+        Weight (C, D) and bias (C,), by which classes are counted where there are no names.
 
     Raises
     ------

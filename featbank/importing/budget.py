@@ -1,4 +1,4 @@
-"""Memory that an import may take: a small multiple of its files, whatever they claim."""
+"""The memory that an import may take: a small multiple of the size of its files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from featbank.errors import InputError
 
 __all__ = ["ROW_BYTES", "Budget"]
 
-# Labels, ids and what is joined are held in memory. Honest files need at most so many times their
-# own bytes: ids of one letter are Python strings of fifty bytes. Small compressed files may expand
-# further: 32 million labels in order, deflated, are 250 KB.
+# Labels, ids and joined arrays are held in memory. An import may take FACTOR times the bytes of its
+# files: ids of one letter, for example, become Python strings of fifty bytes. FLOOR is allowed to
+# small compressed files too, which expand further: 32 million labels in order deflate to 250 KB.
 FACTOR, FLOOR = 16, 256 << 20
 
-# What a row takes beside its features: a label of eight bytes and an id of a few letters.
+# Bytes that a row takes beside its features: a label of eight bytes and an id of a few letters.
 ROW_BYTES = 100
 
 
 @dataclass
 class Budget:
-    """Counts what is held in memory of files of `file_bytes` in all."""
+    """Counts what is held in memory, for files that have `file_bytes` together."""
 
     file_bytes: int
     taken: int = 0

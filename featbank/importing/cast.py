@@ -1,4 +1,4 @@
-"""Features of a file on their way to the stored dtype: what that loses is refused, or said."""
+"""Conversion of a file's features to the stored dtype; losses are refused or reported."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Cast:
         return stored
 
     def check_whole_numbers(self, block: Array, stored: Array, ids: Sequence[str]) -> None:
-        """Refuse whole numbers that are others in the stored dtype."""
+        """Refuse whole numbers that the stored dtype cannot hold exactly."""
         changed = inexact(block, stored)
         if changed.any() and not self.allowed:
             row, column = (int(each[0]) for each in np.nonzero(changed))

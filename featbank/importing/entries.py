@@ -1,4 +1,4 @@
-"""What the entries of a file become: arrays, pieces of arrays, or a word on why neither."""
+"""The entries of a file as arrays, as pieces of arrays, or as `Unusable` with the reason."""
 
 from __future__ import annotations
 

@@ -39,7 +39,19 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of a ``.npy`` says, and how many bytes it takes."""
+    """What the header of a ``.npy`` says.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The array's shape.
+    fortran : bool
+        Whether it lies in Fortran order.
+    dtype : numpy.dtype
+        The type of its numbers.
+    n_bytes : int
+        Bytes that the header itself takes.
+    """
 
     shape: tuple[int, ...]
     fortran: bool
@@ -62,7 +74,9 @@ def read_header(head: bytes) -> Header:
         raise ValueError(message)
     read = np.lib.format.read_array_header_1_0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are read all right
+        warnings.simplefilter(
+            "ignore"
+        )  # numpy warns of headers that Python 2 wrote, and reads them well
         try:
             if version == (2, 0):
                 read = np.lib.format.read_array_header_2_0
@@ -125,7 +139,19 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 
 def read_member(path: Path, handle: BinaryIO, member: zipfile.ZipInfo, budget: Budget) -> Any:
-    """Return the array in a member: mapped, or to be decompressed as it is used."""
+    """Return the array in a member of an archive: mapped, or to be decompressed as it is used.
+
+    Parameters
+    ----------
+    path : Path
+        What a message calls the archive.
+    handle : binary file
+        The archive, open.
+    member : zipfile.ZipInfo
+        The member, which `prove_archive` has found sound.
+    budget : Budget
+        Counts what has to be held in memory.
+    """
     if not member.filename.endswith(".npy"):
         return Unusable("is no .npy array")
     try:
@@ -141,7 +167,13 @@ def read_member(path: Path, handle: BinaryIO, member: zipfile.ZipInfo, budget: B
 
 
 def packed_array(path: Path, handle: BinaryIO, member: zipfile.ZipInfo, budget: Budget) -> Any:
-    """Return the array in a deflated member; one of text objects is read."""
+    """Return the array in a deflated member; one of text objects is read at once.
+
+    Parameters
+    ----------
+    path, handle, member, budget
+        As `read_member` takes them.
+    """
     with zipfile.ZipFile(handle) as archive, archive.open(member) as opened:
         header = read_header(opened.read(min(member.file_size, HEADER_BYTES)))
         if header.dtype.hasobject:
@@ -155,7 +187,22 @@ def packed_array(path: Path, handle: BinaryIO, member: zipfile.ZipInfo, budget: 
 
 
 def map_array(handle: BinaryIO, start: int, size: int, budget: Budget) -> Any:
-    """Map the ``.npy`` that lies at `start` of a file; an array of text objects is read."""
+    """Map the ``.npy`` that lies in a file; an array of text objects is read at once.
+
+    Parameters
+    ----------
+    handle : binary file
+        The file, open.
+    start, size : int
+        Where the ``.npy`` begins, and its bytes.
+    budget : Budget
+        Counts what has to be held in memory.
+
+    Raises
+    ------
+    ValueError
+        It is no ``.npy``, or its shape does not fill it exactly.
+    """
     handle.seek(start)
     header = read_header(handle.read(min(size, HEADER_BYTES)))
     if header.dtype.hasobject:
@@ -193,6 +240,17 @@ class CompressedArray:
 
     Slices that go forward are served without holding more than the slice. ``numpy.asarray`` gives
     the whole array, if it is of a size that the budget allows.
+
+    Parameters
+    ----------
+    path : Path
+        The archive.
+    member : zipfile.ZipInfo
+        The member that holds the array.
+    header : Header
+        What its header says.
+    budget : Budget
+        Counts the array where it is asked for as a whole.
     """
 
     def __init__(self, path: Path, member: zipfile.ZipInfo, header: Header, budget: Budget) -> None:

@@ -50,10 +50,14 @@ def import_features(
     sources : path or sequence of paths
         ``.npz``, ``.npy`` (named by its stem), ``.safetensors``, ``.pt`` or ``.pth`` (tensors
         only), and the feature pickles of the code of Kang et al. (arrays only).
+    out : path
+        The bank.
     mapping : mapping, optional
         From a name above to the name that the files use for it.
     dtype : {"float16", "float32"}, optional
         How features are stored; the source's own precision by default (float64 as float32).
+    shots : Shots, optional
+        Thresholds of the shot groups; those that the files state, or the usual ones, by default.
     allow_rounding : bool
         Store features that lose what tells rows apart in `dtype`; the bank's provenance says so.
     strict : bool
@@ -65,6 +69,11 @@ def import_features(
         With `overwrite`, remove the old bank first, for disks that cannot hold both.
     reporter : Reporter
         Is told what is done, and warned of what is left out of the files or looks wrong.
+
+    Returns
+    -------
+    Path
+        The bank.
 
     Raises
     ------
@@ -104,7 +113,7 @@ def import_features(
                 cast.finish(reporter)
             writer.commit()
         except InputError:
-            writer.abandon()  # a value that no second try can store: half a bank helps nobody
+            writer.abandon()  # no second try could store this value
             raise
     return Path(out)
 
@@ -123,7 +132,7 @@ def gather(paths: Sequence[Path], budget: Budget) -> dict[str, Any]:
 
 
 def check_leaks(rows: Mapping[str, SplitRows], reporter: Reporter, *, strict: bool) -> None:
-    """Warn of rows that stand where they should not, or refuse them."""
+    """Warn of rows that stand in two splits or under two labels, or refuse them."""
     leaks = find_leaks(rows)
     if strict:
         refuse_leaks(leaks)
@@ -132,12 +141,12 @@ def check_leaks(rows: Mapping[str, SplitRows], reporter: Reporter, *, strict: bo
 
 
 def file_size(path: Path) -> int:
-    """Return a file's size; 0 where there is none, which reading it will say."""
+    """Return a file's size; 0 where there is no file, which is refused when it is read."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with open_regular(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -145,7 +154,19 @@ def file_digest(path: Path) -> str:
 def fill(
     writer: BankWriter, features: Mapping[str, Any], casts: Mapping[str, Cast], reporter: Reporter
 ) -> None:
-    """Write every chunk that is not there yet."""
+    """Write every chunk of a bank that is not there yet.
+
+    Parameters
+    ----------
+    writer : BankWriter
+        The bank.
+    features : mapping
+        From the split's name to its features (N, D), read as they are sliced.
+    casts : mapping
+        From the split's name to what converts its rows to the stored dtype.
+    reporter : Reporter
+        Is told of every chunk.
+    """
     missing = list(writer.missing())
     total = sum(stop - start for _, start, stop in missing)
     with reporter.track("import", total, "rows") as advance:

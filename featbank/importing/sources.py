@@ -24,13 +24,13 @@ __all__ = ["SUFFIXES", "read_source"]
 
 Array = NDArray[Any]
 
-# Tensor dtypes of safetensors that numpy has.
+# The tensor dtypes of safetensors that numpy has too, by their names there.
 MAPPED = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 
-# What a checkpoint of the code of Kang et al. holds.
+# The entries of a checkpoint of the code of Kang et al.
 PAPER_KEYS = {"state_dict_best", "epoch", "best_epoch", "best_acc", "centroids"}
 
-# How the pickle in a torch file asks for a numpy array.
+# The functions by which the pickle in a torch file makes a numpy array.
 NUMPY_ARRAYS = {
     f"{module}.{name}"
     for module in ("numpy.core", "numpy._core")
@@ -92,7 +92,21 @@ def read_safetensors(path: Path, _budget: Budget) -> dict[str, Any]:
 
 
 def map_tensor(handle: BinaryIO, start: int, key: str, header: Mapping[str, Any], file: Any) -> Any:
-    """Map one tensor; one of a dtype that numpy lacks, as bfloat16, is read as float32."""
+    """Map one tensor of a ``.safetensors`` file.
+
+    Parameters
+    ----------
+    handle : binary file
+        The file, open.
+    start : int
+        Where the tensors' bytes begin.
+    key : str
+        The tensor's name.
+    header : mapping
+        Its ``dtype``, ``shape`` and ``data_offsets``.
+    file : safetensors' handle
+        Reads a tensor of a dtype that numpy lacks, as bfloat16, which becomes float32.
+    """
     shape = tuple(header["shape"])
     if header["dtype"] not in MAPPED or not math.prod(shape):
         return as_tensor_array(file.get_tensor(key))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featbank.data.sampling import strategy_probabilities
+from featbank.report.pack import smallest
+from featbank.results.cell import BankRecord
 from heads.metrics.shots import Shots
 
 __all__ = [
     "BINS",
     "STRATEGIES",
+    "ClassSet",
     "by_size",
     "class_set",
     "groups_of",
@@ -29,22 +34,60 @@ BINS = 250
 STRATEGIES = ("instance", "sqrt", "class", "progressive", "reversed")
 
 
-def class_set(bank: dict[str, Any], labels: Ints) -> dict[str, Any]:
-    """Return names, training counts (C,), shot groups (C,) and rows of the reported split (C,)."""
-    counts = np.asarray(bank["class_counts"], dtype=np.int64)
-    return {
-        "names": [str(name) for name in bank["class_names"]],
-        "counts": counts,
-        "group": groups_of(bank),
-        "rows": np.bincount(labels, minlength=len(counts)),
-        "shots": bank["shots"],
-    }
+@dataclass(frozen=True, eq=False)
+class ClassSet:
+    """The classes of a bank, and the curves over them.
+
+    Attributes
+    ----------
+    names : tuple of C strings
+    counts : ndarray of shape (C,)
+        The training rows of each class.
+    group : ndarray of shape (C,)
+        The shot group of each class.
+    rows : ndarray of shape (C,)
+        The rows of each class in the reported split.
+    shots : Shots
+        The thresholds of the shot groups.
+    size : ndarray
+        The training rows, from the largest class to the smallest, as `by_size` draws them.
+    sampling : mapping
+        The probability of drawing a class, in the same order, by sampling strategy.
+    """
+
+    names: tuple[str, ...]
+    counts: NDArray[np.uint32]
+    group: NDArray[np.uint8]
+    rows: NDArray[Any]
+    shots: Shots
+    size: NDArray[np.float32]
+    sampling: Mapping[str, NDArray[np.float32]]
+
+    def same(self, other: ClassSet) -> bool:
+        """Tell whether another bank has the same classes, of the same sizes and groups."""
+        return (self.names, self.shots) == (other.names, other.shots) and all(
+            np.array_equal(mine, its)
+            for mine, its in ((self.counts, other.counts), (self.rows, other.rows))
+        )
 
 
-def groups_of(bank: dict[str, Any]) -> NDArray[np.uint8]:
+def class_set(bank: BankRecord, labels: Ints) -> ClassSet:
+    """Return the classes of a bank, of which `labels` (n,) are in the reported split."""
+    counts = np.asarray(bank.class_counts, dtype=np.int64)
+    return ClassSet(
+        names=bank.class_names,
+        counts=counts.astype(np.uint32),
+        group=groups_of(bank),
+        rows=smallest(np.bincount(labels, minlength=len(counts))),
+        shots=bank.shots,
+        size=by_size(counts, counts),
+        sampling=sampling_curves(counts),
+    )
+
+
+def groups_of(bank: BankRecord) -> NDArray[np.uint8]:
     """Return the shot group of each class of a bank's record, (C,)."""
-    shots = Shots(int(bank["shots"]["many_above"]), int(bank["shots"]["few_below"]))
-    return shots.groups(bank["class_counts"]).astype(np.uint8)
+    return bank.groups().astype(np.uint8)
 
 
 def hits_by_class(labels: Ints, predicted: Ints, n_classes: int) -> Ints:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from featbank.errors import InputError, OutputExistsError
 from featbank.files.atomic import refuse_odd_file, replace_files
 from featbank.files.replacing import refuse_odd_folder
+from featbank.report.page_data import PageCell, PageCurve, PageData
 from featbank.results.owned import is_figure
 from featbank.runtime.names import printable
 
@@ -52,7 +53,7 @@ MADE_BY: dict[str, dict[str, str | None]] = {
 LEGEND_LETTERS = 65
 
 
-def write_figures(data: dict[str, Any], folder: Path) -> list[Path]:
+def write_figures(data: PageData, folder: Path) -> list[Path]:
     """Write every figure of what is shown (`data` of `collect`) into a folder; return their paths.
 
     All are drawn before the first is written, and earlier ones are replaced when all are written.
@@ -96,20 +97,20 @@ def load_matplotlib() -> Any:
     return matplotlib
 
 
-def drawings(data: dict[str, Any]) -> Iterator[tuple[str, Callable[[Axes], None]]]:
+def drawings(data: PageData) -> Iterator[tuple[str, Callable[[Axes], None]]]:
     """Yield the name of each figure, and what draws it."""
     yield "comparison", partial(comparison, data=data)
-    for index, bank in enumerate(data["banks"]):
-        cells = [cell for cell in data["cells"] if cell["bank"] == index]
-        for curve in bank["curves"]:
+    for index, bank in enumerate(data.banks):
+        cells = data.of_bank(index)
+        for curve in bank.curves:
             yield (
-                f"{curve['head']}-{bank['slug']}",
+                f"{curve.head}-{bank.slug}",
                 partial(exact_curve, data=data, curve=curve, cells=cells),
             )
-        if any(cell["norms"] is not None for cell in cells):
-            yield f"norms-{bank['slug']}", partial(weight_norms, data=data, cells=cells)
-        if any(cell["hits"] is not None for cell in cells):
-            yield f"classes-{bank['slug']}", partial(class_accuracy, data=data, cells=cells)
+        if any(cell.norms is not None for cell in cells):
+            yield f"norms-{bank.slug}", partial(weight_norms, data=data, cells=cells)
+        if any(cell.hits is not None for cell in cells):
+            yield f"classes-{bank.slug}", partial(class_accuracy, data=data, cells=cells)
 
 
 def render(name: str, draw: Callable[[Axes], None]) -> Iterator[tuple[str, bytes]]:
@@ -133,87 +134,96 @@ def label(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def mark(cell: dict[str, Any]) -> str:
+def mark(cell: PageCell) -> str:
     """Return the mark of a head whose parameter was chosen on the reported split."""
-    return " (REPORTED)" if cell["dishonest"] else ""
+    return " (REPORTED)" if cell.dishonest else ""
 
 
-def of_split(data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> str:
+def of_split(data: PageData, cells: Sequence[PageCell]) -> str:
     """Name the reported split on an axis, marked where a parameter was chosen on it."""
-    seen = any(cell["dishonest"] for cell in cells)
-    return f"{data['settings']['report']}{', chosen on it' if seen else ''}"
+    seen = any(cell.dishonest for cell in cells)
+    return f"{data.settings.report}{', chosen on it' if seen else ''}"
 
 
-def comparison(axes: Axes, data: dict[str, Any]) -> None:
+def comparison(axes: Axes, data: PageData) -> None:
     """Draw `all` with its 95 % interval, heads across, checkpoints by mark."""
-    n_banks = len(data["banks"])
-    for index, bank in enumerate(data["banks"]):
-        cells = [cell for cell in data["cells"] if cell["bank"] == index]
-        at = np.array([cell["head"] for cell in cells]) + 0.6 * ((index + 0.5) / n_banks - 0.5)
-        values = np.array([cell["metrics"]["all"] for cell in cells], dtype=float)
-        spans = np.array([cell["ci95"].get("all") or (np.nan, np.nan) for cell in cells])
+    n_banks = len(data.banks)
+    for index, bank in enumerate(data.banks):
+        cells = data.of_bank(index)
+        at = np.array([cell.head for cell in cells]) + 0.6 * ((index + 0.5) / n_banks - 0.5)
+        values = np.array([cell.metrics["all"] for cell in cells], dtype=float)
+        spans = np.array([cell.ci95.get("all") or (np.nan, np.nan) for cell in cells])
         ends = np.clip(np.abs(spans.T - values), 0, None)
         axes.errorbar(
             at, 100 * values, yerr=100 * ends, fmt=MARKERS[index % 4], markersize=4,
-            color=COLOURS[index % 7], elinewidth=1, label=label(bank["name"]),
+            color=COLOURS[index % 7], elinewidth=1, label=label(bank.name),
         )  # fmt: skip
-    axes.set_xticks(range(len(data["heads"])), [label(head) for head in data["heads"]])
-    if max(map(len, data["heads"])) > 8:
+    axes.set_xticks(range(len(data.heads)), [label(head) for head in data.heads])
+    if max(map(len, data.heads)) > 8:
         axes.tick_params(axis="x", labelrotation=30)
-    axes.set_ylabel(f"accuracy on {of_split(data, data['cells'])} (%)")
+    axes.set_ylabel(f"accuracy on {of_split(data, data.cells)} (%)")
     axes.grid(visible=False, axis="x")
 
 
-def exact_curve(
-    axes: Axes, data: dict[str, Any], curve: dict[str, Any], cells: Sequence[dict[str, Any]]
-) -> None:
-    """Draw accuracy over tau on the reported split by shot group, the chosen tau marked."""
-    report = data["settings"]["report"]
-    split = report if report in curve["splits"] else list(curve["splits"])[-1]
+def exact_curve(axes: Axes, data: PageData, curve: PageCurve, cells: Sequence[PageCell]) -> None:
+    """Draw accuracy over tau on the reported split by shot group, the chosen tau marked.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where it is drawn.
+    data : PageData
+        The comparison.
+    curve : PageCurve
+        The curve of one head on one bank.
+    cells : sequence of PageCell
+        The results on the bank. The legend tells where one of them chose on the reported split.
+    """
+    report = data.settings.report
+    split = report if report is not None and report in curve.splits else list(curve.splits)[-1]
     for (group, colour), dash in zip(GROUP_COLOURS.items(), DASHES, strict=True):
-        values = curve["splits"][split].get(group)
+        values = curve.splits[split].get(group)
         if values is not None:
-            axes.plot(curve["parameter"], 100 * values, dash, color=colour, label=group)
-    if curve["best"] is not None:
-        seen = any(cell["dishonest"] for cell in cells)
+            axes.plot(curve.parameter, 100 * values, dash, color=colour, label=group)
+    if curve.best is not None:
+        seen = any(cell.dishonest for cell in cells)
         label_of = "chosen (REPORTED)" if seen else "chosen"
-        axes.axvline(curve["best"], color="0.4", linewidth=0.8, label=label_of)
+        axes.axvline(curve.best, color="0.4", linewidth=0.8, label=label_of)
     axes.set_xlabel("tau")
     axes.set_ylabel(f"accuracy on {split} (%)")
 
 
-def weight_norms(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> None:
+def weight_norms(axes: Axes, data: PageData, cells: Sequence[PageCell]) -> None:
     """Draw the norm of each class's weight over its head's mean, from the largest class on."""
-    linear = [cell for cell in cells if cell["norms"] is not None]
-    for index, cell in enumerate(linear):
-        norms = cell["norms"]
-        head = data["heads"][cell["head"]]
+    linear = [(cell, cell.norms) for cell in cells if cell.norms is not None]
+    for index, (cell, norms) in enumerate(linear):
+        head = data.heads[cell.head]
         before = head == "joint"
         axes.plot(
             np.linspace(0, 1, len(norms)), norms / norms.mean(), DASHES[index % 4],
             color="#000000" if before else COLOURS[index % 6],
             label="joint (stage 1)" if before else label(head) + mark(cell),
         )  # fmt: skip
-    sizes = data["classes"][data["banks"][linear[0]["bank"]]["classes"]]["size"]
+    sizes = data.classes_of(linear[0][0].bank).size
     ticks = np.unique(np.rint(np.linspace(0, len(sizes) - 1, 5)).astype(int))
     axes.set_xticks(ticks / max(len(sizes) - 1, 1), [f"{sizes[tick]:.0f}" for tick in ticks])
     axes.set_xlabel("classes, largest to smallest (training images)")
     axes.set_ylabel("weight norm / its mean")
 
 
-def class_accuracy(axes: Axes, data: dict[str, Any], cells: Sequence[dict[str, Any]]) -> None:
+def class_accuracy(axes: Axes, data: PageData, cells: Sequence[PageCell]) -> None:
     """Draw accuracy against class size: means of classes of like size, a line for each head."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    classes = data["classes"][data["banks"][cells[0]["bank"]]["classes"]]
+    classes = data.classes_of(cells[0].bank)
     for index, cell in enumerate(cells):
-        if cell["hits"] is None:
+        if cell.hits is None:
             continue
-        sizes, values = size_trend(classes["counts"], cell["hits"], classes["rows"])
+        sizes, values = size_trend(classes.counts, cell.hits, classes.rows)
         axes.plot(
             sizes, 100 * values, DASHES[index % 4], color=COLOURS[index % 7],
             marker=MARKERS[index % 4], markersize=2.5,
-            label=label(data["heads"][cell["head"]]) + mark(cell),
+            label=label(data.heads[cell.head]) + mark(cell),
         )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -230,6 +240,22 @@ def size_trend(
 
     Classes without rows are left out. The others, from the largest on, are cut into at most
     `most` runs; each gives the geometric mean of its sizes and the mean of its accuracies.
+
+    Parameters
+    ----------
+    counts : array of shape (C,)
+        The training rows of each class.
+    hits : array of shape (C,)
+        The rows of each class that were predicted as it.
+    rows : array of shape (C,)
+        The evaluated rows of each class.
+    most : int
+        The number of runs at most.
+
+    Returns
+    -------
+    two arrays of shape (r,)
+        Size and accuracy of each run, r of at most `most`.
     """
     there = np.flatnonzero(rows > 0)
     order = there[np.argsort(-counts[there].astype(np.int64), kind="stable")]

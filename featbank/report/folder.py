@@ -1,4 +1,7 @@
-"""What `featbank compare` left in a folder, read and checked; docs/compare.md has the format."""
+"""What `featbank compare` left in a folder, read and checked.
+
+The format is described in docs/formats/results.md.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.errors import DamagedError, InputError
-from featbank.results.comparison import read_comparison
+from featbank.results.cell import BankRecord
+from featbank.results.comparison import Comparison
 from featbank.results.saved import AGAIN, read_object, require
 
-__all__ = ["Arrays", "Results", "read_arrays"]
+__all__ = ["Arrays", "Results", "read_result_arrays"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -32,17 +36,17 @@ class Results:
     folder: Path
 
     @cached_property
-    def compare(self) -> dict[str, Any]:
-        """The comparison's own object."""
-        return read_comparison(self.folder)
+    def compare(self) -> Comparison:
+        """The comparison itself."""
+        return Comparison.load(self.folder)
 
     @cached_property
-    def banks(self) -> list[dict[str, Any]]:
+    def banks(self) -> list[BankRecord]:
         """What is known of each bank, in the order of the comparison."""
-        return [self.bank(str(entry.get("slug"))) for entry in self.compare["banks"]]
+        return [self.bank(str(entry.slug)) for entry in self.compare.banks]
 
-    def bank(self, slug: str) -> dict[str, Any]:
-        """Read one bank's record; `slug` is put in."""
+    def bank(self, slug: str) -> BankRecord:
+        """Read one bank's record, which is in the folder that the comparison names by `slug`."""
         path = self.bank_folder(slug) / "bank.json"
         record = read_object(path)
         require(
@@ -51,7 +55,7 @@ class Results:
         if len(record["class_names"]) != len(record["class_counts"]):
             message = f"{path}: class_names and class_counts differ in length; {AGAIN}"
             raise DamagedError(message)
-        return record | {"slug": slug}
+        return BankRecord.from_json(record | {"slug": slug})
 
     def bank_folder(self, slug: str) -> Path:
         """Return where a bank's files are."""
@@ -60,7 +64,7 @@ class Results:
     def view(self, slug: str) -> Arrays:
         """Return the sample of a bank's reported split, in the plane of its first two axes."""
         path = self.bank_folder(slug) / "view.npz"
-        found = read_arrays(path, ("features2d", "labels", "rows"))
+        found = read_result_arrays(path, ("features2d", "labels", "rows"))
         return of_kinds(found, path, whole=("labels", "rows"), finite=("features2d",))
 
     def tsne_path(self, slug: str) -> Path:
@@ -72,21 +76,21 @@ class Results:
         if not os.path.lexists(self.tsne_path(slug)):
             return None
         path = self.tsne_path(slug)
-        found = of_kinds(read_arrays(path, ("points", "rows")), path, finite=("points",))
+        found = of_kinds(read_result_arrays(path, ("points", "rows")), path, finite=("points",))
         same = np.array_equal(found["rows"], self.view(slug)["rows"])
         return found["points"].astype(np.float32) if same else None
 
     def curves(self, slug: str) -> Iterator[tuple[str, Arrays]]:
         """Yield the heads that have an exact curve on a bank, each with its arrays."""
         for path in sorted(self.bank_folder(slug).glob("curve-*.npz")):
-            yield path.stem.removeprefix("curve-"), read_arrays(path, ("parameter",))
+            yield path.stem.removeprefix("curve-"), read_result_arrays(path, ("parameter",))
 
     def evaluation(self, key: str) -> Arrays:
         """Return what a head predicted on the reported split, and what its plane looks like."""
         names = ("labels", "predicted", "confidence", "weight_norms", "plane_grid", "plane_extent")
         path = self.folder / "cells" / plain_name(key) / "evaluation.npz"
         whole, finite = ("labels", "predicted", "plane_grid"), ("confidence", "plane_extent")
-        return of_kinds(read_arrays(path, names), path, whole=whole, finite=finite)
+        return of_kinds(read_result_arrays(path, names), path, whole=whole, finite=finite)
 
 
 def plain_name(name: str) -> str:
@@ -97,12 +101,12 @@ def plain_name(name: str) -> str:
     return name
 
 
-def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
+def read_result_arrays(path: Path, names: Sequence[str]) -> Arrays:
     """Read an .npz that must hold `names`; every byte is checked, and nothing is executed."""
-    from featbank.importing import read_arrays as read_npz
+    from featbank.importing import read_arrays
 
     try:
-        arrays = read_npz(path)
+        arrays = read_arrays(path)
     except InputError as error:
         message = f"{error}; {AGAIN}"
         raise DamagedError(message) from error
@@ -113,7 +117,29 @@ def read_arrays(path: Path, names: Sequence[str]) -> Arrays:
 def of_kinds(
     arrays: Arrays, path: Path, *, whole: Sequence[str] = (), finite: Sequence[str] = ()
 ) -> Arrays:
-    """Refuse arrays that should be whole numbers, or finite ones, and are not."""
+    """Refuse arrays that should be whole numbers, or finite ones, and are not.
+
+    Parameters
+    ----------
+    arrays : dict
+        Arrays by name.
+    path : Path
+        The file that they are from, for the message.
+    whole : sequence of str
+        The names of those that must be whole numbers.
+    finite : sequence of str
+        The names of those that must be finite floats.
+
+    Returns
+    -------
+    dict
+        The same arrays.
+
+    Raises
+    ------
+    DamagedError
+        The message names the arrays that are something else.
+    """
     odd = [name for name in whole if arrays[name].dtype.kind not in "iu"]
     odd += [
         name

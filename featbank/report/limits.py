@@ -1,6 +1,6 @@
 """How much of large results goes into a page, so that it opens at once; and what it says of that.
 
-The limits are measured on 20 checkpoints of 8,142 classes: docs/report.md has the sizes.
+The limits are measured on 20 checkpoints of 8,142 classes: docs/how-to/report.md has the sizes.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featbank.report import classes
 from featbank.report.cells import Cell
+from featbank.results.cell import BankRecord
 
 __all__ = ["Limits"]
 
@@ -32,7 +32,21 @@ MOST_COLOURS = 24
 
 @dataclass(frozen=True)
 class Limits:
-    """What fits."""
+    """How much of large results goes into a page.
+
+    Attributes
+    ----------
+    n_classes : int
+        The number of classes of the bank that has most.
+    n_cells : int
+        The number of results.
+    points : int
+        The rows of each bank's view that are shown at most.
+    stride : int
+        Along each axis of a head's plane, one of this many grid points is shown.
+    kept : frozenset of pairs
+        Bank and head of the results whose accuracies of single classes are in the page.
+    """
 
     n_classes: int
     n_cells: int
@@ -41,9 +55,9 @@ class Limits:
     kept: frozenset[tuple[int, int]]
 
     @classmethod
-    def of(cls, banks: Sequence[dict[str, Any]], cells: Sequence[Cell]) -> Limits:
+    def of(cls, banks: Sequence[BankRecord], cells: Sequence[Cell]) -> Limits:
         """Divide the room among banks and heads."""
-        n_classes = max(len(bank["class_counts"]) for bank in banks)
+        n_classes = max(len(bank.class_counts) for bank in banks)
         side = math.sqrt(MOST_GRID / len(cells))
         return cls(
             n_classes=n_classes,
@@ -92,6 +106,6 @@ def kept_by_class(cells: Sequence[Cell], most: int) -> frozenset[tuple[int, int]
     ranked: list[tuple[int, int, int]] = []
     for bank in {cell.bank for cell in cells}:
         own = [cell for cell in cells if cell.bank == bank]
-        own.sort(key=lambda cell: -(cell.entry["metrics"].get("all") or 0.0))
+        own.sort(key=lambda cell: -(cell.entry.metrics.get("all") or 0.0))
         ranked += [(rank, bank, cell.head) for rank, cell in enumerate(own)]
     return frozenset((bank, head) for _, bank, head in sorted(ranked)[: max(most, 2)])

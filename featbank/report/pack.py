@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -42,10 +44,17 @@ def to_json(value: Any) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Return a value that JSON has: arrays packed, strings printable, NaN and infinity null."""
+    """Return a value that JSON has: arrays packed, strings printable, NaN and infinity null.
+
+    The fields of a record come in the order in which its class names them.
+    """
     if isinstance(value, np.ndarray):
         return packed(value)
-    if isinstance(value, dict):
+    if hasattr(value, "to_json"):
+        return cleaned(value.to_json())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: cleaned(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
         return {printable(str(key)): cleaned(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [cleaned(inner) for inner in value]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from featbank.bank.bank import Bank
 from featbank.errors import StaleError
 from featbank.files.atomic import replace_file
 from featbank.report.folder import Results
+from featbank.results.cell import BankRecord
 from featbank.results.saved import arrays_bytes
 from featbank.runtime.progress import Reporter
 
@@ -31,25 +31,25 @@ def add_tsne(results: Results, reporter: Reporter) -> None:
     StaleError
         A bank is no longer the one that was compared.
     """
-    seed = int(results.compare["settings"].get("seed") or 0)
+    seed = int(results.compare.settings.seed or 0)
     for record in results.banks:
-        slug, rows = record["slug"], results.view(record["slug"])["rows"]
+        slug, rows = record.slug, results.view(record.slug)["rows"]
         if results.tsne(slug) is not None:
             continue
-        features = unchanged(record)[record["report"]].take(rows, dtype="float32")
-        with reporter.track(f"t-SNE of {record['name']}", len(rows), "rows") as advance:
+        features = unchanged(record)[record.report].take(rows, dtype="float32")
+        with reporter.track(f"t-SNE of {record.name}", len(rows), "rows") as advance:
             points = embedding(features, seed)
             advance(len(rows), "")
         replace_file(results.tsne_path(slug), partial(keep, points, rows))
 
 
-def unchanged(record: dict[str, Any]) -> Bank:
+def unchanged(record: BankRecord) -> Bank:
     """Open the bank of a record, which must be the one that was compared."""
-    bank = Bank.open(record["path"])
-    if bank.digest != record["digest"]:
+    bank = Bank.open(record.path)
+    if bank.digest != record.digest:
         message = (
-            f"{record['path']} is not the bank that was compared (digest {bank.digest[:12]}, not "
-            f"{record['digest'][:12]}); run featbank compare again"
+            f"{record.path} is not the bank that was compared (digest {bank.digest[:12]}, not "
+            f"{record.digest[:12]}); run featbank compare again"
         )
         raise StaleError(message)
     return bank

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from operator import attrgetter
+from typing import Protocol, TypeVar
 
 import numpy as np
 
+from featbank.results.cell import BankRecord
 from featbank.runtime.names import printable
-from heads.metrics.shots import Shots
 
-__all__ = ["group_kinds", "other_classes", "pairing_notes", "unlike_notes"]
+__all__ = ["Named", "group_kinds", "other_classes", "pairing_notes", "unlike_notes"]
 
-# What is known of a bank: name, class_names, class_counts, shots, and since banks are compared by
-# their ids, samples and train_samples. Comparisons that were written before lack these two.
-Record = Mapping[str, Any]
+Kind = TypeVar("Kind", bound=Hashable)
 
 
-def other_classes(records: Sequence[Record]) -> str | None:
+class Named(Protocol):
+    """Something that has classes, a bank or a head, and the name that it is called by."""
+
+    @property
+    def name(self) -> str:
+        """The name in a message."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The names of the C classes, in their order."""
+
+
+def other_classes(records: Sequence[Named]) -> str | None:
     """Say in what the classes of a bank differ from the first one's; None where none does."""
     for record in records[1:]:
         difference = class_difference(records[0], record)
@@ -27,10 +37,10 @@ def other_classes(records: Sequence[Record]) -> str | None:
     return None
 
 
-def class_difference(one: Record, other: Record) -> str | None:
+def class_difference(one: Named, other: Named) -> str | None:
     """Say in what the classes of two banks differ: their number, their names, their order."""
-    names = [list(map(str, record["class_names"])) for record in (one, other)]
-    who = printable(one["name"]), printable(other["name"])
+    names = [list(map(str, record.class_names)) for record in (one, other)]
+    who = printable(one.name), printable(other.name)
     if len(names[0]) != len(names[1]):
         return f"{who[0]} has {len(names[0])} classes and {who[1]} has {len(names[1])}"
     place = next((i for i, pair in enumerate(zip(*names, strict=True)) if pair[0] != pair[1]), None)
@@ -45,54 +55,46 @@ def class_difference(one: Record, other: Record) -> str | None:
     return f"{who[0]} and {who[1]} have other classes: {first}"
 
 
-def groups_of(record: Record) -> bytes:
+def groups_of(record: BankRecord) -> bytes:
     """Return the shot group of every class, as bytes to compare."""
-    shots = Shots(int(record["shots"]["many_above"]), int(record["shots"]["few_below"]))
-    return shots.groups(record["class_counts"]).tobytes()
+    return bytes(record.groups().tobytes())
 
 
-def group_kinds(records: Sequence[Record]) -> list[int]:
+def group_kinds(records: Sequence[BankRecord]) -> list[int]:
     """Return the number of each bank's shot grouping among the different ones, from 0."""
     kinds: dict[bytes, int] = {}
     return [kinds.setdefault(groups_of(record), len(kinds)) for record in records]
 
 
-def unlike_notes(records: Sequence[Record]) -> list[str]:
+def unlike_notes(records: Sequence[BankRecord]) -> list[str]:
     """Return notes of what banks differ in, beside their classes and their reported rows."""
     if other_classes(records):
         return []
     return [*split_notes(records), *group_notes(records), *train_notes(records)]
 
 
-def by(records: Sequence[Record], kind: Callable[[Record], Any]) -> list[tuple[Any, list[Record]]]:
+def by(
+    records: Sequence[BankRecord], kind: Callable[[BankRecord], Kind]
+) -> list[tuple[Kind, list[BankRecord]]]:
     """Return the records by what they have in common, in the order in which each comes first."""
-    found: dict[Any, list[Record]] = {}
+    found: dict[Kind, list[BankRecord]] = {}
     for record in records:
         found.setdefault(kind(record), []).append(record)
     return list(found.items())
 
 
-def named(records: Sequence[Record]) -> str:
+def named(records: Sequence[BankRecord]) -> str:
     """Name banks in a line."""
-    return ", ".join(str(record["name"]) for record in records)
+    return ", ".join(str(record.name) for record in records)
 
 
-def value(key: str, record: Record) -> Any:
-    """Return what a record says under a key, None where it says nothing."""
-    return record.get(key)
-
-
-def thresholds(record: Record) -> tuple[int, int]:
-    """Return above which count a class is many, and below which it is few."""
-    return int(record["shots"]["many_above"]), int(record["shots"]["few_below"])
-
-
-def group_notes(records: Sequence[Record]) -> Iterator[str]:
+def group_notes(records: Sequence[BankRecord]) -> Iterator[str]:
     """Say where many, medium and few are cut otherwise, and where they are other classes."""
-    cuts = by(records, thresholds)
+    cuts = by(records, attrgetter("shots"))
     if len(cuts) > 1:
         shown = "; ".join(
-            f"{named(some)}: many > {many}, few < {few}" for (many, few), some in cuts
+            f"{named(some)}: many > {shots.many_above}, few < {shots.few_below}"
+            for shots, some in cuts
         )
         yield f"the thresholds of shot groups differ ({shown})"
     kinds = by(records, groups_of)
@@ -105,33 +107,33 @@ def group_notes(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-def split_notes(records: Sequence[Record]) -> Iterator[str]:
+def split_notes(records: Sequence[BankRecord]) -> Iterator[str]:
     """Say where banks are evaluated on splits of other names, or choose on others."""
     for key, done in (("report", "heads are evaluated"), ("select", "parameters are chosen")):
-        kinds = by(records, partial(value, key))
+        kinds = by(records, attrgetter(key))
         if len(kinds) > 1:
             shown = "; ".join(f"{named(some)}: {split or 'none'}" for split, some in kinds)
             yield f"the splits on which {done} differ ({shown})"
 
 
-def train_notes(records: Sequence[Record]) -> Iterator[str]:
+def train_notes(records: Sequence[BankRecord]) -> Iterator[str]:
     """Say where heads were fitted on other rows: other counts, or other ids of as many."""
-    sizes = by(records, lambda record: tuple(record["class_counts"]))
+    sizes = by(records, attrgetter("class_counts"))
     if len(sizes) > 1:
         shown = "; ".join(f"{named(some)}: {sum(counts):,} rows" for counts, some in sizes)
         yield f"train rows by class differ ({shown}): differences are of the training sets too"
     for _, some in sizes:
-        known = [each for each in some if (each.get("train_samples") or {}).get("named")]
-        kinds = by(known, lambda record: record["train_samples"]["digest"])
+        known = [each for each in some if each.train_samples and each.train_samples.named]
+        kinds = by(known, attrgetter("train_samples.digest"))
         if len(kinds) > 1:
             shown = " against ".join(named(same) for _, same in kinds)
             yield f"train rows have other ids or labels: {shown}"
 
 
-def pairing_notes(records: Sequence[Record]) -> Iterator[str]:
+def pairing_notes(records: Sequence[BankRecord]) -> Iterator[str]:
     """Say which reported rows are paired, and by what."""
-    known = [record for record in records if record.get("samples")]
-    by_rows = by(known, lambda record: record["samples"]["digest"])
+    known = [record for record in records if record.samples]
+    by_rows = by(known, attrgetter("samples.digest"))
     shared = [some for _, some in by_rows if len(some) > 1]
     if len(by_rows) > 1:
         same = "; ".join(map(named, shared))
@@ -139,7 +141,7 @@ def pairing_notes(records: Sequence[Record]) -> Iterator[str]:
             "banks with different reported samples are compared unpaired, without McNemar's test"
             + (f"; the same samples have: {same}" if same else "")
         )
-    unnamed = [some for some in shared if not all(each["samples"]["named"] for each in some)]
+    unnamed = [some for some in shared if not all(map(attrgetter("samples.named"), some))]
     if unnamed:
         yield (
             f"rows of {'; '.join(map(named, unnamed))} have no ids, or only row numbers: they are "
@@ -149,17 +151,17 @@ def pairing_notes(records: Sequence[Record]) -> Iterator[str]:
         yield from odd_id_notes(known)
 
 
-def odd_id_notes(known: Sequence[Record]) -> Iterator[str]:
+def odd_id_notes(known: Sequence[BankRecord]) -> Iterator[str]:
     """Say which ids do not tell a row: those that come twice, and those with two labels."""
     for record in known:
-        name = record["samples"].get("repeated")
+        name = record.samples and record.samples.repeated
         if name is not None:
             yield (
-                f"the id {name!r} comes twice among the reported rows of {record['name']}: they "
+                f"the id {name!r} comes twice among the reported rows of {record.name}: they "
                 "are paired by their order, not by their ids"
             )
-    for _, some in by(known, lambda record: record["samples"].get("ids")):
-        kinds = by(some, lambda record: record["samples"]["digest"])
-        if len(kinds) > 1 and some[0]["samples"].get("ids") is not None:
+    for ids, some in by(known, attrgetter("samples.ids")):
+        kinds = by(some, attrgetter("samples.digest"))
+        if len(kinds) > 1 and ids is not None:
             shown = " and ".join(named(same) for _, same in kinds)
             yield f"reported rows have the same ids and other labels in {shown}"

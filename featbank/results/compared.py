@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from featbank.results.plain import known_fields
-from featbank.results.records import Calibration, Interval
+from featbank.results.records import (
+    Calibration,
+    Candidate,
+    Interval,
+    Metrics,
+    Selection,
+    intervals,
+)
 
 __all__ = [
     "CellName",
@@ -52,7 +59,19 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class ComparedBank:
-    """A bank of a comparison; `shot_groups` numbers the different shot groups of its banks."""
+    """A bank of a comparison.
+
+    Attributes
+    ----------
+    name : str
+        The bank's name in the comparison.
+    path, digest : str
+        Where the bank was, and its digest.
+    slug : str
+        The name of the bank's folder in the comparison.
+    shot_groups : int
+        Banks with the same number have the same shot groups.
+    """
 
     name: str
     path: str
@@ -84,7 +103,7 @@ class ComparedResult:
     notes : tuple of str
         What there is to know of this result beside its numbers.
 
-    selection : mapping or None
+    selection : Selection or None
         How parameters were chosen, where they were.
     params, metrics : mapping
         The fitted head's parameters, and accuracies as fractions.
@@ -96,9 +115,9 @@ class ComparedResult:
     spec: str
     params: Mapping[str, Any]
     selected_on: str | None
-    selection: Mapping[str, Any] | None
+    selection: Selection | None
     split: str
-    metrics: Mapping[str, float | None]
+    metrics: Metrics
     ci95: Mapping[str, Interval | None]
     calibration: Calibration
     fit_seconds: float
@@ -134,7 +153,7 @@ class ComparedResult:
         TypeError, ValueError, KeyError
             The object is not such an entry.
         """
-        ends = found.get("ci95") or {}
+        selection = found.get("selection")
         return known_fields(
             cls,
             found,
@@ -142,9 +161,9 @@ class ComparedResult:
             spec=str(found.get("spec", found["head"])),
             params=dict(found.get("params") or {}),
             selected_on=found.get("selected_on"),
-            selection=found.get("selection"),
+            selection=None if selection is None else Selection.from_json(selection),
             metrics=dict(found["metrics"]),
-            ci95={name: None if of is None else (of[0], of[1]) for name, of in ends.items()},
+            ci95=intervals(found.get("ci95")),
             calibration=known_fields(Calibration, found.get("calibration") or {}),
             cell=str(found["cell"]),
             notes=tuple(found.get("notes") or ()),
@@ -153,16 +172,27 @@ class ComparedResult:
 
 @dataclass(frozen=True)
 class ComparedCandidate:
-    """A point of a head's parameters that was tried on a bank, with metrics on `val` only."""
+    """A point of a head's parameters that was tried on a bank.
+
+    Attributes
+    ----------
+    bank : str
+        The bank's path.
+    head, spec : str
+        The head's name, and its whole specification.
+    point : Candidate
+        The point, and its metrics on the selecting split alone.
+    """
 
     bank: str
     head: str
     spec: str
-    point: Mapping[str, Any]
+    point: Candidate
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of ``candidates``."""
-        return {"bank": self.bank, "head": self.head, "spec": self.spec, **self.point}
+        named = {"bank": self.bank, "head": self.head, "spec": self.spec}
+        return named | self.point.to_json()
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -171,7 +201,7 @@ class ComparedCandidate:
             str(found["bank"]),
             str(found["head"]),
             str(found.get("spec", found["head"])),
-            {key: of for key, of in found.items() if key not in ("bank", "head", "spec")},
+            Candidate.from_json(found),
         )
 
 

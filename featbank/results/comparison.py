@@ -26,16 +26,16 @@ from featbank.results.matrix import (
     markdown,
     matrix_lines,
 )
-from featbank.results.plain import known_fields, plain
+from featbank.results.plain import fields_of, known_fields
 from featbank.results.saved import AGAIN, COMPARISON, believed, read_object, require
-from featbank.results.tables import Accuracy, Cell, Table, csv_of, frame_of
+from featbank.results.tables import Accuracy, Cell, Recorded, Table
 from featbank.runtime.names import printable
 
 __all__ = ["Comparison", "read_comparison"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Recorded):
     """Every head on every bank, with intervals, paired differences and groups of seeds.
 
     Attributes
@@ -91,8 +91,7 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of ``compare.json``, schema 1."""
-        candidates = [each.to_json() for each in self.candidates]
-        return {"schema": 1, **plain(self), "candidates": candidates}
+        return {"schema": 1, **fields_of(self)}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -144,11 +143,11 @@ class Comparison:
             raise UsageError(printable(message))
         return tuple(against(each, baseline) for each in self.comparisons if names(each, baseline))
 
-    def records(self) -> list[dict[str, str | float | None]]:
+    def records(self) -> list[dict[str, Any]]:
         """Return a row for each result: names, metrics, ends of their intervals, seconds."""
-        rows: list[dict[str, str | float | None]] = []
+        rows = []
         for each in self.results:
-            row: dict[str, str | float | None] = {
+            row: dict[str, Any] = {
                 "bank": each.bank_name, "head": each.spec, "split": each.split,
                 "selected_on": each.selected_on, **each.metrics,
             }  # fmt: skip
@@ -156,23 +155,6 @@ class Comparison:
                 row[f"{metric}_low"], row[f"{metric}_high"] = ends or (None, None)
             rows.append({**row, "fit_seconds": each.fit_seconds})
         return rows
-
-    def frame(self) -> Any:
-        """Return `records` as a pandas DataFrame.
-
-        Raises
-        ------
-        InputError
-            pandas is not installed.
-        """
-        return frame_of(self.records())
-
-    def to_csv(self, path: str | Path | None = None) -> str:
-        """Return `records` as CSV, with every digit, and write it to a file where one is named.
-
-        A file that is there is replaced.
-        """
-        return csv_of(self.records(), path)
 
     def table(self, metric: str = "all") -> Table:
         """Return one metric of every head on every bank, the best bank first.

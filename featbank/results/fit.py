@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from featbank.results.numbers import GROUPS
-from featbank.results.records import Candidate, Interval, Metrics, Result, Selection
-from featbank.results.tables import Accuracy, Cell, Table
+from featbank.results.plain import plain
+from featbank.results.records import (
+    Candidate,
+    HeadChoice,
+    Interval,
+    Metrics,
+    Origin,
+    Result,
+    Selection,
+)
+from featbank.results.tables import Accuracy, Cell, Recorded, Table
 
-__all__ = ["Fit", "Fits"]
+__all__ = ["Evaluated", "Fit", "Fits"]
 
 # What a reader of the table wants to know of a head; the rest stands in its parameters.
 SHOWN = ("tau", "transform", "metric", "weight_decay", "anchor")
 
 
-class Tabled:
+class Tabled(Recorded):
     """What renders as a table: in a terminal, a notebook, a paper, a program."""
 
     def table(self) -> Table:
@@ -34,14 +43,6 @@ class Tabled:
     def records(self) -> list[dict[str, Any]]:
         """Return one dict for each row of the table; see `Table.records`."""
         return self.table().records()
-
-    def frame(self) -> Any:
-        """Return the table as a `pandas.DataFrame`; see `Table.frame`."""
-        return self.table().frame()
-
-    def to_csv(self, path: str | Path | None = None) -> str:
-        """Return the table as CSV, and write it to a file where one is named."""
-        return self.table().to_csv(path)
 
     def to_markdown(self) -> str:
         """Return the table in Markdown."""
@@ -68,11 +69,10 @@ class Fit(Tabled):
         The points that were tried, with their metrics on the selecting split only.
     notes : tuple of str
         What a reader has to know beside the numbers.
-    choice : mapping
-        `spec`; `defaults`, what was left open and not chosen; `ends`, what was chosen at the end of
-        its range.
-    origin : mapping
-        What the head's file says of the features that it was fitted on.
+    choice : HeadChoice or None
+        The specification, and how what it left open ended; None for a head that was loaded.
+    origin : Origin or None
+        What the head's file says of the features that it was fitted on; None as before.
     """
 
     head: Any
@@ -80,8 +80,8 @@ class Fit(Tabled):
     selection: Selection | None = None
     candidates: tuple[Candidate, ...] = ()
     notes: tuple[str, ...] = ()
-    choice: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    choice: HeadChoice | None = field(default=None, repr=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     @property
     def metrics(self) -> Metrics:
@@ -115,8 +115,9 @@ class Fit(Tabled):
             for found in (result.to_json() for result in self.results)
             if "calibration" in found
         ]
-        spec = self.choice.get("spec", first.head)
-        metadata = {**self.origin, "spec": spec, **entry, "results": reached}
+        spec = first.head if self.choice is None else self.choice.spec
+        origin = {} if self.origin is None else plain(self.origin)
+        metadata = {**origin, "spec": spec, **entry, "results": reached}
         self.head.save(path, metadata=metadata)
 
     def table(self) -> Table:
@@ -124,17 +125,71 @@ class Fit(Tabled):
         return table_of((self,))
 
 
-class Fits(tuple[Fit, ...], Tabled):
-    """Several heads that were fitted on one bank, in the order in which they were named."""
+@dataclass(frozen=True)
+class Fits(Tabled, Sequence[Fit]):
+    """Several heads on one bank, in the order in which they were named: a sequence of `Fit`.
 
-    __slots__ = ()
+    Attributes
+    ----------
+    fits : tuple of Fit
+    notes : tuple of str
+        What a reader has to know beside the numbers.
+    """
+
+    fits: tuple[Fit, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    @overload
+    def __getitem__(self, index: int) -> Fit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Fit]: ...
+    def __getitem__(self, index: int | slice) -> Fit | Sequence[Fit]:
+        return self.fits[index]
 
     def __str__(self) -> str:
         return str(self.table())
 
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """The results of all heads, one for each head and reported split."""
+        return tuple(result for fit in self.fits for result in fit.results)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The reported splits."""
+        return tuple(dict.fromkeys(result.split for result in self.results))
+
     def table(self) -> Table:
         """Return the results of all heads, a row for each head and reported split."""
-        return table_of(tuple(self))
+        return table_of(self.fits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of ``results.json``, schema 1."""
+        candidates = [
+            {"bank": fit.results[0].bank, "head": fit.results[0].head, **point.to_json()}
+            for fit in self.fits
+            for point in fit.candidates
+        ]
+        results = [result.to_json() for result in self.results]
+        notes = list(self.notes)
+        return {"schema": 1, "results": results, "candidates": candidates, "notes": notes}
+
+
+@dataclass(frozen=True)
+class Evaluated(Fits):
+    """Several saved heads that were evaluated on one bank: a sequence of `Fit`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of schema 1 that ``featbank evaluate --json`` writes."""
+        known = (
+            "bank", "file", "head", "params", "selected_on", "split", "metrics", "ci95", "notes",
+        )  # fmt: skip
+        entries = [result.to_json() for result in self.results]
+        results = [{name: entry[name] for name in known} for entry in entries]
+        return {"schema": 1, "results": results, "candidates": [], "notes": list(self.notes)}
 
 
 def table_of(fits: tuple[Fit, ...]) -> Table:

@@ -30,10 +30,8 @@ __all__ = [
     "is_result",
     "numbered",
     "old_head_names",
-    "own_bank",
     "own_comparison",
     "own_heads",
-    "own_run",
     "read_json",
 ]
 
@@ -139,7 +137,27 @@ def own_comparison(folder: Path) -> list[Path] | None:
 def records(
     top: Path, record: str, files: re.Pattern[str], key: re.Pattern[str] | None = None
 ) -> Iterator[tuple[bool, list[Path]]]:
-    """Yield of every folder in `top`: whether its record is whole, and our files' paths there."""
+    """Yield of every folder in `top` whether its record is whole, and the paths of our files in it.
+
+    Parameters
+    ----------
+    top : Path
+        The folder of the cells, or that of the banks.
+    record : str
+        The name of the record's file.
+    files : pattern
+        What the names of the other files look like.
+    key : pattern, optional
+        What the names of the folders look like; folders of other names are passed over.
+
+    Yields
+    ------
+    bool
+        Whether the record is whole.
+    list of Path
+        Relative to the folder in which `top` lies. Where the record is whole, the files that it
+        names; otherwise those that are there. The record itself is among them.
+    """
     if top.is_symlink() or not top.is_dir():
         return
     for folder in sorted(top.iterdir()):
@@ -151,34 +169,6 @@ def records(
         place = Path(top.name, folder.name)
         names = [place / name for name in named if files.fullmatch(str(name))]
         yield isinstance(held, dict), [*names, place / record]
-
-
-def own_bank(store: Path) -> list[Path] | None:
-    """Name the files of a complete bank."""
-    from featbank.errors import FeatbankError
-    from featbank.store.manifest import Manifest
-    from featbank.store.schema import MANIFEST
-
-    try:
-        manifest = Manifest.read(store)
-    except (FeatbankError, OSError):
-        return None
-    names = [Path(name, "zarr.json") for name in (*manifest.groups, *manifest.arrays)]
-    for array, record in manifest.arrays.items():
-        names += [record.file(Path(array), index) for index in range(len(record.chunks))]
-    return [*(name for name in names if is_plain(store / name)), Path(MANIFEST)]
-
-
-def own_run(run: Path) -> list[Path] | None:
-    """Name the files of a training."""
-    from featbank.runs.checkpoint import BEST, LAST
-    from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
-
-    found = read_json(run / RUN)
-    if found is None or not found.keys() >= {"config", "data_spec"}:
-        return None
-    names = [BEST, LAST, METRICS, CONFIG, *(path.name for path in run.glob(f"{EVENTS}*")), RUN]
-    return [Path(name) for name in names if is_plain(run / name)]
 
 
 def is_plain(path: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 
-__all__ = ["known_fields", "plain"]
+__all__ = ["fields_of", "known_fields", "plain"]
 
 Record = TypeVar("Record")
 
@@ -14,15 +14,20 @@ Record = TypeVar("Record")
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: records and mappings as dicts, sequences as lists.
 
-    The fields of a record come in the order in which its class names them.
+    A record that has a `to_json` of its own is what that returns.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return value.to_json() if hasattr(value, "to_json") else fields_of(value)
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
     return value
+
+
+def fields_of(record: Any) -> dict[str, Any]:
+    """Return the fields of a record as JSON has them, in the order of its class."""
+    return {field.name: plain(getattr(record, field.name)) for field in fields(record)}
 
 
 def known_fields(kind: type[Record], found: Mapping[str, Any], **parsed: Any) -> Record:

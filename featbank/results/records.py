@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
-from featbank.results.plain import known_fields, plain
+from featbank.results.plain import fields_of, known_fields, plain
+from heads.curves.chosen import Chosen
 
-__all__ = ["Calibration", "Candidate", "Interval", "Metrics", "Result", "Selection"]
+__all__ = [
+    "Calibration",
+    "Candidate",
+    "HeadChoice",
+    "Interval",
+    "Metrics",
+    "Origin",
+    "Result",
+    "SplitScore",
+    "Selection",
+    "intervals",
+]
 
 # Accuracies by name, as fractions; None for a shot group that has no class.
 Metrics = Mapping[str, float | None]
 # The lower and the upper end.
 Interval = tuple[float, float]
+
+
+def intervals(found: Mapping[str, Sequence[float] | None] | None) -> dict[str, Interval | None]:
+    """Return intervals by name, each as the pair of its ends; None where there is none."""
+    pairs = (found or {}).items()
+    return {name: None if ends is None else (ends[0], ends[1]) for name, ends in pairs}
 
 
 @dataclass(frozen=True)
@@ -65,7 +83,7 @@ class Selection:
         The greatest value of the metric, and where it is reached.
     points, seeds : int or None
         How many points were tried, and how many seeds a point is the mean of.
-    then : mapping or None
+    then : Selection or None
         How a parameter was chosen within the chosen point of a grid.
     stage1 : mapping or None
         How the weight decay of the linear classifier that stands in for stage 1's was found.
@@ -80,21 +98,93 @@ class Selection:
     maximum: Mapping[str, Any] | None = None
     points: int | None = None
     seeds: int | None = None
-    then: Mapping[str, Any] | None = None
+    then: Selection | None = None
     stage1: Mapping[str, Any] | None = None
+
+    @classmethod
+    def on_curve(cls, split: str, chosen: Chosen) -> Self:
+        """Return how a parameter was chosen by `all` on the curve of a split."""
+        return cls(
+            split=split,
+            metric="all",
+            rule=chosen.rule,
+            best=chosen.best,
+            value=chosen.value,
+            maximum=plain(chosen.maximum),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object, without what does not apply."""
-        named = {each.name: getattr(self, each.name) for each in fields(self)}
-        known = {name: value for name, value in named.items() if value is not None}
-        return known | ({} if self.grid is None else {"grid": list(self.grid)})
+        return {name: value for name, value in fields_of(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
         """Read the JSON object; fields that this version does not know are left out."""
-        names = {each.name for each in fields(cls)}
-        known = {name: value for name, value in found.items() if name in names}
-        return cls(**known | ({"grid": tuple(known["grid"])} if known.get("grid") else {}))
+        grid, then = found.get("grid"), found.get("then")
+        return known_fields(
+            cls,
+            found,
+            grid=None if grid is None else tuple(grid),
+            then=None if then is None else cls.from_json(then),
+        )
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """What was left open of a head, and how that ended.
+
+    Attributes
+    ----------
+    spec : str
+        The head's specification as it was given.
+    defaults : mapping
+        The parameters that were left open and not chosen, with the values that they have.
+    ends : tuple of str
+        The parameters that were chosen at an end of what was tried, each in a few words.
+    """
+
+    spec: str
+    defaults: Mapping[str, float] = field(default_factory=dict)
+    ends: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read a choice from the metadata of a head; earlier versions say less."""
+        return cls(
+            str(found["spec"]), dict(found.get("defaults") or {}), tuple(found.get("ends") or ())
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a head's file says of the features that the head was fitted on.
+
+    Attributes
+    ----------
+    bank_digest : str
+        The digest of the bank.
+    features : mapping
+        What makes the features what they are: see `featbank.bank.provenance_diff`.
+    class_names : tuple of C strings
+    class_counts : tuple of C ints
+        The training rows of each class.
+    dtype : str
+        How the bank stores features.
+    """
+
+    bank_digest: str
+    features: Mapping[str, Any]
+    class_names: tuple[str, ...]
+    class_counts: tuple[int, ...] = ()
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class SplitScore:
+    """Accuracies, as fractions, and their 95 % intervals, by name."""
+
+    metrics: Metrics
+    ci95: Mapping[str, Interval | None]
 
 
 @dataclass(frozen=True)
@@ -215,10 +305,7 @@ class Result:
             notes=tuple(found.get("notes") or ()),
             split=found["split"],
             metrics=found["metrics"],
-            ci95={
-                name: None if of is None else (of[0], of[1])
-                for name, of in (found.get("ci95") or {}).items()
-            },
+            ci95=intervals(found.get("ci95")),
             fit_seconds=found.get("fit_seconds"),
             file=found.get("file"),
             calibration=None if calibration is None else known_fields(Calibration, calibration),

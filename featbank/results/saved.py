@@ -13,7 +13,7 @@ from typing import Any
 from featbank.errors import DamagedError, FeatbankError, InputError, MissingFileError
 from featbank.files.atomic import replace_file
 from featbank.files.plain_files import open_regular
-from featbank.store.manifest import canonical
+from heads.canonical import canonical
 
 __all__ = [
     "AGAIN",

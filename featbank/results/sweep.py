@@ -9,6 +9,7 @@ from typing import Any, Self
 from featbank.errors import InputError
 from featbank.results.fit import Tabled
 from featbank.results.numbers import GROUPS, percent
+from featbank.results.plain import plain
 from featbank.results.records import Metrics, Selection
 from featbank.results.tables import Accuracy, Table
 
@@ -33,6 +34,9 @@ class Sweep(Tabled):
         Of each split, the points of the curve: the parameter and the accuracies by name.
     notes : tuple of str
         What a reader has to know beside the numbers.
+    steps : mapping or None
+        Of each split every breakpoint of the exact curve, where they were asked for: ``edges``, and
+        the value of `all` and of each shot group between two of them.
     """
 
     bank: str
@@ -43,6 +47,22 @@ class Sweep(Tabled):
     metrics: Metrics
     curves: Mapping[str, Sequence[Mapping[str, float | None]]]
     notes: tuple[str, ...] = ()
+    steps: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of schema 1 that the command line writes."""
+        steps = {} if self.steps is None else {"steps": plain(self.steps)}
+        return {
+            "schema": 1,
+            "bank": self.bank,
+            "head": self.head,
+            "parameter": self.parameter,
+            "select": self.selection.to_json(),
+            "report": {"split": self.report, "metrics": dict(self.metrics)},
+            "curves": plain(self.curves),
+            **steps,
+            "notes": list(self.notes),
+        }
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
@@ -56,12 +76,18 @@ class Sweep(Tabled):
             metrics=found["report"]["metrics"],
             curves=found["curves"],
             notes=tuple(found.get("notes") or ()),
+            steps=found.get("steps"),
         )
 
     @property
     def best(self) -> float:
         """The chosen value of the parameter."""
         return float(self.selection.best)
+
+    @property
+    def chose_on_reported(self) -> bool:
+        """Whether the parameter was chosen on the split that is reported."""
+        return self.selection.split == self.report
 
     def at(self, value: float, split: str | None = None) -> Mapping[str, float | None]:
         """Return the point of the sampled curve that is nearest to a value of the parameter.

@@ -6,7 +6,7 @@ import csv
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from featbank.errors import InputError
 from featbank.results.numbers import percent
 from featbank.runtime.names import printable
 
-__all__ = ["Accuracy", "Table", "csv_of", "frame_of"]
+__all__ = ["Accuracy", "Table", "Recorded"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,46 @@ class Accuracy:
 Cell = str | float | Accuracy | None
 
 
+class Recorded:
+    """What has records: rows with named values, for programs."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one dict for each row."""
+        raise NotImplementedError
+
+    def frame(self) -> Any:
+        """Return the records as a `pandas.DataFrame`.
+
+        Raises
+        ------
+        InputError
+            pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            message = "frame() needs pandas: pip install pandas; records() does without"
+            raise InputError(message) from error
+        return pd.DataFrame(self.records())
+
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Return the records as CSV, with every digit, and write them to a file where one is named.
+
+        A file that is there is replaced.
+        """
+        records = self.records()
+        text = io.StringIO()
+        names = dict.fromkeys(name for record in records for name in record)
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+        if path is not None:
+            Path(path).write_text(text.getvalue(), encoding="utf-8")
+        return text.getvalue()
+
+
 @dataclass(frozen=True)
-class Table:
+class Table(Recorded):
     """A title, named columns, and rows of cells: texts, numbers and accuracies.
 
     Attributes
@@ -140,51 +178,6 @@ class Table:
             }
             for row in self.rows
         ]
-
-    def frame(self) -> Any:
-        """Return the records as a `pandas.DataFrame`.
-
-        Raises
-        ------
-        InputError
-            pandas is not installed.
-        """
-        return frame_of(self.records())
-
-    def to_csv(self, path: str | Path | None = None) -> str:
-        """Return the records as CSV, with every digit, and write them to a file where one is named.
-
-        A file that is there is replaced.
-        """
-        return csv_of(self.records(), path)
-
-
-def frame_of(records: Sequence[Mapping[str, Any]]) -> Any:
-    """Return records as a `pandas.DataFrame`.
-
-    Raises
-    ------
-    InputError
-        pandas is not installed.
-    """
-    try:
-        import pandas as pd
-    except ImportError as error:
-        message = "frame() needs pandas: pip install pandas; records() does without"
-        raise InputError(message) from error
-    return pd.DataFrame(list(records))
-
-
-def csv_of(records: Sequence[Mapping[str, Any]], path: str | Path | None = None) -> str:
-    """Return records as CSV, with every digit, and write them to a file where one is named."""
-    text = io.StringIO()
-    names = dict.fromkeys(name for record in records for name in record)
-    writer = csv.DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    if path is not None:
-        Path(path).write_text(text.getvalue(), encoding="utf-8")
-    return text.getvalue()
 
 
 def fields(name: str, cell: Cell) -> list[tuple[str, Any]]:

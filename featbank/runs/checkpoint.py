@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file of tensors and JSON, which cannot run code and shows damage."""
+"""Checkpoints: safetensors files of tensors and JSON, which run no code and show damage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featbank.files.atomic import replace_file
 from featbank.files.plain_files import plain_size
 from featbank.files.utf8 import open_tensors
 from featbank.runtime.names import require_known
-from featbank.store.manifest import canonical
+from heads.canonical import canonical
 
 __all__ = [
     "BEST",
@@ -57,12 +57,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint so that `path` holds the old one or the new one, never a part."""
     named = {_MODEL + name: value for name, value in checkpoint.model.items()}
     named |= {_OPTIMIZER + name: value for name, value in checkpoint.optimizer.items()}
-    # Copies, because tensors that share memory are refused and strided ones would be rearranged.
+    # Copied, because safetensors refuses tensors that share memory and rearranges strided ones.
     tensors = {name: each.detach().cpu().clone().contiguous() for name, each in named.items()}
     record = {**checkpoint.record, "format": FORMAT}
-    # One entry, because safetensors writes several in an order that changes from run to run.
+    # All in one entry, because safetensors writes several in an order that changes from run to run.
     header = canonical({"digest": _digest(record, tensors), "record": record}).decode()
-    # As bytes, and not by safetensors' own writer, which leaves a file of its own name when killed.
+    # Written as bytes, because safetensors' own writer leaves a temporary file when it is killed.
     content = save(tensors, metadata={_HEADER: header})
     replace_file(path, lambda part: part.write_bytes(content))
 
@@ -118,7 +118,7 @@ def record_of(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def n_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return the bytes of some tensors."""
+    """Return the number of bytes that tensors take."""
     return sum(each.numel() * each.element_size() for each in tensors.values())
 
 

@@ -21,7 +21,7 @@ from featbank.bank.provenance_diff import flattened
 from featbank.files.atomic import replace_text
 from featbank.files.plain_files import read_plain
 from featbank.runs.checkpoint import BEST, LAST, Checkpoint, record_of, write_checkpoint
-from featbank.store.manifest import canonical
+from heads.canonical import canonical
 
 __all__ = [
     "CHANGEABLE",
@@ -30,7 +30,7 @@ __all__ = [
     "FILES",
     "METRICS",
     "RUN",
-    "difference",
+    "training_difference",
     "event_suffix",
     "own_run",
     "partial_of",
@@ -41,16 +41,16 @@ __all__ = [
 
 RUN, CONFIG, METRICS = "run.json", "run.yaml", "metrics.csv"
 FILES = (LAST, BEST, METRICS, CONFIG, RUN)
-EVENTS = "events.out.tfevents."  # TensorBoard's beginning of a name
+EVENTS = "events.out.tfevents."  # TensorBoard's event files begin with this
 RUN_BYTES = 64 << 20
-# What makes a training: these entries of its record.
+# The entries of a training's record by which it is the same training.
 IDENTITY = (
     "config", "input", "data", "data_spec", "class_names", "class_counts", "shots", "init",
 )  # fmt: skip
 
-# Settings that may change between an interruption and --resume: they alter no result. (Data that
-# moved is the same data: its lists and classes are compared by what they hold, and what --init
-# names by its tensors.)
+# Settings that may change between an interruption and --resume, because they alter no result. Paths
+# are among them: data that was moved is compared by what its lists and classes hold, and the
+# training that --init names by its tensors.
 CHANGEABLE = (
     "config.workers",
     "config.checkpoint_every",
@@ -99,22 +99,22 @@ def partial_of(name: str) -> str | None:
 
 
 def event_suffix(record: Mapping[str, Any]) -> str:
-    """Return what the names of a training's event files end with: a digest of what it is."""
+    """Return the end of the names of a training's event files: a digest of its identity."""
     found = flattened({name: record[name] for name in IDENTITY if name in record})
     kept = {name: value for name, value in found.items() if name not in CHANGEABLE}
     return f".featbank-{hashlib.sha256(canonical(kept)).hexdigest()[:16]}"
 
 
 def is_event_of(record: Mapping[str, Any], name: str) -> bool:
-    """Tell whether an event file is a training's; its record may say anything."""
+    """Tell whether an event file belongs to the training of a record, which may hold anything."""
     try:
         return name.endswith(event_suffix(record))
     except (ValueError, TypeError, RecursionError):
         return False
 
 
-def difference(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
-    """Say in what a training differs from another one; None where in nothing that matters."""
+def training_difference(record: Mapping[str, Any], identity: Mapping[str, Any]) -> str | None:
+    """Say in what a training differs from another one; None where the result is the same."""
     before, now = flattened(record), flattened(identity)
     for name in now:
         if name not in CHANGEABLE and before.get(name) != now[name]:

@@ -12,20 +12,13 @@ from typing import Any, Self
 
 from featbank.errors import OutputExistsError, StaleError, StorageError
 from featbank.files.atomic import remove_leftovers
+from featbank.files.exchanging import recover
+from featbank.files.folders import not_ours, remove_own
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import (
-    Replacement,
-    is_marked,
-    not_ours,
-    recover,
-    refuse_alone,
-    refuse_odd_folder,
-    remove_own,
-    require_room,
-    work_path,
-)
+from featbank.files.marks import is_marked, work_path
+from featbank.files.replacing import Replacement, refuse_alone, refuse_odd_folder, require_room
 from featbank.runs.checkpoint import LAST, Checkpoint, read_checkpoint
-from featbank.runs.run_files import FILES, difference, own_run, partial_of
+from featbank.runs.run_files import FILES, own_run, partial_of, training_difference
 
 __all__ = ["RunFolder"]
 
@@ -50,7 +43,7 @@ class RunFolder:
         return self.work != self.out
 
     def join(self, *, beside: bool) -> None:
-        """Look, as another process of the job, where the first process looks."""
+        """Take, in another process of the job, the folder that the first process writes to."""
         self.work = work_path(self.out) if beside else self.out
 
     def begin(
@@ -63,8 +56,17 @@ class RunFolder:
     ) -> Checkpoint | None:
         """Return the checkpoint to go on from, or None for a new training. Changes nothing there.
 
-        With `resume` and nothing to resume, a new training starts, so that one command line serves
-        the first start and every restart.
+        Parameters
+        ----------
+        identity : mapping
+            Everything that decides the training's result, which a resumed one must have in common.
+        resume : bool
+            Go on from the last checkpoint. Where there is none a new training starts, so that one
+            command line serves the first start and every restart.
+        overwrite : bool
+            Replace the training that is there when the new one is whole.
+        replace_in_place : bool
+            With `overwrite`, remove the old training first.
 
         Raises
         ------
@@ -81,7 +83,7 @@ class RunFolder:
         ours = own_run(self.out) if there else None
         if (overwrite and ours is not None and not replace_in_place) or (waits and not there):
             found = _resumable(work_path(self.out)) if resume and waits else None
-            same = found is not None and difference(found.record, identity) is None
+            same = found is not None and training_difference(found.record, identity) is None
             if same or not (resume and (self.out / LAST).is_file()):
                 return self._begin_beside(found, identity)
         return self._begin_in_place(identity, resume=resume, overwrite=overwrite)
@@ -176,7 +178,7 @@ def _resumable(run: Path) -> Checkpoint | None:
 
 def _require_same(run: Path, found: Checkpoint, identity: Mapping[str, Any]) -> None:
     """Refuse to go on with another training."""
-    differs = difference(found.record, identity)
+    differs = training_difference(found.record, identity)
     if differs is not None:
         message = (
             f"cannot resume {run}: {differs}; resume with the old one, or train into another --out"
@@ -214,7 +216,7 @@ def _size(run: Path) -> int:
 
 
 def _require_room_in(run: Path, n_bytes: int, freed: int) -> None:
-    """Refuse to replace a training where the disk cannot hold the new one, the old one gone."""
+    """Refuse to replace a training in place where the disk cannot hold the new one."""
     free = shutil.disk_usage(run).free + freed
     if n_bytes > free:
         message = (

@@ -1,4 +1,4 @@
-"""Where the computing is done: the one place that asks torch about CUDA."""
+"""Devices to compute on; no other module asks torch about CUDA."""
 
 from __future__ import annotations
 

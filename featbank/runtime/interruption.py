@@ -13,8 +13,8 @@ __all__ = ["SIGNALS", "Interruption", "WaitInterrupted"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-# A job's processes leave together, after a step of all. One whose images do not come within so many
-# seconds of a signal leaves alone.
+# After a signal the processes of a job leave together, when all have ended their step. A process
+# that waits for its images longer than this many seconds leaves alone.
 PATIENCE = 10
 
 

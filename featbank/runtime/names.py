@@ -1,4 +1,4 @@
-"""What to say about a name that is not known."""
+"""Names in messages: shown safely, listed, and the nearest ones to a name that is not known."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from heads.names import did_you_mean
 
 __all__ = ["listed", "printable", "require_known"]
 
-# Above this many names a list in a message is no help.
+# A message lists all known names only where there are at most this many.
 _LISTED = 12
 
 
 def printable(text: str) -> str:
-    """Escape what is no printable character: names out of files must not steer a terminal."""
+    """Escape characters that are not printable, so that names in files cannot steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -25,9 +25,18 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def require_known(kind: str, name: str, known: Iterable[str], where: str = "") -> None:
-    """Raise `InputError` with the nearest names unless `name` is one of `known`.
+    """Raise `InputError` with the nearest names unless a name is one of those that are known.
 
-    `where` says where all of them are listed, if they are too many for a message.
+    Parameters
+    ----------
+    kind : str
+        What the name is of, as ``backbone``.
+    name : str
+        What was given.
+    known : iterable of str
+        The names that are allowed.
+    where : str
+        Where all of them are listed, if they are too many for a message.
     """
     choices = sorted(known)
     if name in choices:

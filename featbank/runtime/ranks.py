@@ -23,8 +23,9 @@ from featbank.errors import LostRankError
 
 __all__ = ["Ranks"]
 
-# Seconds: between two signs of life, without one before a process counts as lost, for a process to
-# leave by itself once another is, and for all of a job to have started.
+# Times in seconds. BEAT lies between two signs of life of a process; after SILENCE without one it
+# counts as lost; the others then have GRACE to leave by themselves; and all processes of a job must
+# have started within START.
 BEAT, SILENCE, GRACE, START = 2.0, 30.0, 10.0, 300.0
 _POLL = 0.1
 _ENDED = b"ended"
@@ -34,7 +35,7 @@ _jobs = count()
 
 
 class Ranks:
-    """The processes of one job. While entered, each shows that it lives and watches the others.
+    """The processes of one job; a context manager in which each watches that the others live.
 
     Every process must make the same calls in the same order. Alone, nothing is started and every
     call returns at once.
@@ -62,7 +63,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that speaks, and writes what there is one of."""
+        """Whether this is the first process, which speaks for all and writes the job's files."""
         return self.rank == 0
 
     def share(self, value: Any) -> Any:
@@ -136,7 +137,7 @@ class Ranks:
             if kind is None and self.first:
                 self._see_off()
         except RuntimeError:
-            pass  # nobody is there any more, which whoever had to know was told
+            pass  # the other processes have left already, and have been told why
 
     def _see_off(self) -> None:
         until = time.monotonic() + SILENCE
@@ -156,7 +157,7 @@ class Ranks:
                 self.lost = _gone(error)
             if self.left.wait(GRACE if self.lost else BEAT):
                 return
-            if self.lost:  # the process waits where it cannot look: inside a collective operation
+            if self.lost:  # the process hangs inside a collective operation
                 sys.stderr.write(f"Error: {self.lost}\n")
                 sys.stderr.flush()
                 os._exit(LostRankError.exit_code)

@@ -1,4 +1,4 @@
-"""Every random draw is named: a seed and a path give one generator, whatever was drawn before."""
+"""Generators by name: a seed and a path give the same one, whatever was drawn before."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # seconds to load, and orders and probabilities of classes need none of it
+if TYPE_CHECKING:  # torch takes seconds to load, and numpy's generators do not need it
     import torch
 
 __all__ = ["derive_seed", "isolated_torch", "numpy_generator", "reseed_torch", "torch_generator"]
@@ -54,7 +54,7 @@ def reseed_torch(seed: int, device: torch.device | None = None) -> None:
     """Start torch's own generators again, inside `isolated_torch`."""
     import torch
 
-    # Not torch.manual_seed, which would also move the CUDA generators that are not forked.
+    # torch.manual_seed would also move the CUDA generators that are not forked.
     torch.default_generator.manual_seed(seed)
     if device is not None and device.type == "cuda":
         with torch.cuda.device(device):

@@ -14,7 +14,7 @@ __all__ = ["Spec", "load_yaml", "parse_range", "parse_shots", "parse_spec"]
 
 QUOTES = "\"'"
 
-# Settings are a page; PyYAML takes a hundred times a file's bytes, and seconds for a megabyte.
+# No file of settings is larger. PyYAML takes seconds for a megabyte, and a hundred times its bytes.
 YAML_BYTES = 1 << 20
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from featbank.errors import InputError
 from featbank.files.plain_files import open_regular
 from featbank.runtime.names import printable
-from heads.solvers.class_frequency import class_probabilities
+from heads.balancing.class_frequency import class_probabilities
 
 __all__ = ["assumed_prior", "log_shift", "read_prior", "target_prior"]
 

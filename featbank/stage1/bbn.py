@@ -16,8 +16,8 @@ from featbank.backbones.blocks import last_block
 from featbank.data.transforms import Size
 
 if TYPE_CHECKING:
+    from featbank.data.sampling import Draws
     from featbank.stage1.criterion import Criterion
-    from featbank.stage1.objective import Draws
 
 __all__ = ["Bilateral", "BilateralNetwork", "cumulative_alpha"]
 
@@ -113,7 +113,14 @@ class Bilateral:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of a step's pairs."""
+        """Return the mean loss of a step's pairs.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As `featbank.stage1.objective.Objective.loss` takes them;
+            `forward` runs the two-branch network.
+        """
         alpha = cumulative_alpha(epoch, self.draws.epochs)
         ours, theirs = images.chunk(2)
         # As a tensor, because a number that changes would be compiled anew.

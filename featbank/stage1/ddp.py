@@ -73,16 +73,17 @@ class Team:
 
     def __init__(self, ranks: Ranks, device: torch.device) -> None:
         self.ranks, self.rank, self.size = ranks, ranks.rank, ranks.size
+        self.device = device
         self.words: Any = None
         if self.size > 1:
-            self._join(device)
+            self._join()
 
-    def _join(self, device: torch.device) -> None:
+    def _join(self) -> None:
         from torch import distributed
 
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
         with self.together():
             distributed.init_process_group(
                 backend,
@@ -117,13 +118,13 @@ class Team:
             )
             raise LostRankError(message) from error
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, model: nn.Module) -> nn.Module:
         """Return the network whose gradients are those of all processes."""
         if self.size == 1:
             return model
         from torch.nn.parallel import DistributedDataParallel
 
-        devices = [device] if device.type == "cuda" else None
+        devices = [self.device] if self.device.type == "cuda" else None
         with self.together(), warnings.catch_warnings():
             # Newer versions of torch name this otherwise; older ones do not know that name.
             warnings.simplefilter("ignore", FutureWarning)

@@ -10,6 +10,7 @@ from torch import nn
 
 from featbank.backbones.backbones import build_model, classifier_names, find_classifier
 from featbank.backbones.blocks import last_block
+from featbank.backbones.normalized_linear import NormalizedLinear
 from featbank.backbones.weights import load_file, load_weights, read_weights
 from featbank.data.transforms import Size
 from featbank.runs.checkpoint import Checkpoint
@@ -18,7 +19,6 @@ from featbank.runtime.rng import derive_seed, isolated_torch
 from featbank.stage1.bbn import BilateralNetwork
 from featbank.stage1.config import TrainConfig
 from featbank.stage1.criterion import parse_loss
-from featbank.stage1.losses import NormalizedLinear
 from featbank.stage1.retraining import freeze, load_backbone
 
 __all__ = ["build_network", "finish_network", "initial_network"]

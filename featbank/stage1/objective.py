@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from featbank.data.loader import Key, train_batches
-from featbank.data.sampling import epoch_indices
+from featbank.data.sampling import Draws
 from featbank.data.types import ImageData
 from featbank.runtime.rng import derive_seed
 from featbank.stage1.bbn import Bilateral
@@ -27,7 +27,7 @@ from featbank.stage1.criterion import (
 )
 from featbank.stage1.mixup import INPUT, Mixup, mixing_places, parse_mixup
 
-__all__ = ["Draws", "Objective", "Plain", "make_objective", "step_batches"]
+__all__ = ["Objective", "Plain", "make_objective", "step_batches"]
 
 _Ints = NDArray[np.int64]
 
@@ -41,40 +41,22 @@ class Objective(Protocol):
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of one step's images (B, 3, S, S) and labels (B,).
+        """Return the mean loss of one step.
 
         Where `orders` gives two arrays, the first half of a batch is from the one, the second
         from the other.
+
+        Parameters
+        ----------
+        forward : callable
+            From images to logits (B, C): the network, or what wraps it.
+        images : Tensor of shape (B, 3, S, S)
+            The step's images.
+        labels : Tensor of shape (B,), int64
+            Their classes.
+        epoch, step : int
+            Which step it is, from 0.
         """
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The rows of every epoch under one sampler.
-
-    Attributes
-    ----------
-    labels
-        (N,) of the train split; an epoch has N draws whatever the sampler.
-    sampler
-        See `featbank.data.sampling`.
-    seed, epochs
-        Of the training.
-    balanced_from
-        Deferred re-sampling (Cao et al., NeurIPS 2019): class-balanced from this epoch on.
-    """
-
-    labels: _Ints
-    sampler: str
-    seed: int
-    epochs: int
-    balanced_from: int | None = None
-
-    def rows(self, epoch: int) -> _Ints:
-        """Return the rows of an epoch, (N,)."""
-        deferred = self.balanced_from is not None and epoch >= self.balanced_from
-        sampler = "class" if deferred else self.sampler
-        return epoch_indices(self.labels, sampler, self.seed, epoch, epochs=self.epochs)
 
 
 @dataclass(frozen=True)
@@ -91,14 +73,32 @@ class Plain:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the criterion of the network's logits."""
+        """Return the criterion of the network's logits.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As `featbank.stage1.objective.Objective.loss` takes them.
+        """
         return self.criterion(forward(images), labels, epoch)
 
 
 def make_objective(
     config: TrainConfig, data: ImageData, model: nn.Module, device: torch.device
 ) -> Objective:
-    """Return the objective that the configuration names for a network."""
+    """Return the objective that the configuration names for a network.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Every choice of the training.
+    data : ImageData
+        Its train split is drawn from.
+    model : Module
+        The network; manifold mixup mixes within it.
+    device : torch.device
+        Where the loss is computed.
+    """
     labels, defer = data.splits["train"].labels, parse_defer(config.defer)
     balanced_from = deferred_start(defer, config.epochs) if defer.name == "drs" else None
     criterion = make_criterion(

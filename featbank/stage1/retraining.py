@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from featbank.backbones.blocks import names_from_last_block
 from featbank.errors import InputError
 from featbank.runs.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
-from featbank.runs.training_record import require_record
+from featbank.stage1.training_record import require_record
 
 __all__ = ["freeze", "load_backbone", "read_init", "set_training"]
 
@@ -71,6 +71,17 @@ def read_init(run: str | Path) -> Checkpoint:
 
 def load_backbone(model: nn.Module, layer: str, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load everything but the classifier of another training, *in place*.
+
+    Parameters
+    ----------
+    model : Module
+        The network that is changed.
+    layer : str
+        The name of its classifier.
+    tensors : mapping
+        The other training's tensors, by name.
+    source : str
+        Where they come from, for the message.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ from featbank.stage1.objective import Objective, step_batches
 from featbank.stage1.optim import learning_rate, optimizer_tensors, set_rate
 from featbank.stage1.retraining import set_training
 
-__all__ = ["Metrics", "Save", "Session"]
+__all__ = ["Learner", "Metrics", "Progress", "Save", "SeenImages", "Session"]
 
 _Ints = NDArray[np.int64]
 
@@ -48,49 +49,92 @@ Metrics = Callable[[_Ints, _Ints, _Ints], Mapping[str, float | None]]
 _STEPS_PER_CHECK = 50
 
 
+@dataclass(frozen=True)
+class SeenImages:
+    """The images of a training, and how its network sees them."""
+
+    data: ImageData
+    spec: InputSpec
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns: a network, the optimiser of its weights, and what it minimises."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is, and what saves it.
+
+    `record` is the JSON part of its state: ``epoch`` (finished ones), ``step`` (taken in the one
+    under way), ``loss_sum`` (over the images of those steps), ``history`` and ``best``. `save` is
+    called with the state whenever it is time, or a signal came.
+    """
+
+    record: dict[str, Any]
+    save: Save
+
+
 class Session:
     """A network in training.
 
-    `record` is the JSON part of its state: ``epoch`` (finished ones), ``step`` (taken in the one
-    under way), ``loss_sum`` (over the images of those steps), ``history`` and ``best``. The order
-    of images, augmentation and dropout are functions of seed, epoch and step, so there is nothing
-    else to save but tensors. `save` is called with the state whenever it is time, or a signal came.
+    The order of images, augmentation and dropout are functions of seed, epoch and step, so there
+    is nothing to save but `Progress.record` and tensors.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Every choice of the training.
+    images : SeenImages
+        Its images; validated on ``val`` where there is one.
+    learner : Learner
+        On the device of `team`.
+    progress : Progress
+        Where the training stands; its record is extended.
+    team : Team
+        The processes that train together, and where this one computes.
     """
 
     def __init__(
         self,
-        data: ImageData,
         config: TrainConfig,
-        spec: InputSpec,
-        device: torch.device,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        objective: Objective,
-        record: dict[str, Any],
-        save: Save,
+        images: SeenImages,
+        learner: Learner,
+        progress: Progress,
         team: Team,
     ) -> None:
-        self.data, self.config, self.device = data, config, device
-        self.model, self.optimizer, self.objective = model, optimizer, objective
-        self.record, self.save, self.team = record, save, team
-        wrapped = team.wrap(model, device)
+        self.config, self.data = config, images.data
+        self.model, self.optimizer = learner.model, learner.optimizer
+        self.objective = learner.objective
+        self.record, self.save = progress.record, progress.save
+        self.team, self.device = team, team.device
+        wrapped = team.wrap(self.model)
         self.forward: Any = torch.compile(wrapped) if config.compile else wrapped
         # Validation exchanges nothing, so it goes past the wrapper.
-        self.evaluated: Any = self.forward if wrapped is model else model
+        self.evaluated: Any = self.forward if wrapped is self.model else self.model
         self.interruption = Interruption()
         self.every = SaveEvery.parse(config.checkpoint_every)
         self.saved = time.monotonic()
         self.plan, self.eval_plan = BatchPlan(), BatchPlan()
+        self.make_loaders(images.spec)
+
+    def make_loaders(self, spec: InputSpec) -> None:
+        """Make what brings the images of `plan`, and of val those of `eval_plan`."""
+        config, data = self.config, self.data
         common: dict[str, Any] = {
             "seed": config.seed,
             "workers": config.workers,
-            "pin": device.type == "cuda",
+            "pin": self.device.type == "cuda",
         }
         transform = augmentation(spec, config.augment, data.photographs, data.native_size)
         self.loader = image_loader(data.splits["train"], transform, spec.size, self.plan, **common)
         if "val" in data.splits:
             batches = eval_batches(len(data.splits["val"]), config.batch_size)
-            self.eval_plan.batches = team.ranks.mine(batches)
+            self.eval_plan.batches = self.team.ranks.mine(batches)
             self.eval_loader = image_loader(
                 data.splits["val"], eval_transform(spec), spec.size, self.eval_plan, **common
             )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,49 @@ from featbank.stage1.network import initial_network
 from featbank.stage1.objective import make_objective
 from featbank.stage1.optim import make_optimizer, restore_optimizer
 from featbank.stage1.retraining import read_init
-from featbank.stage1.session import Metrics, Save, Session
+from featbank.stage1.session import Learner, Metrics, Progress, SeenImages, Session
 
-__all__ = ["Metrics", "train"]
+__all__ = ["Metrics", "Trained", "ValidatedEpoch", "train"]
+
+
+@dataclass(frozen=True)
+class ValidatedEpoch:
+    """An epoch, counted from 1, and the accuracies on val after it."""
+
+    epoch: int
+    val: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes
+    ----------
+    run, checkpoint : str
+        The folder, and the file of the best network in it: of the last where there is no val split.
+    epochs : int
+    best : ValidatedEpoch or None
+        The best epoch; None where there is no val split.
+    last : mapping
+        The last epoch's entry in the history: a line of ``metrics.csv``.
+    seconds : float
+        What the training took, this time.
+    notes : tuple of str
+        What there is to know of the data: what was passed over, the same image in two places.
+    """
+
+    run: str
+    checkpoint: str
+    epochs: int
+    best: ValidatedEpoch | None
+    last: Mapping[str, float | None]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of schema 1 that the command line writes."""
+        return {"schema": 1, **asdict(self)}
 
 
 def train(
@@ -54,7 +95,7 @@ def train(
     overwrite: bool = False,
     strict: bool = False,
     replace_in_place: bool = False,
-) -> dict[str, Any]:
+) -> Trained:
     """Train, writing into the folder `out` after every epoch and, if it is long, within it.
 
     SIGINT and SIGTERM are acted on after the step under way, when its state is saved.
@@ -88,10 +129,8 @@ def train(
 
     Returns
     -------
-    dict
-        ``run``, ``checkpoint``, ``epochs``, ``best`` (epoch and val metrics, or None), ``last``
-        (the last epoch's entry in the history), ``seconds``, and ``notes`` on the data: what was
-        passed over, and the same image in two places.
+    Trained
+        What the training came to.
 
     Raises
     ------
@@ -103,78 +142,131 @@ def train(
         `out` holds something; or what is to be resumed was another training.
     """
     notes = look_over(data, "mend it, or take it out of the data", strict=strict)
-    asked = {"resume": resume, "overwrite": overwrite, "replace_in_place": replace_in_place}
+    existing = _Existing(resume, overwrite, replace_in_place)
     with Ranks.join() as ranks, RunFolder(Path(out)) as folder:
-        said = reporter if ranks.first else SILENT
         for note in notes if ranks.first else ():
             reporter.warn(note)
-        summary = _train(data, data_spec, config, folder, device, metrics, said, ranks, asked)
-        return {**summary, "notes": notes}
+        began, where = time.monotonic(), resolve_device(device, ranks.local)
+        images = SeenImages(data, _input_spec(data, config))
+        output = _Output(folder, existing, reporter if ranks.first else SILENT)
+        job = _Job(images, data_spec, config, output, ranks, where)
+        record = _train(job, metrics)
+        return _trained(folder.out, record, time.monotonic() - began, notes)
 
 
-def _train(
-    data: ImageData,
-    data_spec: Mapping[str, Any],
-    config: TrainConfig,
-    folder: RunFolder,
-    device: str | torch.device,
-    metrics: Metrics,
-    reporter: Reporter,
-    ranks: Ranks,
-    asked: Mapping[str, bool],
-) -> dict[str, Any]:
-    """Train, alone or as one process of a job."""
-    began, where = time.monotonic(), resolve_device(device, ranks.local)
-    spec = input_spec(
+@dataclass(frozen=True)
+class _Existing:
+    """What is done about a training that is there already."""
+
+    resume: bool
+    overwrite: bool
+    replace_in_place: bool
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where a training is written, and what is told about it."""
+
+    folder: RunFolder
+    existing: _Existing
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A training, as one process of those that share it is asked for it.
+
+    `data_spec` is how the images are opened again; `device` is where this process computes.
+    """
+
+    images: SeenImages
+    data_spec: Mapping[str, Any]
+    config: TrainConfig
+    output: _Output
+    ranks: Ranks
+    device: torch.device
+
+
+def _input_spec(data: ImageData, config: TrainConfig) -> InputSpec:
+    """Return how the network that the settings name sees the images."""
+    return input_spec(
         config.backbone, config.image_size, data.native_size, mean=config.mean, std=config.std
     )
+
+
+def _train(job: _Job, metrics: Metrics) -> dict[str, Any]:
+    """Train, alone or as one process of a job; return the record of the last epoch's state."""
+    folder = job.output.folder
+    identity, session = _begin(job)
+    size = session.epoch_size()
+    if job.ranks.first:
+        folder.make_ready(_most_bytes(session.model, job.config, job.images.data))
+        made_by = {
+            "device": device_name(job.device),
+            "processes": job.ranks.size,
+            "versions": versions(),
+        }
+        save_settings(folder.work, {**identity, "epoch": size, **made_by, "git": git()})
+        save_metrics(folder.work, session.record["history"])
+    job.output.reporter.say(session.about(size))
+    if folder.beside:
+        job.output.reporter.say(
+            f"{folder.out} stays until this training is whole, which is in {folder.work} till then"
+        )
+    _run_epochs(job, session, metrics, event_suffix(identity))
+    job.ranks.gather(None)  # nobody leaves before all are done
+    session.team.leave()
+    if job.ranks.first:
+        folder.finish()
+    return session.record
+
+
+def _begin(job: _Job) -> tuple[dict[str, Any], Session]:
+    """Begin a training, or go on with it; return what decides its result, and its session."""
+    config, images, folder = job.config, job.images, job.output.folder
     init = None if config.init is None else read_init(config.init)
-    identity = _identity(data, data_spec, config, spec, init)
-    previous = _previous(folder, identity, ranks, asked)
+    identity = _identity(job, init)
+    previous = _previous(job, identity)
     model, layer = initial_network(
-        config, len(data.class_names), spec.size, previous, init, reporter
+        config, len(images.data.class_names), images.spec.size, previous, init, job.output.reporter
     )
     record = {**identity, **_begun(layer, previous)}
-
-    save, team = _Saver(folder, ranks, reporter), Team(ranks, where)
-    session = _session(data, config, spec, where, model, record, previous, save, team)
-    run = folder.work
+    save, team = _Saver(folder, job.ranks, job.output.reporter), Team(job.ranks, job.device)
+    learner = _learner(job, model, record["layer"], previous)
+    session = Session(config, images, learner, Progress(record, save), team)
     if previous is not None:
-        reporter.say(f"resuming {run} after {_place(previous.record)} of {config.epochs}")
-    size = session.epoch_size()
-    if ranks.first:
-        folder.make_ready(_most_bytes(model, config, data))
-        made_by = {"device": device_name(where), "processes": ranks.size, "versions": versions()}
-        save_settings(run, {**identity, "epoch": size, **made_by, "git": git()})
-        save_metrics(run, session.record["history"])
-    reporter.say(session.about(size))
-    if folder.beside:
-        reporter.say(
-            f"{folder.out} stays until this training is whole, which is in {run} till then"
-        )
-    suffix = event_suffix(identity)
-    record_event = events(run, suffix) if ranks.first else nullcontext(lambda _entry: None)
-    alone = one_thread(config.backbone == TINY_CNN)
+        place = f"{_place(previous.record)} of {config.epochs}"
+        job.output.reporter.say(f"resuming {folder.work} after {place}")
+    return identity, session
+
+
+def _run_epochs(job: _Job, session: Session, metrics: Metrics, suffix: str) -> None:
+    """Train the epochs that are left; the first process saves each, and notes it for TensorBoard.
+
+    `suffix` ends the name of TensorBoard's file.
+    """
+    run, first = job.output.folder.work, job.ranks.first
+    record_event = events(run, suffix) if first else nullcontext(lambda _entry: None)
+    alone = one_thread(job.config.backbone == TINY_CNN)
     with alone, closing(session), session.interruption, record_event as event:
-        for epoch in range(session.record["epoch"], config.epochs):
-            is_best = session.run_epoch(epoch, metrics, reporter)
-            if ranks.first:
+        for epoch in range(session.record["epoch"], job.config.epochs):
+            is_best = session.run_epoch(epoch, metrics, job.output.reporter)
+            if first:
                 save_epoch(run, session.checkpoint(), is_best=is_best)
             event(session.record["history"][-1])
-    ranks.gather(None)  # nobody leaves before all are done
-    team.leave()
-    if ranks.first:
-        folder.finish()
-    return _summary(folder.out, session.record, time.monotonic() - began)
 
 
-def _previous(
-    folder: RunFolder, identity: Mapping[str, Any], ranks: Ranks, asked: Mapping[str, bool]
-) -> Checkpoint | None:
+def _previous(job: _Job, identity: Mapping[str, Any]) -> Checkpoint | None:
     """Return what to go on from; the first process decides, the others read what it read."""
+    folder, existing, ranks = job.output.folder, job.output.existing, job.ranks
     previous = None
     if ranks.first:
-        previous = folder.begin(identity, **asked)
+        previous = folder.begin(
+            identity,
+            resume=existing.resume,
+            overwrite=existing.overwrite,
+            replace_in_place=existing.replace_in_place,
+        )
     begun, beside = ranks.share([previous is not None, folder.beside])
     if not ranks.first:
         folder.join(beside=beside)
@@ -217,20 +309,15 @@ def _place(record: Mapping[str, Any]) -> str:
     return f"step {step} of epoch {record['epoch'] + 1}" if step else f"epoch {record['epoch']}"
 
 
-def _identity(
-    data: ImageData,
-    data_spec: Mapping[str, Any],
-    config: TrainConfig,
-    spec: InputSpec,
-    init: Checkpoint | None,
-) -> dict[str, Any]:
+def _identity(job: _Job, init: Checkpoint | None) -> dict[str, Any]:
     """Return everything that decides a training's result, as JSON."""
+    data = job.images.data
     return {
         **({} if init is None else {"init": _start(init)}),
-        "config": config.to_json(),
-        "input": spec.to_json(),
+        "config": job.config.to_json(),
+        "input": job.images.spec.to_json(),
         "data": data_record(data),
-        "data_spec": dict(data_spec),
+        "data_spec": dict(job.data_spec),
         "class_names": list(data.class_names),
         "class_counts": data.counts.tolist(),
         "shots": data.shots.to_json(),
@@ -244,16 +331,18 @@ def _start(init: Checkpoint) -> dict[str, Any]:
     return {"tensors": tensors_digest(init.model), "recipe": recipe}
 
 
-def _summary(run: Path, record: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+def _trained(run: Path, record: Mapping[str, Any], seconds: float, notes: Sequence[str]) -> Trained:
+    """Return what the record of a finished training says."""
     best = record["best"]
-    return {
-        "run": str(run),
-        "checkpoint": str(run / (BEST if best else LAST)),
-        "epochs": record["epoch"],
-        "best": best,
-        "last": record["history"][-1],
-        "seconds": seconds,
-    }
+    return Trained(
+        run=str(run),
+        checkpoint=str(run / (BEST if best else LAST)),
+        epochs=record["epoch"],
+        best=None if best is None else ValidatedEpoch(best["epoch"], best["val"]),
+        last=record["history"][-1],
+        seconds=seconds,
+        notes=tuple(notes),
+    )
 
 
 def _begun(layer: str, previous: Checkpoint | None) -> dict[str, Any]:
@@ -271,25 +360,15 @@ def _begun(layer: str, previous: Checkpoint | None) -> dict[str, Any]:
     return {name: previous.record.get(name, value) for name, value in begun.items()}
 
 
-def _session(
-    data: ImageData,
-    config: TrainConfig,
-    spec: InputSpec,
-    device: torch.device,
-    model: nn.Module,
-    record: dict[str, Any],
-    previous: Checkpoint | None,
-    save: Save,
-    team: Team,
-) -> Session:
+def _learner(job: _Job, model: nn.Module, layer: str, previous: Checkpoint | None) -> Learner:
     """Put the network on its device; give it its optimiser, as it was left, and its objective."""
+    config, device = job.config, job.device
     model = model.to(device)
     if config.sync_bn:
         model = synchronised(model, device)
     if config.channels_last and device.type == "cuda":
         model = model.to(memory_format=torch.channels_last)
-    optimizer = make_optimizer(model, config, record["layer"])
+    optimizer = make_optimizer(model, config, layer)
     if previous is not None:
         restore_optimizer(optimizer, previous.optimizer)
-    objective = make_objective(config, data, model, device)
-    return Session(data, config, spec, device, model, optimizer, objective, record, save, team)
+    return Learner(model, optimizer, make_objective(config, job.images.data, model, device))

@@ -8,41 +8,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from featbank.store.array_record import ArrayRecord
 from featbank.store.schema import (
-    CLASSIFIER_BIAS,
-    CLASSIFIER_WEIGHT,
     CRC_BYTES,
-    FEATURE_DTYPES,
-    FEATURES,
-    IDS,
-    IMAGE_BYTES,
-    IMAGE_SHA256,
-    LABELS,
     VIEWS,
     dimension_names,
 )
+from featbank.store.strict_json import MOST_ROWS, parse
 from featbank.store.zarr_arrays import fill_value
 
-if TYPE_CHECKING:
-    from featbank.store.manifest import ArrayRecord, Manifest
-
 __all__ = [
-    "MOST_DEPTH",
-    "check_layout",
     "check_metadata",
     "chunk_bytes",
-    "digest",
-    "parse",
-    "whole",
+    "check_record",
+    "expect",
 ]
 
-# No feature is as wide as this, no array has as many rows, and no record is nested as deep.
-MOST_COLUMNS, MOST_ROWS, MOST_DIMS, MOST_DEPTH = 1 << 24, 1 << 40, 3, 32
+# No feature is as wide as this, and no array has more dimensions.
+MOST_COLUMNS, MOST_DIMS = 1 << 24, 3
 
 # Plain numbers, and text: nothing whose items are objects or of a size of their own.
 DTYPES = frozenset(
@@ -53,99 +41,6 @@ DTYPES = frozenset(
 # Metadata that must be empty where it is there, and what is checked apart.
 EMPTY: dict[str, Any] = {"attributes": {}, "storage_transformers": []}
 FREE = frozenset({"fill_value", "codecs", "dimension_names", *EMPTY})
-
-_HEX = frozenset("0123456789abcdef")
-
-
-def parse(raw: bytes) -> Any:
-    """Parse JSON in which every key comes once and nothing is nested deeper than `MOST_DEPTH`.
-
-    Anything else is a ValueError or RecursionError.
-    """
-    value = json.loads(raw, object_pairs_hook=once, parse_constant=refuse_constant)
-    layer = [value]
-    for _ in range(MOST_DEPTH):
-        inner = (each.values() if isinstance(each, dict) else each for each in layer)
-        layer = [part for parts in inner for part in parts if isinstance(part, (dict, list))]
-        if not layer:
-            return value
-    message = f"nested deeper than {MOST_DEPTH}"
-    raise ValueError(message)
-
-
-def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object of JSON, refusing a key that comes twice."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        message = "a key comes twice"
-        raise ValueError(message)
-    return value
-
-
-def refuse_constant(name: str) -> float:
-    """Refuse NaN and Infinity, which are no JSON."""
-    raise ValueError(name)
-
-
-def whole(value: Any, most: int = MOST_ROWS) -> int:
-    """Return a whole number from 0 to `most`, as JSON writes one."""
-    if type(value) is not int or not 0 <= value <= most:
-        message = f"{value!r:.40} where a whole number is due"
-        raise ValueError(message)
-    return value
-
-
-def text(value: Any) -> str:
-    """Return a string."""
-    if not isinstance(value, str):
-        message = f"{value!r:.40} where a text is due"
-        raise ValueError(message)
-    return value
-
-
-def digest(value: Any) -> str:
-    """Return a SHA-256 in hexadecimal."""
-    if not isinstance(value, str) or len(value) != 64 or not _HEX.issuperset(value):
-        message = f"{value!r:.40} where a SHA-256 is due"
-        raise ValueError(message)
-    return value
-
-
-def check_layout(manifest: Manifest) -> None:
-    """Refuse arrays that do not belong together, or whose shape or dtype no bank has.
-
-    Raises
-    ------
-    ValueError
-        The first of them.
-    """
-    arrays, n_classes = manifest.arrays, len(manifest.class_names)
-    for name, record in arrays.items():
-        check_record(name, record)
-    if set(manifest.groups) != {name.split("/")[0] for name in arrays}:
-        message = f"groups {sorted(manifest.groups)!r:.80}"
-        raise ValueError(message)
-    if "train" not in manifest.splits or set(manifest.rows) != set(manifest.splits):
-        message = f"splits {manifest.splits} with row digests of {sorted(manifest.rows)!r:.80}"
-        raise ValueError(message)
-    dim, dtype = arrays[f"train/{FEATURES}"].shape[1], arrays[f"train/{FEATURES}"].dtype
-    for split in manifest.splits:
-        n_rows = arrays[f"{split}/{FEATURES}"].shape[0]
-        expect(arrays, f"{split}/{FEATURES}", (n_rows, dim), dtype)
-        expect(arrays, f"{split}/{LABELS}", (n_rows,), "int64")
-        expect(arrays, f"{split}/{IDS}", (n_rows,), "string")
-        if f"{split}/{VIEWS}" in arrays:
-            n_views = arrays[f"{split}/{VIEWS}"].shape[0]
-            expect(arrays, f"{split}/{VIEWS}", (n_views, n_rows, dim), dtype)
-        if f"{split}/{IMAGE_SHA256}" in arrays or f"{split}/{IMAGE_BYTES}" in arrays:
-            expect(arrays, f"{split}/{IMAGE_SHA256}", (n_rows, 32), "uint8")
-            expect(arrays, f"{split}/{IMAGE_BYTES}", (n_rows,), "int64")
-    if dtype not in FEATURE_DTYPES or len(manifest.class_counts) != n_classes:
-        message = f"features of {dtype}, {len(manifest.class_counts)} counts of {n_classes} classes"
-        raise ValueError(message)
-    if CLASSIFIER_WEIGHT in arrays or CLASSIFIER_BIAS in arrays:
-        expect(arrays, CLASSIFIER_WEIGHT, (n_classes, dim), "float32")
-        expect(arrays, CLASSIFIER_BIAS, (n_classes,), "float32")
 
 
 def check_record(name: str, record: ArrayRecord) -> None:
@@ -167,7 +62,24 @@ def check_record(name: str, record: ArrayRecord) -> None:
 def expect(
     arrays: Mapping[str, ArrayRecord], name: str, shape: tuple[int, ...], dtype: str
 ) -> None:
-    """Refuse an array that is missing, or of another shape or dtype."""
+    """Refuse an array that is missing, or of another shape or dtype.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The records of a manifest, by name.
+    name : str
+        The array that is due.
+    shape : tuple of int
+        Its shape.
+    dtype : str
+        Its dtype.
+
+    Raises
+    ------
+    ValueError
+        It is another one.
+    """
     record = arrays.get(name)
     if record is None or record.shape != shape or record.dtype != dtype:
         found = "nothing" if record is None else f"{record.dtype} {record.shape}"

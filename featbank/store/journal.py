@@ -22,8 +22,8 @@ from featbank.errors import NotABankError
 from featbank.files.atomic import replace_file
 from featbank.files.plain_files import read_plain
 from featbank.store.chunks import ChunkRecord
-from featbank.store.format_checks import digest, parse, whole
 from featbank.store.schema import FORMAT, JOURNAL, RANK_JOURNAL, SPLIT_NAME
+from featbank.store.strict_json import digest, parse, whole
 
 __all__ = ["Claims", "Journal", "begun_plan", "claim", "rank_journals", "read_journal"]
 

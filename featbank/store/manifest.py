@@ -3,104 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from featbank.errors import DamagedError, NotABankError
 from featbank.files.atomic import replace_file, sync
 from featbank.files.plain_files import read_plain
-from featbank.store.chunks import ChunkRecord, chunk_file
-from featbank.store.format_checks import check_layout, digest, parse, text, whole
+from featbank.store.array_record import ArrayRecord
+from featbank.store.format_checks import check_record, expect
 from featbank.store.journal import rank_journals
-from featbank.store.schema import ATTRIBUTE, FORMAT, JOURNAL, MANIFEST, SPLIT_NAME
+from featbank.store.schema import (
+    ATTRIBUTE,
+    CLASSIFIER_BIAS,
+    CLASSIFIER_WEIGHT,
+    FEATURE_DTYPES,
+    FEATURES,
+    FORMAT,
+    IDS,
+    IMAGE_BYTES,
+    IMAGE_SHA256,
+    JOURNAL,
+    LABELS,
+    MANIFEST,
+    SPLIT_NAME,
+    VIEWS,
+)
+from featbank.store.strict_json import digest, parse, text, whole
+from heads.canonical import canonical
 from heads.metrics.shots import Shots
 
 # Some hundred bytes for each chunk of a bank and each image that was left out.
 MANIFEST_BYTES = 256 << 20
 
-__all__ = ["ArrayRecord", "Manifest", "canonical", "commit"]
-
-
-@dataclass(frozen=True)
-class ArrayRecord:
-    """One array: shape, dtype ("string" for ids), rows of a full chunk, metadata and chunks.
-
-    An array of three axes is one of views, (K, N, D): each view is cut into chunks of rows, and
-    the chunks of the first view come first. `view` tells which of them a record is of alone.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    chunk_rows: int
-    metadata_sha256: str
-    chunks: tuple[ChunkRecord, ...]
-    view: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.shape or min(self.shape) < 1 or self.chunk_rows < 1:
-            message = f"shape {self.shape} in chunks of {self.chunk_rows} rows"
-            raise ValueError(message)
-        if self.n_views * -(-self.n_rows // self.chunk_rows) != len(self.chunks):
-            message = f"{len(self.chunks)} chunks of {self.chunk_rows} rows for {self.shape}"
-            raise ValueError(message)
-        starts = range(0, self.n_rows, self.chunk_rows)
-        rows = [(start, min(start + self.chunk_rows, self.n_rows)) for start in starts]
-        if rows * self.n_views != [(chunk.start, chunk.stop) for chunk in self.chunks]:
-            message = f"chunks do not cover {self.n_rows} rows in steps of {self.chunk_rows}"
-            raise ValueError(message)
-
-    @property
-    def n_views(self) -> int:
-        """K of an array of views; 1 of any other."""
-        return self.shape[0] if len(self.shape) == 3 else 1
-
-    @property
-    def n_rows(self) -> int:
-        """N."""
-        return self.shape[1] if len(self.shape) == 3 else self.shape[0]
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row."""
-        return self.shape[2:] if len(self.shape) == 3 else self.shape[1:]
-
-    def of_view(self, view: int) -> ArrayRecord:
-        """Return the record of one view: an array (N, D)."""
-        per_view = len(self.chunks) // self.n_views
-        chunks = self.chunks[view * per_view : (view + 1) * per_view]
-        return replace(self, shape=self.shape[1:], chunks=chunks, view=view)
-
-    def place(self, index: int) -> tuple[int | None, int]:
-        """Return the view (None where there are none) and the number along the rows of a chunk."""
-        if len(self.shape) == 3:
-            return divmod(index, len(self.chunks) // self.n_views)
-        return self.view, index
-
-    def file(self, array: Path, index: int) -> Path:
-        """Return the path of a chunk of the array in folder `array`."""
-        view, row = self.place(index)
-        return chunk_file(array, row, 1 + len(self.row_shape), view)
-
-    @classmethod
-    def from_json(cls, raw: Mapping[str, Any]) -> ArrayRecord:
-        """Build from parsed JSON; any other form is a KeyError, TypeError or ValueError."""
-        chunks = tuple(
-            ChunkRecord(whole(a), whole(b), whole(crc), digest(sha))
-            for a, b, crc, sha in raw["chunks"]
-        )
-        shape = tuple(whole(n) for n in raw["shape"])
-        dtype, step = str(raw["dtype"]), whole(raw["chunk_rows"])
-        return cls(shape, dtype, step, digest(raw["metadata_sha256"]), chunks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types; a chunk is [first row, row after its last, crc32c, sha256]."""
-        chunks = [[c.start, c.stop, c.crc32c, c.sha256] for c in self.chunks]
-        plain = {key: value for key, value in asdict(self).items() if key != "view"}
-        return {**plain, "shape": list(self.shape), "chunks": chunks}
+__all__ = ["Manifest", "commit"]
 
 
 @dataclass(frozen=True)
@@ -108,8 +46,27 @@ class Manifest:
     """Everything that a complete bank says of itself.
 
     `arrays` and `groups` record every file of the store but the root's own metadata, which holds
-    this manifest and its digest; `rows` is the digest of each split's ids and labels, in order;
-    `batch` is the number of rows that were computed together.
+    this manifest and its digest.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The record of every array, by name.
+    class_names : sequence of C strings
+    class_counts : sequence of C ints
+        Training rows of each class.
+    shots : Shots
+        Thresholds of the shot groups.
+    provenance : mapping
+        What the features are made from; JSON types.
+    skipped : mapping
+        By split, the ids of rows that were left out.
+    groups : mapping
+        By name, the digest of each group's metadata file.
+    rows : mapping
+        By split, the digest of its ids and labels, in order.
+    batch : int
+        Rows that were computed together.
     """
 
     arrays: Mapping[str, ArrayRecord]
@@ -224,13 +181,6 @@ class Manifest:
         return manifest
 
 
-def canonical(value: Any) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode()
-
-
 def root_text(body: Mapping[str, Any], digest: str) -> bytes:
     """Return the root group's metadata with the manifest in it, to the byte."""
     record = {"digest": digest, "body": body}
@@ -248,3 +198,40 @@ def commit(store: Path, manifest: Manifest) -> None:
     replace_file(store / MANIFEST, lambda part: part.write_bytes(text))
     for journal in (*rank_journals(store), store / JOURNAL):
         journal.unlink(missing_ok=True)
+
+
+def check_layout(manifest: Manifest) -> None:
+    """Refuse arrays that do not belong together, or whose shape or dtype no bank has.
+
+    Raises
+    ------
+    ValueError
+        The first of them.
+    """
+    arrays, n_classes = manifest.arrays, len(manifest.class_names)
+    for name, record in arrays.items():
+        check_record(name, record)
+    if set(manifest.groups) != {name.split("/")[0] for name in arrays}:
+        message = f"groups {sorted(manifest.groups)!r:.80}"
+        raise ValueError(message)
+    if "train" not in manifest.splits or set(manifest.rows) != set(manifest.splits):
+        message = f"splits {manifest.splits} with row digests of {sorted(manifest.rows)!r:.80}"
+        raise ValueError(message)
+    dim, dtype = arrays[f"train/{FEATURES}"].shape[1], arrays[f"train/{FEATURES}"].dtype
+    for split in manifest.splits:
+        n_rows = arrays[f"{split}/{FEATURES}"].shape[0]
+        expect(arrays, f"{split}/{FEATURES}", (n_rows, dim), dtype)
+        expect(arrays, f"{split}/{LABELS}", (n_rows,), "int64")
+        expect(arrays, f"{split}/{IDS}", (n_rows,), "string")
+        if f"{split}/{VIEWS}" in arrays:
+            n_views = arrays[f"{split}/{VIEWS}"].shape[0]
+            expect(arrays, f"{split}/{VIEWS}", (n_views, n_rows, dim), dtype)
+        if f"{split}/{IMAGE_SHA256}" in arrays or f"{split}/{IMAGE_BYTES}" in arrays:
+            expect(arrays, f"{split}/{IMAGE_SHA256}", (n_rows, 32), "uint8")
+            expect(arrays, f"{split}/{IMAGE_BYTES}", (n_rows,), "int64")
+    if dtype not in FEATURE_DTYPES or len(manifest.class_counts) != n_classes:
+        message = f"features of {dtype}, {len(manifest.class_counts)} counts of {n_classes} classes"
+        raise ValueError(message)
+    if CLASSIFIER_WEIGHT in arrays or CLASSIFIER_BIAS in arrays:
+        expect(arrays, CLASSIFIER_WEIGHT, (n_classes, dim), "float32")
+        expect(arrays, CLASSIFIER_BIAS, (n_classes,), "float32")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.store import zarr_arrays as _zarr
+from featbank.store.array_record import ArrayRecord
 from featbank.store.chunks import chunk_file, digest_file, write_chunk
-from featbank.store.manifest import ArrayRecord
 from featbank.store.schema import chunk_rows
 
 __all__ = ["sha256_of", "write_array", "write_ids"]

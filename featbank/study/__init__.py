@@ -1,1 +1,1 @@
-"""Heads on banks: fitted, chosen on val, evaluated, and compared."""
+"""Heads on one bank: fitted, chosen on val, calibrated and evaluated."""

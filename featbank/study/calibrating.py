@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featbank.results.records import Calibration
-from featbank.study.arrays import BankArrays, as_numpy
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import Roles
 from heads.errors import HeadInputError
 from heads.metrics import GROUPS, calibration
@@ -25,8 +26,8 @@ Floats = NDArray[np.float32]
 def calibrate(arrays: BankArrays, head: Any, roles: Roles) -> str | None:
     """Fit a head's temperature on the split that chooses, and return that split's name.
 
-    None, and the head is left as it is, where there is no such split, where it is reported too, or
-    where it has no row of a class of the head.
+    None, and the head is left as it is, where there is no such split, where it is reported too, and
+    where it tells no temperature: see `Head.calibrate`.
     """
     if roles.select is None or roles.select in roles.report:
         return None
@@ -38,35 +39,44 @@ def calibrate(arrays: BankArrays, head: Any, roles: Roles) -> str | None:
 
 
 def measured(
-    arrays: BankArrays, head: Any, split: str, fitted_on: str | None
+    arrays: BankArrays, head: Any, split: str, predicted: Any, fitted_on: str | None
 ) -> tuple[Calibration, tuple[Floats, Floats]]:
     """Return a head's calibration on a split, and confidence and loss of each row, (n,) each.
 
-    The two are those at the head's temperature, which was fitted on the split `fitted_on`.
+    Parameters
+    ----------
+    arrays : BankArrays
+    head : Head
+        Fitted.
+    split : str
+        The split that is evaluated.
+    predicted : ndarray of shape (n,)
+        The head's labels of its rows.
+    fitted_on : str or None
+        The split on which the head's temperature was fitted; confidence and loss are those at that
+        temperature, and at 1 where it is None.
     """
     X, y = arrays[split]
-    labels = as_numpy(y)
-    plain, scaled = rowwise(head, X, labels, (1.0, head.temperature))
-    right = as_numpy(head.predict(X)) == labels
-    group = arrays.groups.of_class[labels]
-    found = Calibration(
+    labels = on_host(y)
+    temperatures = (1.0,) if fitted_on is None else (1.0, head.temperature)
+    rows = rowwise(head, X, labels, temperatures)
+    plain, scaled = rows[0], rows[-1]
+    right, group = predicted == labels, arrays.groups.of_class[labels]
+    known = Calibration(
         ece=calibration.expected_calibration_error(plain[0], right),
         nll=mean_known(plain[1]),
         ece_groups=by_group(plain[0], right, group),
     )
-    if fitted_on is None:
-        return found, (scaled[0], scaled[1])
-    scaled_too = Calibration(
-        split=fitted_on,
-        ece=found.ece,
-        nll=found.nll,
-        temperature=head.temperature,
-        ece_scaled=calibration.expected_calibration_error(scaled[0], right),
-        nll_scaled=mean_known(scaled[1]),
-        ece_groups=found.ece_groups,
-        ece_scaled_groups=by_group(scaled[0], right, group),
-    )
-    return scaled_too, (scaled[0], scaled[1])
+    if fitted_on is not None:
+        known = replace(
+            known,
+            split=fitted_on,
+            temperature=head.temperature,
+            ece_scaled=calibration.expected_calibration_error(scaled[0], right),
+            nll_scaled=mean_known(scaled[1]),
+            ece_scaled_groups=by_group(scaled[0], right, group),
+        )
+    return known, (scaled[0], scaled[1])
 
 
 def by_group(confidence: Any, right: Any, group: Any) -> dict[str, float | None]:
@@ -81,9 +91,23 @@ def by_group(confidence: Any, right: Any, group: Any) -> dict[str, float | None]
 
 
 def rowwise(head: Any, X: Any, labels: Any, temperatures: Sequence[float]) -> Any:
-    """Return confidence and NLL of every row (2, n) at each temperature, from one product.
+    """Return confidence and loss of every row at some temperatures, from one product.
 
-    The NLL is NaN where the head lacks the row's class.
+    Parameters
+    ----------
+    head : Head
+        Fitted.
+    X : array of shape (n, D)
+        The features.
+    labels : ndarray of shape (n,)
+    temperatures : sequence of T floats
+        What the head's scores are divided by.
+
+    Returns
+    -------
+    ndarray of shape (T, 2, n), float32
+        At each temperature the confidence, and the negative log-likelihood of the row's label in
+        nats, which is NaN where the head lacks the row's class.
     """
     out = np.empty((len(temperatures), 2, len(labels)), dtype=np.float32)
     for rows in blocks(len(labels), len(head.classes_)):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 from statistics import mean
 from typing import Any
 
 import heads
+from featbank.results.records import Candidate, Metrics, Selection
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays
@@ -16,26 +18,56 @@ from featbank.study.splits import Roles
 from heads import specs
 from heads.curves import curve, rules, sweep
 from heads.errors import HeadInputError
+from heads.estimators.convex_head import TriedDecay
 from heads.specs import Point
 
 __all__ = [
     "TAU_RANGE",
-    "Fit",
+    "FittedHead",
+    "Job",
     "defaults_of",
     "end_note",
     "ends_of",
     "exact_curve",
     "fit_one",
     "points_of",
-    "tau_curve",
+    "tau_metrics",
     "timed_fit",
 ]
 
-# A fitted head, how its parameters were chosen, and the points that were tried.
-Fit = tuple[Any, dict[str, Any] | None, list[dict[str, Any]]]
-
 # The range on which tau is chosen where nothing else is said, that of the paper's code.
 TAU_RANGE = (0.0, 2.0)
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A fitted head, how its parameters were chosen where they were, and the points tried."""
+
+    head: Any
+    selection: Selection | None = None
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every fit of a head on one bank shares.
+
+    Attributes
+    ----------
+    arrays : BankArrays
+        The bank's features and labels, on the device where heads are fitted.
+    roles : Roles
+        The split that chooses and those that are reported.
+    seed : int
+        Seed of every draw of a fit, where a head's specification gives none.
+    reporter : Reporter
+        Is told what takes time.
+    """
+
+    arrays: BankArrays
+    roles: Roles
+    seed: int = 0
+    reporter: Reporter = SILENT
 
 
 def default_taus() -> list[float]:
@@ -43,46 +75,44 @@ def default_taus() -> list[float]:
     return [round(0.1 * step, 1) for step in range(21)]
 
 
-def fit_one(arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter) -> Fit:
-    """Fit one head; return it, how its parameters were chosen, and the points that were tried."""
-    points = points_of(spec, roles)
+def fit_one(job: Job, spec: Spec) -> FittedHead:
+    """Fit one head, and choose what its specification leaves open."""
+    points = points_of(spec, job.roles)
     if len(points) == 1:
-        fit = fit_point(arrays, spec.name, points[0], roles, seed, reporter)
+        fit = fit_point(job, spec.name, points[0])
     else:
-        fit = fit_grid(arrays, spec.name, points, roles, seed, reporter)
-    return with_stage1(arrays, spec, fit)
+        fit = fit_grid(job, spec.name, points)
+    return with_stage1(job.arrays, spec, fit)
 
 
-def timed_fit(
-    arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter
-) -> tuple[Any, dict[str, Any] | None, list[dict[str, Any]], float]:
+def timed_fit(job: Job, spec: Spec) -> tuple[FittedHead, float]:
     """Return what `fit_one` does, and the seconds that it took.
 
     What the heads of a bank share is done before the clock starts, so that the time of a head does
     not depend on which heads came before it: reading the features, and fitting the linear
     classifier that stands in where stage 1 left none.
     """
-    for point in points_of(spec, roles):
-        arrays.train(build(arrays, spec.name, point, seed, reporter))
-    if roles.select is not None:
-        arrays[roles.select]
+    for point in points_of(spec, job.roles):
+        job.arrays.train(build(job, spec.name, point))
+    if job.roles.select is not None:
+        job.arrays[job.roles.select]
     started = time.perf_counter()
-    fit = fit_one(arrays, spec, roles, seed, reporter)
-    return (*fit, time.perf_counter() - started)
+    fit = fit_one(job, spec)
+    return fit, time.perf_counter() - started
 
 
-def with_stage1(arrays: BankArrays, spec: Spec, fit: Fit) -> Fit:
+def with_stage1(arrays: BankArrays, spec: Spec, fit: FittedHead) -> FittedHead:
     """Say in how a head was chosen what its stage-1 classifier is, where that was fitted here."""
-    head, chosen, tried = fit
     started_there = specs.needs_stage1(spec.name, spec.params) and spec.name != "joint"
     if arrays.bank.classifier is not None or not started_there:
         return fit
-    own, points = arrays.fitted_here(SILENT)
-    about: dict[str, Any] = {"weight_decay": own.weight_decay_, "rule": "features' scale"}
+    own = arrays.fitted_here(SILENT)
+    about: dict[str, Any] = {"weight_decay": own.head.weight_decay_, "rule": "features' scale"}
+    chosen = fit.selection or Selection()
     if arrays.select is not None:
-        about = path_choice(own, points, arrays.select)[0]
-        chosen = chosen or {"split": arrays.select, "metric": "all"}
-    return head, {**(chosen or {}), "stage1": about}, tried
+        about = path_choice(own.head, own.path, arrays.select)[0].to_json()
+        chosen = fit.selection or Selection(split=arrays.select, metric="all")
+    return replace(fit, selection=replace(chosen, stage1=about))
 
 
 def points_of(spec: Spec, roles: Roles) -> list[Point]:
@@ -99,34 +129,33 @@ def points_of(spec: Spec, roles: Roles) -> list[Point]:
     return points
 
 
-def fit_point(
-    arrays: BankArrays, name: str, point: Point, roles: Roles, seed: int, reporter: Reporter
-) -> Fit:
+def fit_point(job: Job, name: str, point: Point) -> FittedHead:
     """Fit one point of a specification; what it leaves open is chosen on val."""
+    arrays, select = job.arrays, job.roles.select
     if name == "joint" and not names_decay(point) and arrays.bank.classifier is None:
-        head, tried = arrays.fitted_here(reporter)
+        own = arrays.fitted_here(job.reporter)
         if arrays.select is None:
-            return head, None, []
-        return head, *path_choice(head, tried, arrays.select)
-    head = build(arrays, name, point, seed, reporter)
-    if roles.select is None or not is_open(name, point, head):
-        return head.fit(*arrays.train(head)), None, []
+            return FittedHead(own.head)
+        return FittedHead(own.head, *path_choice(own.head, own.path, arrays.select))
+    head = build(job, name, point)
+    if select is None or not is_open(name, point, head):
+        return FittedHead(arrays.train(head).fit(head))
     if not specs.has_path(head):
-        chosen, tried = choose_tau(arrays, name, head, roles.select)
-        return head.set_params(tau=chosen["best"]).fit(*arrays["train"]), chosen, tried
-    splits = (*arrays.train(head), *arrays[roles.select], arrays.groups)
-    points = head.fit_path(*splits, weight_decays=point.path)
-    return head, *path_choice(head, points, roles.select)
+        chosen, points = choose_tau(arrays, name, head, select)
+        return FittedHead(arrays.train().fit(head.set_params(tau=chosen.best)), chosen, points)
+    path = arrays.train(head).fit_path(head, arrays[select], arrays.groups, point.path)
+    return FittedHead(head, *path_choice(head, path, select))
 
 
-def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Reporter) -> Any:
+def build(job: Job, name: str, point: Point) -> Any:
     """Build the head of a point, with the bank's stage-1 classifier where it starts from one."""
+    arrays = job.arrays
     weight, bias = None, None
     if name == "joint" and names_decay(point):
         refuse_to_refit(arrays)
     elif specs.needs_stage1(name, point.params):
-        weight, bias = arrays.classifier(reporter)
-    head = specs.build(name, point.params, weight=weight, bias=bias, random_state=seed)
+        weight, bias = arrays.classifier(job.reporter)
+    head = specs.build(name, point.params, weight=weight, bias=bias, random_state=job.seed)
     if getattr(head, "solver", "") == "sgd" and "views" not in point.params:
         head.set_params(views=arrays.bank["train"].n_views)  # what they were banked for
     return head
@@ -152,28 +181,29 @@ def is_open(name: str, point: Point, head: Any) -> bool:
     return specs.has_path(head) or (name in ("tau", "logit-adjust") and "tau" not in point.params)
 
 
-def defaults_of(spec: Spec, head: Any, chosen: dict[str, Any] | None) -> dict[str, float]:
+def defaults_of(spec: Spec, fit: FittedHead) -> dict[str, float]:
     """Return the parameters of a fitted head that were left open and not chosen, by name."""
     points = specs.expand(spec.name, spec.params)
     # A selection without a split only tells of a stage-1 classifier that was fitted here.
-    was_chosen = chosen is not None and "split" in chosen
-    if was_chosen or len(points) > 1 or not is_open(spec.name, points[0], head):
+    was_chosen = fit.selection is not None and fit.selection.split is not None
+    if was_chosen or len(points) > 1 or not is_open(spec.name, points[0], fit.head):
         return {}
-    key = "weight_decay" if specs.has_path(head) else "tau"
-    return {key: float(specs.describe(head)[key])}
+    key = "weight_decay" if specs.has_path(fit.head) else "tau"
+    return {key: float(specs.describe(fit.head)[key])}
 
 
-def ends_of(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> list[str]:
+def ends_of(chosen: Selection | None, tried: Sequence[Candidate]) -> list[str]:
     """Name the parameters that were chosen at an end of what was tried: better may lie beyond it.
 
     What was tried of a parameter is what was tried beside the chosen values of the others. Of two
     values one is always an end, and a seed has no beyond; neither is named.
     """
-    best = chosen_values(chosen, tried)
+    params = [point.params for point in tried]
+    best = chosen_values(chosen, params)
     said = []
     for key, value in best.items():
         others = without(best, (key,))
-        beside = [point["params"] for point in tried if others.items() <= point["params"].items()]
+        beside = [each for each in params if others.items() <= each.items()]
         numbers = sorted({float(each[key]) for each in beside if is_number(each.get(key))})
         if key != "seed" and is_number(value) and len(numbers) > 2:
             said += end_note(key, float(value), numbers[0], numbers[-1], upper_end(chosen))
@@ -181,7 +211,24 @@ def ends_of(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> l
 
 
 def end_note(key: str, value: float, low: float, high: float, reaches: float | None) -> list[str]:
-    """Say where a chosen value is an end of its range, or where the best values reach the end."""
+    """Say where a chosen value is an end of its range, or where the best values reach the end.
+
+    Parameters
+    ----------
+    key : str
+        The parameter's name.
+    value : float
+        What was chosen.
+    low, high : float
+        The ends of the range that was tried.
+    reaches : float or None
+        Where the interval of the best values of a curve ends; None where there is no curve.
+
+    Returns
+    -------
+    list of str
+        One sentence, or none.
+    """
     if value in (low, high):
         return [f"{key}={value:g} is the end of the range {low:g}..{high:g}"]
     if reaches is not None and reaches >= high:
@@ -189,25 +236,27 @@ def end_note(key: str, value: float, low: float, high: float, reaches: float | N
     return []
 
 
-def upper_end(chosen: dict[str, Any] | None) -> float | None:
+def upper_end(chosen: Selection | None) -> float | None:
     """Return where the interval of the best values of a curve ends, where there is one."""
-    inner = (chosen or {}).get("then") or chosen or {}
-    interval = (inner.get("maximum") or {}).get("interval")
+    inner = None if chosen is None else chosen.then or chosen
+    interval = None if inner is None else (inner.maximum or {}).get("interval")
     return None if interval is None else float(interval[1])
 
 
-def chosen_values(chosen: dict[str, Any] | None, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what was chosen, by parameter, what was chosen within a grid's point too."""
+def chosen_values(chosen: Selection | None, tried: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what was chosen, by parameter, what was chosen within a grid's point too.
+
+    `tried` are the parameters of every point that was tried.
+    """
     if chosen is None or not tried:
         return {}
-    keys = chosen.get("grid") or list(tried[0]["params"])
-    best = chosen["best"] if isinstance(chosen["best"], dict) else {keys[0]: chosen["best"]}
-    inner = [point for point in tried if best.items() <= point["params"].items()]
-    bare = [{"params": without(point["params"], best)} for point in inner]
-    return best | chosen_values(chosen.get("then"), bare)
+    keys = chosen.grid or list(tried[0])
+    best = chosen.best if isinstance(chosen.best, dict) else {keys[0]: chosen.best}
+    inner = [without(params, best) for params in tried if best.items() <= params.items()]
+    return best | chosen_values(chosen.then, inner)
 
 
-def without(params: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+def without(params: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """Return parameters but for some."""
     return {key: value for key, value in params.items() if key not in keys}
 
@@ -217,68 +266,53 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def fit_grid(
-    arrays: BankArrays,
-    name: str,
-    points: Sequence[Point],
-    roles: Roles,
-    seed: int,
-    reporter: Reporter,
-) -> Fit:
+def fit_grid(job: Job, name: str, points: Sequence[Point]) -> FittedHead:
     """Fit every point, together where that saves passes, and keep the best on val.
 
     Rule: the largest `all`; of runs of equally good neighbours in the order of the specification
     the longest, and its middle. Points that differ in their seed alone count as one, by their mean,
     and the first seed's head is kept: the luckiest is not the best.
     """
-    split = str(roles.select)
-    fits = fit_points(arrays, name, points, roles, seed, reporter)
-    measured = [arrays.measure(head, split) for head, _, _ in fits]
+    split = str(job.roles.select)
+    fits = fit_points(job, name, points)
+    measured = [job.arrays.measure(fit.head, split) for fit in fits]
     kinds = seedless(points)
     scores = [mean(measured[place]["all"] or 0 for place in kind) for kind in kinds]
     _, middle, _ = sweep.widest_maximum(range(len(kinds)), scores)
     kept = kinds[middle][0]
     chosen, varied = points[kept], [*points[kept].varied]
-    summary = {
-        "split": split,
-        "metric": "all",
-        "rule": "maximum",
-        "grid": varied,
-        "best": chosen.varied if len(varied) > 1 else chosen.varied[varied[0]],
-        "value": scores[middle],
-        "maximum": {"value": max(scores), **chosen.varied},
-        "points": len(points),
-        "seeds": len(kinds[middle]),
-    }
-    head, inner, _ = fits[kept]
-    if inner is not None:
-        summary["then"] = inner
+    selection = Selection(
+        split=split,
+        metric="all",
+        rule="maximum",
+        grid=tuple(varied),
+        best=chosen.varied if len(varied) > 1 else chosen.varied[varied[0]],
+        value=scores[middle],
+        maximum={"value": max(scores), **chosen.varied},
+        points=len(points),
+        seeds=len(kinds[middle]),
+        then=fits[kept].selection,
+    )
     tried = [
-        entry
+        candidate
         for point, fit, found in zip(points, fits, measured, strict=True)
-        for entry in entries(point, fit, split, found)
+        for candidate in candidates_of(point, fit, split, found)
     ]
-    return head, summary, tried
+    return FittedHead(fits[kept].head, selection, tuple(tried))
 
 
-def fit_points(
-    arrays: BankArrays,
-    name: str,
-    points: Sequence[Point],
-    roles: Roles,
-    seed: int,
-    reporter: Reporter,
-) -> list[Fit]:
+def fit_points(job: Job, name: str, points: Sequence[Point]) -> list[FittedHead]:
     """Fit every point: those that leave something open in turn, all others in one call."""
-    built = [build(arrays, name, point, seed, reporter) for point in points]
+    built = [build(job, name, point) for point in points]
     closed = [not is_open(name, *pair) for pair in zip(points, built, strict=True)]
     together: dict[int, list[Any]] = {}
     for head in compress(built, closed):
         together.setdefault(getattr(head, "views", 0), []).append(head)
     for some in together.values():
-        heads.fit_many(some, *arrays.train(some[0]))
+        rows = job.arrays.train(some[0])
+        heads.fit_many(some, rows.X, rows.y, rows.sample_weight)
     return [
-        (head, None, []) if done else fit_point(arrays, name, point, roles, seed, reporter)
+        FittedHead(head) if done else fit_point(job, name, point)
         for head, point, done in zip(built, points, closed, strict=True)
     ]
 
@@ -292,63 +326,96 @@ def seedless(points: Sequence[Point]) -> list[list[int]]:
     return list(kinds.values())
 
 
-def entries(point: Point, fit: Fit, split: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the candidates of a point: those that were tried inside it, or the point itself."""
-    inside = fit[2] or [{"params": {}, "split": split, "metrics": measured}]
-    return [{**entry, "params": point.varied | entry["params"]} for entry in inside]
+def candidates_of(point: Point, fit: FittedHead, split: str, measured: Metrics) -> list[Candidate]:
+    """Return the candidates of a point: those that were tried inside it, or the point itself.
+
+    Parameters
+    ----------
+    point : Point
+        A point of a head's specification.
+    fit : FittedHead
+        The head that was fitted there.
+    split : str
+        The split on which it was measured.
+    measured : mapping
+        The metrics of the head on that split.
+    """
+    inside = fit.candidates or (Candidate({}, split, measured),)
+    return [replace(each, params={**point.varied, **each.params}) for each in inside]
 
 
 def path_choice(
-    head: Any, points: list[dict[str, Any]], split: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    head: Any, points: Sequence[TriedDecay], split: str
+) -> tuple[Selection, tuple[Candidate, ...]]:
     """Return how the weight decay was chosen on a path, and the points that were tried."""
-    best = max(points, key=lambda point: point["metrics"]["all"])
-    same = [point for point in points if point["weight_decay"] == head.weight_decay]
-    chosen = max(same, key=lambda point: point["metrics"]["all"])
+    best = max(points, key=lambda point: point.metrics["all"] or 0.0)
+    same = [point for point in points if point.weight_decay == head.weight_decay]
+    chosen = max(same, key=lambda point: point.metrics["all"] or 0.0)
     tried = [
-        {
-            "params": {"weight_decay": point["weight_decay"]},
-            "split": split,
-            "metrics": point["metrics"],
-        }
-        for point in points
+        Candidate({"weight_decay": point.weight_decay}, split, point.metrics) for point in points
     ]
-    summary = {
-        "split": split,
-        "metric": "all",
-        "rule": "maximum",
-        "best": head.weight_decay,
-        "value": chosen["metrics"]["all"],
-        "maximum": {"value": best["metrics"]["all"], "weight_decay": best["weight_decay"]},
-    }
-    return summary, tried
+    selection = Selection(
+        split=split,
+        metric="all",
+        rule="maximum",
+        best=head.weight_decay,
+        value=chosen.metrics["all"],
+        maximum={"value": best.metrics["all"], "weight_decay": best.weight_decay},
+    )
+    return selection, tuple(tried)
 
 
 def choose_tau(
     arrays: BankArrays, name: str, head: Any, split: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it."""
+) -> tuple[Selection, tuple[Candidate, ...]]:
+    """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    name : {"tau", "logit-adjust"}
+        The head's name.
+    head : Head
+        Not fitted; `keep_bias` of ``tau`` tells whether the curve can be exact.
+    split : str
+        The split that chooses.
+
+    Returns
+    -------
+    Selection
+        How tau was chosen.
+    tuple of Candidate
+        The points of the paper's grid, and the chosen one, with their metrics on the split.
+    """
     if name == "tau" and head.keep_bias:
-        points = tau_curve(arrays, split, default_taus(), keep_bias=True)
+        points = tau_metrics(arrays, split, default_taus(), keep_bias=True)
         chosen = sweep.choose(points)
     else:
         found = exact_curve(arrays, name, split, TAU_RANGE)
         chosen = rules.choose_on_curve(found)
-        taus = sorted({*default_taus(), chosen["best"]})
+        taus = sorted({*default_taus(), chosen.best})
         points = [{"tau": tau, **found.at(tau)} for tau in taus]
-    tried = [
-        {
-            "params": {"tau": point["tau"]},
-            "split": split,
-            "metrics": {key: value for key, value in point.items() if key != "tau"},
-        }
-        for point in points
-    ]
-    return {"split": split, "metric": "all", **chosen}, tried
+    tried = [Candidate({"tau": point["tau"]}, split, without(point, ["tau"])) for point in points]
+    return Selection.on_curve(split, chosen), tuple(tried)
 
 
 def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, float]) -> Any:
-    """Return the exact curve of `tau` or `logit-adjust` on one split."""
+    """Return the exact curve of `tau` or `logit-adjust` on one split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    head : {"tau", "logit-adjust"}
+        The head's name.
+    split : str
+    ends : tuple of two floats
+        The range of tau.
+
+    Returns
+    -------
+    StepCurve
+        See `heads.curves.curve`.
+    """
     weight, bias = arrays.classifier(SILENT)
     X, y = arrays[split]
     low, high = ends
@@ -357,10 +424,25 @@ def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, fl
     return curve.exact_adjust_curve(weight, bias, X, y, arrays.groups, low=low, high=high)
 
 
-def tau_curve(
+def tau_metrics(
     arrays: BankArrays, split: str, taus: Sequence[float], *, keep_bias: bool = False
 ) -> list[dict[str, Any]]:
-    """Return accuracy by group at every tau, on one split."""
+    """Return accuracy by group at every tau, on one split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    split : str
+    taus : sequence of float
+        The grid.
+    keep_bias : bool, default False
+        Whether stage 1's bias is added to the scores as it is; without it there is none.
+
+    Returns
+    -------
+    list of dict
+        For each point ``tau``, and the accuracies there by name.
+    """
     weight, bias = arrays.classifier(SILENT)
     X, y = arrays[split]
     return sweep.tau_curve(weight, X, y, arrays.groups, taus=taus, bias=bias if keep_bias else None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from featbank.results.cell import RowsRecord
 
 __all__ = ["are_names", "row_order", "rows_record"]
 
@@ -39,7 +40,7 @@ def repeated(ids: Sequence[str]) -> str | None:
     return None
 
 
-def rows_record(ids: Sequence[str], labels: NDArray[np.int64]) -> dict[str, Any]:
+def rows_record(ids: Sequence[str], labels: NDArray[np.int64]) -> RowsRecord:
     """Return what tells whether two banks have the same rows.
 
     Parameters
@@ -49,9 +50,8 @@ def rows_record(ids: Sequence[str], labels: NDArray[np.int64]) -> dict[str, Any]
 
     Returns
     -------
-    dict
-        `digest`: of ids and labels, in the order of `row_order`; `ids`: of the ids alone; `named`:
-        whether the ids are more than row numbers; `repeated`: an id that comes twice, or None.
+    RowsRecord
+        Its digests are of the rows in the order of `row_order`.
     """
     order = row_order(ids)
     names = hashlib.sha256()
@@ -60,9 +60,4 @@ def rows_record(ids: Sequence[str], labels: NDArray[np.int64]) -> dict[str, Any]
         names.update(len(raw).to_bytes(8, "little") + raw)
     whole = names.copy()
     whole.update(np.asarray(labels)[order].astype("<i8").tobytes())
-    return {
-        "digest": whole.hexdigest(),
-        "ids": names.hexdigest(),
-        "named": are_names(ids),
-        "repeated": repeated(ids),
-    }
+    return RowsRecord(whole.hexdigest(), names.hexdigest(), are_names(ids), repeated(ids))

@@ -11,13 +11,14 @@ from featbank.bank.bank import Bank
 from featbank.bank.provenance_diff import differences, feature_identity
 from featbank.errors import StaleError
 from featbank.results.alike import other_classes
-from featbank.results.fit import Fit, Fits
-from featbank.results.records import Result, Selection
+from featbank.results.cell import ClassNames
+from featbank.results.fit import Evaluated, Fit
+from featbank.results.records import HeadChoice, Result, Selection
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.study.arrays import BankArrays
+from featbank.study.arrays import BankArrays, on_host
 from featbank.study.splits import distinct, head_notes, report_notes, splits_to_evaluate
 
-__all__ = ["evaluate_heads", "evaluation_json", "load_for"]
+__all__ = ["evaluate_heads", "load_for"]
 
 
 def evaluate_heads(
@@ -28,7 +29,7 @@ def evaluate_heads(
     seed: int = 0,
     device: str = "cpu",
     reporter: Reporter = SILENT,
-) -> Fits:
+) -> Evaluated:
     """Evaluate saved heads on a bank.
 
     Parameters
@@ -64,14 +65,30 @@ def evaluate_heads(
                 advance(1)
             notes = distinct([note for each in results for note in each.notes])
             fits.append(Fit(head, tuple(results), results[0].selection, notes=tuple(notes)))
-    return Fits(fits)
+    notes = distinct([note for fit in fits for note in fit.notes])
+    return Evaluated(tuple(fits), tuple(notes))
 
 
 def evaluated(
     arrays: BankArrays, file: Path, head: Any, metadata: Mapping[str, Any], split: str, seed: int
 ) -> Result:
-    """Return what a saved head reaches on one split."""
-    score = arrays.score(head, split, seed)
+    """Return what a saved head reaches on one split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    file : Path
+        The head's file.
+    head : Head
+        What the file holds.
+    metadata : mapping
+        What the file says of how the head was fitted.
+    split : str
+        The split to evaluate on.
+    seed : int
+        Seed of the intervals.
+    """
+    score = arrays.score(on_host(head.predict(arrays[split][0])), split, seed)
     selection = metadata.get("selection")
     return Result(
         bank=arrays.path,
@@ -81,42 +98,28 @@ def evaluated(
         selection=Selection.from_json(selection) if isinstance(selection, dict) else None,
         notes=tuple(notes_of(arrays.bank, file, metadata, split)),
         split=split,
-        metrics=score["metrics"],
-        ci95=score["ci95"],
+        metrics=score.metrics,
+        ci95=score.ci95,
         fit_seconds=None,
         file=str(file),
     )
 
 
-def evaluation_json(fits: Fits) -> dict[str, Any]:
-    """Return the results object of schema 1 of heads that were loaded and not fitted."""
-    results = [result for fit in fits for result in fit.results]
-    return {
-        "schema": 1,
-        "results": [
-            {
-                "bank": result.bank,
-                "file": result.file,
-                "head": result.head,
-                "params": result.params,
-                "selected_on": result.selected_on,
-                "split": result.split,
-                "metrics": result.metrics,
-                "ci95": result.ci95,
-                "notes": list(result.notes),
-            }
-            for result in results
-        ],
-        "candidates": [],
-        "notes": distinct([note for result in results for note in result.notes]),
-    }
-
-
 def notes_of(bank: Bank, file: Path, metadata: Mapping[str, Any], split: str) -> list[str]:
-    """Return what a reader has to know of a head on a split beside the numbers."""
+    """Return what a reader has to know of a head on a split beside the numbers.
+
+    Parameters
+    ----------
+    bank, file, metadata, split
+        As in `evaluated`; the bank is that of its arrays.
+    """
     fitted = metadata.get("notes")
     if not isinstance(fitted, list):
-        fitted = head_notes(metadata, "nothing was chosen") if "spec" in metadata else []
+        fitted = (
+            head_notes(HeadChoice.from_json(metadata), "nothing was chosen")
+            if "spec" in metadata
+            else []
+        )
     own = [f"{file}: {note}" for note in fitted]
     if metadata.get("selected_on") == split:
         own.append(f"{file}: parameters were chosen on {split}, the REPORTED split")
@@ -146,8 +149,8 @@ def load_for(bank: Bank, file: Path) -> tuple[Any, dict[str, Any]]:
         raise StaleError(message)
     classes = other_classes(
         [
-            {"name": str(file), "class_names": metadata.get("class_names") or []},
-            {"name": str(bank.path), "class_names": bank.class_names},
+            ClassNames(str(file), metadata.get("class_names") or []),
+            ClassNames(str(bank.path), bank.class_names),
         ]
     )
     if classes:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from featbank import Bank
+from featbank.bank.bank import Bank
 from featbank.errors import UsageError
+from featbank.results.records import HeadChoice
 from featbank.runtime.names import printable
 
 __all__ = [
@@ -32,10 +33,18 @@ VALIDATION = ("val", "validation", "valid", "dev", "development")
 
 @dataclass(frozen=True)
 class Roles:
-    """The split on which parameters are chosen (None: defaults are used), and those reported.
+    """The splits by what is done with them.
 
-    `chooser` is the split whose part it is to choose, whether or not it can; `reason` says why
-    nothing is chosen, where nothing is.
+    Attributes
+    ----------
+    select : str or None
+        The split on which parameters are chosen. Where it is None, heads take their defaults.
+    report : tuple of str
+        The splits that are reported.
+    chooser : str, optional
+        The split whose part it is to choose, whether or not it can.
+    reason : str
+        Why nothing is chosen, where nothing is.
     """
 
     select: str | None
@@ -209,19 +218,15 @@ def defaults_note(reason: str, defaults: Mapping[str, Mapping[str, float]]) -> l
     return [f"{reason}: {', '.join(taken)} {end}"] if taken else []
 
 
-def head_notes(entry: Mapping[str, Any], reason: str) -> list[str]:
-    """Return what there is to say of one head: what was not chosen, and what ends a range.
-
-    `entry` has `spec`, and as far as they are known `defaults` and `ends`, as a fit leaves them.
-    """
-    ends = [f"{entry['spec']}: {each}" for each in entry.get("ends") or ()]
-    return [*defaults_note(reason, {entry["spec"]: entry.get("defaults") or {}}), *ends]
+def head_notes(choice: HeadChoice, reason: str) -> list[str]:
+    """Return what there is to say of one head: what was not chosen, and what ends a range."""
+    return all_head_notes([choice], reason)
 
 
-def all_head_notes(entries: Sequence[Mapping[str, Any]], reason: str) -> list[str]:
+def all_head_notes(choices: Sequence[HeadChoice], reason: str) -> list[str]:
     """Return the notes of several heads, their defaults in one."""
-    defaults = {entry["spec"]: entry.get("defaults") or {} for entry in entries}
-    ends = [note for entry in entries for note in head_notes({**entry, "defaults": None}, reason)]
+    defaults = {choice.spec: choice.defaults for choice in choices}
+    ends = [f"{choice.spec}: {each}" for choice in choices for each in choice.ends]
     return [*defaults_note(reason, defaults), *ends]
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from featbank.bank.bank import Bank
 from featbank.errors import UsageError
 from featbank.results.numbers import GROUPS
+from featbank.results.records import Selection
+from featbank.results.sweep import Sweep
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays
-from featbank.study.choosing import TAU_RANGE, end_note, exact_curve, tau_curve
+from featbank.study.choosing import TAU_RANGE, end_note, exact_curve, tau_metrics
 from featbank.study.splits import Roles, role_notes
 from heads import specs
+from heads.curves.chosen import Chosen
 from heads.curves.curve import samples
 from heads.curves.rules import choose_on_curve
 from heads.curves.sweep import choose
 
 __all__ = ["check_sweep", "sweep_splits"]
+
+# A parameter of a curve, and the accuracies there, by name.
+Point = Mapping[str, float | None]
 
 
 def check_sweep(spec: Spec, *, exact: bool) -> None:
@@ -57,8 +64,8 @@ def sweep_splits(
     device: str = "cpu",
     full: bool = False,
     reporter: Reporter = SILENT,
-) -> dict[str, Any]:
-    """Return the sweep's object of schema 1: curves of every split, and the parameter chosen.
+) -> Sweep:
+    """Return curves of every split, and the parameter chosen on the one that selects.
 
     Parameters
     ----------
@@ -95,12 +102,11 @@ def sweep_splits(
     arrays.classifier(reporter)
     wanted = tuple(dict.fromkeys((roles.select, *roles.report)))
     if grid is None:
-        result = sweep_exact(arrays, spec.name, wanted, span, rule, seed, full=full)
+        found = sweep_exact(arrays, spec.name, wanted, span, rule, seed, full=full)
     else:
         keep_bias = spec.params.get("bias", "drop") == "keep"
-        result = sweep_grid(arrays, wanted, grid, keep_bias=keep_bias)
-    result["notes"] = [*role_notes(bank, roles), *range_notes(result)]
-    return result
+        found = sweep_grid(arrays, wanted, grid, keep_bias=keep_bias)
+    return replace(found, notes=(*role_notes(bank, roles), *range_notes(found)))
 
 
 def sweep_exact(
@@ -112,24 +118,37 @@ def sweep_exact(
     seed: int,
     *,
     full: bool,
-) -> dict[str, Any]:
-    """Return the exact sweep's object of schema 1; the first split chooses."""
+) -> Sweep:
+    """Return the exact sweep of some splits, of which the first chooses.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    head : {"tau", "logit-adjust"}
+        The head's name.
+    splits : tuple of str
+        The first one chooses, the last one is reported.
+    ends : tuple of two floats
+        The range of tau.
+    rule, seed, full
+        As in `sweep_splits`.
+    """
     found = {name: exact_curve(arrays, head, name, ends) for name in splits}
     chosen = choose_on_curve(found[splits[0]], rule, seed=seed)
-    curves = {name: sampled(curve, chosen["best"]) for name, curve in found.items()}
-    result = result_of(arrays, head, splits, chosen, curves)
-    if full:
-        result["steps"] = {name: all_steps(curve) for name, curve in found.items()}
-    return result
+    curves = {name: sampled(curve, chosen.best) for name, curve in found.items()}
+    sweep = sweep_of(arrays, head, splits, chosen, curves)
+    return replace(
+        sweep, steps={name: all_steps(of) for name, of in found.items()} if full else None
+    )
 
 
-def sampled(curve: Any, best: float) -> list[dict[str, Any]]:
+def sampled(curve: Any, best: float) -> list[Point]:
     """Return the curve every 0.05 of its range, at its ends and at the chosen parameter."""
     taus = sorted({*samples(curve.low, curve.high).tolist(), best})
     return [{"tau": tau, **curve.at(tau)} for tau in taus]
 
 
-def all_steps(curve: Any) -> dict[str, Any]:
+def all_steps(curve: Any) -> dict[str, list[float] | None]:
     """Return every breakpoint, and the value of `all` and of each group between two of them."""
     edges, every = curve.steps("all")
     values = {"all": every.tolist()}
@@ -141,37 +160,56 @@ def all_steps(curve: Any) -> dict[str, Any]:
 
 def sweep_grid(
     arrays: BankArrays, splits: tuple[str, ...], taus: Sequence[float], *, keep_bias: bool
-) -> dict[str, Any]:
-    """Return the sweep's object of schema 1, from a grid; the first split chooses."""
-    curves = {name: tau_curve(arrays, name, taus, keep_bias=keep_bias) for name in splits}
-    return result_of(arrays, "tau", splits, choose(curves[splits[0]]), curves)
+) -> Sweep:
+    """Return the sweep of some splits over a grid; the first split chooses.
+
+    Parameters
+    ----------
+    arrays, splits
+        As in `sweep_exact`.
+    taus : sequence of float
+        The grid.
+    keep_bias : bool
+        As in `featbank.study.choosing.tau_metrics`.
+    """
+    curves = {name: tau_metrics(arrays, name, taus, keep_bias=keep_bias) for name in splits}
+    return sweep_of(arrays, "tau", splits, choose(curves[splits[0]]), curves)
 
 
-def result_of(
+def sweep_of(
     arrays: BankArrays,
     head: str,
     splits: tuple[str, ...],
-    chosen: dict[str, Any],
-    curves: dict[str, list[dict[str, Any]]],
-) -> dict[str, Any]:
-    """Put a sweep together: what was chosen on the first split, and the last one at that point."""
-    at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen["best"])
-    return {
-        "schema": 1,
-        "bank": str(arrays.bank.path),
-        "head": head,
-        "parameter": "tau",
-        "select": {"split": splits[0], "metric": "all", **chosen},
-        "report": {
-            "split": splits[-1],
-            "metrics": {key: value for key, value in at_best.items() if key != "tau"},
-        },
-        "curves": curves,
-    }
+    chosen: Chosen,
+    curves: Mapping[str, Sequence[Point]],
+) -> Sweep:
+    """Put a sweep together: what was chosen on the first split, and the last one at that point.
+
+    Parameters
+    ----------
+    arrays, head, splits
+        As in `sweep_exact`.
+    chosen : Chosen
+        How tau was chosen on the first split.
+    curves : mapping
+        Of each split, by name, the points of its curve: ``tau`` and the accuracies there by name.
+        The chosen tau is among those of the last split.
+    """
+    at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen.best)
+    return Sweep(
+        bank=str(arrays.bank.path),
+        head=head,
+        parameter="tau",
+        selection=Selection.on_curve(splits[0], chosen),
+        report=splits[-1],
+        metrics={key: value for key, value in at_best.items() if key != "tau"},
+        curves=curves,
+    )
 
 
-def range_notes(result: dict[str, Any]) -> list[str]:
+def range_notes(sweep: Sweep) -> list[str]:
     """Say where the chosen parameter is an end of the range, or the best values reach the end."""
-    select = result["select"]
-    taus = [point["tau"] for point in result["curves"][select["split"]]]
-    return end_note("tau", select["best"], min(taus), max(taus), select["maximum"]["interval"][1])
+    chosen = sweep.selection
+    taus = [float(point["tau"] or 0) for point in sweep.curves[str(chosen.split)]]
+    reaches = (chosen.maximum or {})["interval"][1]
+    return end_note("tau", chosen.best, min(taus), max(taus), reaches)

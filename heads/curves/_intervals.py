@@ -15,6 +15,7 @@ call.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -104,36 +105,16 @@ def bounded_intervals(
         Rounding could change whether the row is right at one of `points`.
     """
     rows = torch.arange(len(values))
-    own, own_slope = exact(rows, y_idx), slopes[y_idx]
-    slack = TIE * (1 + own.abs())
-    # What rounding in `values`, in the product with the parameter, or a tie can hide.
-    size = 1 + own.abs() + max(abs(low), abs(high)) * float(slopes.abs().max())
-    noise = max(32 * torch.finfo(values.dtype).eps, 8 * TIE) * size
-
-    coarse, own_coarse = slopes.to(values.dtype), own_slope.to(values.dtype).unsqueeze(1)
-    # How far the others are ahead at `low`: at most.
-    lead = torch.add(values, coarse, alpha=-low, out=values) if low else values
-    lead -= (own - low * own_slope - noise).to(values.dtype).unsqueeze(1)
+    own = _Own(exact(rows, y_idx), slopes[y_idx], y_idx)
+    noise = _noise(own.values, slopes, low, high, values.dtype)
+    lead = _lead(values, slopes, own, low, noise)
     turn = torch.empty_like(values) if scratch is None else scratch[: len(values)]
+    reach, rival, rate, chaser = _closest(lead, slopes, own, turn)
 
-    # Who is ahead falls behind after lead / turn; who never does, beyond any range.
-    torch.sub(coarse, own_coarse, out=turn).clamp_(min=_NONE)
-    after = torch.div(lead, turn, out=turn).scatter_(1, y_idx.unsqueeze(1), -torch.inf)
-    reach, rival = best_column(after)
-    # Who is behind catches up at the rate turn / lead; who may be ahead, at once.
-    torch.sub(coarse, own_coarse, out=turn)
-    rate, chaser = best_column(turn.div_(lead.clamp_(max=-_NONE)))
-
-    def crossing(column: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        turn = slopes[column] - own_slope
-        ahead = exact(rows, column) - own - low * turn
-        ahead += torch.where(column < y_idx, slack, -slack)
-        return ahead, turn, low + ahead / turn
-
-    ahead, turn, where = crossing(rival)
-    first = torch.where(ahead > 0, torch.where(turn > 0, where, torch.inf), low)
-    _, turn, where = crossing(chaser)
-    last = torch.where(turn < 0, where, high).clamp_(max=high)
+    ahead, turning, where = _crossing(exact, slopes, own, rival, low)
+    first = torch.where(ahead > 0, torch.where(turning > 0, where, torch.inf), low)
+    _, turning, where = _crossing(exact, slopes, own, chaser, low)
+    last = torch.where(turning < 0, where, high).clamp_(max=high)
     right = first <= last
     close = torch.zeros_like(right)
     # From the crossing with the class that was found to where rounding could hide another.
@@ -146,6 +127,62 @@ def bounded_intervals(
         last.masked_fill(~right, -torch.inf),
         close & right,
     )
+
+
+class _Own(NamedTuple):
+    """Of each row's true class: value (k,) and slope (k,), float64, and index (k,), int64."""
+
+    values: Tensor
+    slopes: Tensor
+    y_idx: Tensor
+
+
+def _noise(own: Tensor, slopes: Tensor, low: float, high: float, dtype: torch.dtype) -> Tensor:
+    """Bound what rounding in `dtype`, in the product with the parameter, or a tie hides, (k,)."""
+    size = 1 + own.abs() + max(abs(low), abs(high)) * float(slopes.abs().max())
+    return max(32 * torch.finfo(dtype).eps, 8 * TIE) * size
+
+
+def _lead(values: Tensor, slopes: Tensor, own: _Own, low: float, noise: Tensor) -> Tensor:
+    """Make of `values` (k, C) how far, at most, each class is ahead of the true one at `low`."""
+    lead = torch.add(values, slopes.to(values.dtype), alpha=-low, out=values) if low else values
+    lead -= (own.values - low * own.slopes - noise).to(values.dtype).unsqueeze(1)
+    return lead
+
+
+def _closest(
+    lead: Tensor, slopes: Tensor, own: _Own, turn: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Find the class that is ahead for longest, and the one that catches up first.
+
+    Overwrites `lead` and `turn`, (k, C) each. Returns how far above the lowest parameter the first
+    class falls behind, and its column; then the inverse of how far above it the second class gets
+    ahead, and its column; (k,) each.
+    """
+    coarse, own_coarse = slopes.to(lead.dtype), own.slopes.to(lead.dtype).unsqueeze(1)
+    # Who is ahead falls behind after lead / turn; who never does, beyond any range.
+    torch.sub(coarse, own_coarse, out=turn).clamp_(min=_NONE)
+    after = torch.div(lead, turn, out=turn).scatter_(1, own.y_idx.unsqueeze(1), -torch.inf)
+    reach, rival = best_column(after)
+    # Who is behind catches up at the rate turn / lead; who may be ahead, at once.
+    torch.sub(coarse, own_coarse, out=turn)
+    rate, chaser = best_column(turn.div_(lead.clamp_(max=-_NONE)))
+    return reach, rival, rate, chaser
+
+
+def _crossing(
+    exact: Exact, slopes: Tensor, own: _Own, column: Tensor, low: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compare one class of each row, `column` (k,), with the true one, in float64.
+
+    Returns how far it is ahead at `low`, how much faster than the true one it falls, and the
+    parameter at which the two lines cross; (k,) each.
+    """
+    slack = TIE * (1 + own.values.abs())
+    turn = slopes[column] - own.slopes
+    ahead = exact(torch.arange(len(column)), column) - own.values - low * turn
+    ahead += torch.where(column < own.y_idx, slack, -slack)
+    return ahead, turn, low + ahead / turn
 
 
 def _holds_a_point(points: Tensor, start: Tensor, stop: Tensor) -> Tensor:

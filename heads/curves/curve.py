@@ -25,9 +25,9 @@ from heads._arrays import (
 )
 from heads._checks import refuse_overflow
 from heads._stage1 import cast_stage1, check_stage1
-from heads.curves._families import MOST_TAU, AdjustLines, Lines, TauLines, log_prior, tau_scale
 from heads.curves._intervals import bounded_intervals, pairwise_intervals
 from heads.curves._rows import checked_rows
+from heads.curves.families import MOST_TAU, AdjustLines, Lines, TauLines, log_prior, tau_scale
 from heads.errors import HeadInputError
 from heads.metrics import GROUPS, ShotGroups, group_means
 

@@ -1,15 +1,14 @@
 """Rules that choose a parameter from its exact curve on a validation split.
 
 The maximum of a step curve chases single rows: its interval can be 0.0002 wide and elsewhere on
-another draw of the split. The other rules are steadier; `docs/heads.md` compares them.
+another draw of the split. The other rules are steadier; `docs/notes/heads.md` compares them.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from heads.curves.chosen import Chosen, Maximum
 from heads.curves.curve import StepCurve, widest_top
 from heads.errors import HeadInputError
 
@@ -22,7 +21,7 @@ DRAWS = 100  # of the bootstrap
 
 def choose_on_curve(
     curve: StepCurve, rule: str = DEFAULT_RULE, metric: str = "all", seed: int = 0
-) -> dict[str, Any]:
+) -> Chosen:
     """Choose the parameter of an exact curve.
 
     Parameters
@@ -38,9 +37,8 @@ def choose_on_curve(
 
     Returns
     -------
-    dict
-        `rule`, `best` (rounded to 4 digits: no curve tells more), `value` there, and `maximum`:
-        the widest best `interval` [low, high] and its `value`.
+    Chosen
+        `best` is rounded to 4 digits: no curve tells more.
     """
     if rule not in RULES:
         message = f"rule must be one of: {', '.join(RULES)}. Got {rule!r} instead."
@@ -53,12 +51,8 @@ def choose_on_curve(
     else:
         best = _bootstrap_median(curve, metric, seed)
     best = float(min(max(round(best, 4), curve.low), curve.high))
-    return {
-        "rule": rule,
-        "best": best,
-        "value": curve.at(best)[metric],
-        "maximum": {"interval": [low, high], "value": value},
-    }
+    reached = float(curve.at(best)[metric] or 0.0)
+    return Chosen(rule, best, reached, Maximum((low, high), value))
 
 
 def _one_se_centre(curve: StepCurve, metric: str, best: float) -> float:

@@ -14,8 +14,9 @@ from heads._arrays import as_tensor, compute_dtype, full_precision, row_blocks
 from heads._checks import refuse_overflow
 from heads._params import check_number
 from heads._stage1 import cast_stage1, check_stage1
-from heads.curves._families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.curves._rows import checked_rows
+from heads.curves.chosen import Chosen, Maximum
+from heads.curves.families import MOST_TAU, TauLines, scaled_scores, tau_scale
 from heads.errors import HeadInputError
 from heads.metrics import ShotGroups, group_means
 
@@ -103,7 +104,7 @@ def _predictions(
             yield rows, (scaled_scores(products, scale, b).argmax(dim=1) for scale in scales)
 
 
-def choose(curve: Sequence[dict[str, Any]], metric: str = "all") -> dict[str, Any]:
+def choose(curve: Sequence[dict[str, Any]], metric: str = "all") -> Chosen:
     """Choose the tau of a curve: the middle of the widest run of points with the best value.
 
     Parameters
@@ -114,9 +115,8 @@ def choose(curve: Sequence[dict[str, Any]], metric: str = "all") -> dict[str, An
 
     Returns
     -------
-    dict
-        `rule` ("maximum"), `best` (tau), `value` there, and `maximum`: the run's `interval`
-        [lowest tau, highest tau] and its `value`.
+    Chosen
+        By the rule "maximum"; the interval is from the lowest tau of the run to the highest.
     """
     if any(metric not in point for point in curve):
         message = f"metric must be one of: {', '.join(curve[0])}. Got {metric!r} instead."
@@ -127,12 +127,8 @@ def choose(curve: Sequence[dict[str, Any]], metric: str = "all") -> dict[str, An
     taus = [float(point["tau"]) for point in curve]
     values = [float(point[metric]) for point in curve]
     first, middle, last = widest_maximum(taus, values)
-    return {
-        "rule": "maximum",
-        "best": taus[middle],
-        "value": values[middle],
-        "maximum": {"interval": [taus[first], taus[last]], "value": values[middle]},
-    }
+    top = Maximum((taus[first], taus[last]), values[middle])
+    return Chosen("maximum", taus[middle], values[middle], top)
 
 
 def widest_maximum(positions: Sequence[float], values: Sequence[float]) -> tuple[int, int, int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from heads._params import MOST_DECAY, check_number, check_one_of
-from heads.curves._families import log_prior
+from heads.balancing.weighting import class_shares
+from heads.curves.families import log_prior
 from heads.errors import HeadInputError
-from heads.estimators._convex_head import ANCHORS, ConvexHead
+from heads.estimators.convex_head import ANCHORS, ConvexHead
 from heads.solvers.objective import Goal
 from heads.solvers.rows import TrainingRows
-from heads.solvers.weighting import class_shares
 
 __all__ = ["BalancedSoftmax"]
 

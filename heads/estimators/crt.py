@@ -13,22 +13,22 @@ from torch import Tensor
 
 from heads._arrays import row_blocks
 from heads._params import MOST_DECAY, check_number, check_one_of
-from heads.errors import HeadInputError
-from heads.estimators._convex_head import ANCHORS, ConvexHead
-from heads.estimators._recipe import RecipeParams
-from heads.solvers.linear import softmax_error
-from heads.solvers.objective import Goal
-from heads.solvers.optimum import USUAL, Fitted
-from heads.solvers.rows import TrainingRows
-from heads.solvers.sgd import descend_together, plan_steps
-from heads.solvers.stacking import Bundle, Fit, bundles
-from heads.solvers.sums import column_sums
-from heads.solvers.weighting import (
+from heads.balancing.weighting import (
     WEIGHTINGS,
     class_counts,
     class_shares,
     loss_factors,
 )
+from heads.errors import HeadInputError
+from heads.estimators.convex_head import ANCHORS, ConvexHead
+from heads.estimators.recipe import RecipeParams
+from heads.solvers.linear import softmax_error
+from heads.solvers.objective import Goal
+from heads.solvers.optimum import USUAL, Fitted
+from heads.solvers.rows import TrainingRows
+from heads.solvers.sgd import descend_together, plan_steps
+from heads.solvers.stacking import Bundle, SgdFit, bundles
+from heads.solvers.sums import column_sums
 
 __all__ = ["ClassifierRetraining"]
 
@@ -194,7 +194,7 @@ class ClassifierRetraining(RecipeParams, ConvexHead):
 
     def _fit_together(self, heads: Sequence[Self], train: TrainingRows) -> list[dict[str, Any]]:
         fits = [
-            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            SgdFit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
             for head, recipe in ((head, head._recipe()) for head in heads)
         ]
         factors = self._factors(heads, train).to(train.feats.dtype)

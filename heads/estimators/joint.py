@@ -6,8 +6,8 @@ from typing import Any
 
 from heads._params import MOST_DECAY, check_number
 from heads.errors import HeadInputError
-from heads.estimators._base import STAGE1_WEIGHT_DECAY
-from heads.estimators._convex_head import ConvexHead
+from heads.estimators.base import STAGE1_WEIGHT_DECAY
+from heads.estimators.convex_head import ConvexHead
 from heads.solvers.objective import Goal, natural
 from heads.solvers.optimum import Fitted
 from heads.solvers.rows import TrainingRows

@@ -11,8 +11,8 @@ from torch import Tensor
 from heads._arrays import as_tensor, match, row_blocks, to_kind
 from heads._checks import refuse_overflow
 from heads._params import check_number
-from heads.curves._families import AdjustLines, log_prior
-from heads.estimators._base import Scorer, Stage1Head
+from heads.curves.families import AdjustLines, log_prior
+from heads.estimators.base import Scorer, Stage1Head
 from heads.solvers.rows import TrainingRows
 
 __all__ = ["LogitAdjustment"]

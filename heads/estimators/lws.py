@@ -10,13 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from heads._arrays import as_tensor, match, row_blocks, to_kind
-from heads.estimators._base import Scorer, Stage1Head
-from heads.estimators._recipe import RecipeParams
+from heads.estimators.base import Scorer, Stage1Head
+from heads.estimators.recipe import RecipeParams
 from heads.solvers.linear import linear_scores, softmax_error
 from heads.solvers.rows import TrainingRows
 from heads.solvers.scale_only import best_scale
 from heads.solvers.sgd import descend_together, plan_steps
-from heads.solvers.stacking import Bundle, Fit, bundles
+from heads.solvers.stacking import Bundle, SgdFit, bundles
 
 __all__ = ["LearnableWeightScaling"]
 
@@ -134,7 +134,7 @@ class LearnableWeightScaling(RecipeParams, Stage1Head):
         W, b = self._stage1(train)
         scores_of = _scores_of_rows(train.feats, W, b)
         fits = [
-            Fit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
+            SgdFit(recipe, plan_steps(len(train), recipe, train.n_classes), head.random_state)
             for head, recipe in ((head, head._recipe()) for head in heads)
         ]
         scales: list[Tensor] = [b] * len(heads)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from heads._arrays import full_precision
-from heads.estimators._base import Head, as_before_on_failure
+from heads.estimators.base import Head, as_before_on_failure
 
 __all__ = ["fit_many"]
 

@@ -16,7 +16,6 @@ from heads._checks import check_finite, check_sample_weight, check_training, ref
 from heads._labels import code_known, code_labels
 from heads._params import check_one_of
 from heads.errors import HeadInputError
-from heads.estimators._base import Head, Scorer, as_before_on_failure
 from heads.estimators._faiss import faiss_searcher
 from heads.estimators._nearest import (
     Exactly,
@@ -25,6 +24,7 @@ from heads.estimators._nearest import (
     centroid_scores,
     torch_searcher,
 )
+from heads.estimators.base import Head, Scorer, as_before_on_failure
 from heads.solvers.rows import TrainingRows
 from heads.solvers.sums import class_means, class_sums, column_sums, unit_rows
 

@@ -61,9 +61,8 @@ def confidence_and_nll(
     """
     check_number("confidence_and_nll", "temperature", temperature, low=0, above=True)
     z, own = _checked(scores, y_idx)
-    z, own = z / temperature, own / temperature
-    log_sum = z.exp().sum(dim=1).log()
-    confidence, nll = (-log_sum).exp(), log_sum - own
+    log_sum = (z / temperature).exp_().sum(dim=1).log()
+    confidence, nll = (-log_sum).exp(), log_sum - own / temperature
     return confidence.float().cpu().numpy(), nll.float().cpu().numpy()
 
 
@@ -104,7 +103,11 @@ def fit_temperature(scores: Any, y_idx: Any) -> float:
         In [1e-4, 1e4]: small where every row is right and the slope vanishes, 1e4 where scores
         tell nothing.
     """
-    z, own = _checked(scores, y_idx)
+    return _temperature(*_checked(scores, y_idx))
+
+
+def _temperature(z: Tensor, own: Tensor) -> float:
+    """Return the temperature for shifted scores (n, C) and those of the true classes (n,)."""
     b, step = 1 / max(float(-z.mean()), 1 / _HIGHEST), -(-len(z) // _FEW_ROWS)
     if step > 1:  # a start from some of the rows saves passes over all of them
         b = _flat_point(z[::step], own[::step], b, 1e-3)
@@ -126,7 +129,8 @@ def temperature_on(head: Any, X: Any, y: Any) -> float:
     Raises
     ------
     HeadInputError
-        No row has a class that the head knows.
+        No row has a class that the head knows, or the head is right on every row: the likelihood
+        then grows without end as the temperature falls, and tells nothing of how sure to be.
     """
     labels = as_numpy(y)
     step = -(-len(labels) * len(head.classes_) // _MOST_SCORES)
@@ -134,7 +138,12 @@ def temperature_on(head: Any, X: Any, y: Any) -> float:
     if not known.any():
         message = "no row has a class that the head knows, so no temperature fits"
         raise HeadInputError(message)
-    return fit_temperature(as_numpy(head.decision_function(X[::step]))[known], place[known])
+    scores = as_numpy(head.decision_function(X[::step]))[known]
+    z, own = _checked(scores, place[known])
+    if bool((own == 0).all()):
+        message = "the head is right on every row, which tells nothing of how sure it may be"
+        raise HeadInputError(message)
+    return _temperature(z, own)
 
 
 def columns_of(classes: NDArray[Any], labels: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["ROUNDING", "Found", "Function", "minimise", "search"]
+__all__ = ["ROUNDING", "Minimum", "Function", "minimise", "search"]
 
 # Steps that are remembered.
 MEMORY = 10
@@ -24,8 +24,19 @@ Function = Callable[[Tensor], tuple[float, Tensor]]
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a minimisation ended: the point, its value, its gradient, and what it cost."""
+class Minimum:
+    """Where a minimisation ended, and what it cost.
+
+    Attributes
+    ----------
+    point : Tensor of any shape
+    value : float
+        The function's value at the point.
+    gradient : Tensor of the point's shape
+        The function's gradient at the point.
+    evaluations : int
+        How often the function was evaluated.
+    """
 
     point: Tensor
     value: float
@@ -39,7 +50,7 @@ def minimise(
     done: Callable[[float, Tensor], bool],
     most: int,
     least_decrease: float = 0.0,
-) -> Found:
+) -> Minimum:
     """Minimise a smooth convex function by L-BFGS.
 
     It ends where `done` says so, after `most` evaluations, or where no step along the quasi-Newton
@@ -64,7 +75,7 @@ def minimise(
     """
     memory, small = _Memory(), 0
     value, slope = function(start)
-    here = Found(start, value, slope, 1)
+    here = Minimum(start, value, slope, 1)
     while here.evaluations < most and not done(here.value, here.gradient) and small < 3:
         direction = memory.direction(here.gradient)
         length = 1.0 if memory.pairs else 1 / max(1.0, float(here.gradient.norm()))
@@ -78,8 +89,8 @@ def minimise(
 
 
 def search(
-    function: Function, here: Found, direction: Tensor, most: int, length: float = 1.0
-) -> Found:
+    function: Function, here: Minimum, direction: Tensor, most: int, length: float = 1.0
+) -> Minimum:
     """Return where a step along a direction leads, or the same point where no step does better.
 
     The step is shortened until it decreases the value enough, or until it leaves the value as it
@@ -89,7 +100,7 @@ def search(
     ----------
     function : callable
         From a point to the value and the gradient there.
-    here : Found
+    here : Minimum
         Where the step begins, and the evaluations spent so far.
     direction : Tensor shaped as the point
     most : int
@@ -108,7 +119,7 @@ def search(
             break
         length *= _shorter(here.value, value, length, descent)
     if value < here.value or level:
-        return Found(trial, value, slope, spent)
+        return Minimum(trial, value, slope, spent)
     return replace(here, evaluations=spent)
 
 

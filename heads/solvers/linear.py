@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["cross_entropy", "linear_scores", "softmax_error", "softmax_shares"]
+__all__ = ["cross_entropy_and_error", "linear_scores", "softmax_error", "softmax_shares"]
 
 # A softmax share below this has lost digits in float32, or is zero.
 _LEAST_SHARE = 1e-30
@@ -63,7 +63,7 @@ def softmax_shares(scores: Tensor, y_idx: Tensor, again: Callable[[Tensor], Tens
     return losses
 
 
-def cross_entropy(scores: Tensor, y_idx: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy_and_error(scores: Tensor, y_idx: Tensor) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy of each row (n,) of scores (n, C), and its gradient (n, C).
 
     Both are good to a few roundings of their own size, however small they are, because no small

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from heads.solvers.lbfgs import ROUNDING, Found, Function, search
+from heads.solvers.lbfgs import ROUNDING, Function, Minimum, search
 
 __all__ = ["conjugate_gradients", "newton"]
 
@@ -29,7 +29,7 @@ def newton(
     *,
     aim: float,
     most: int,
-) -> tuple[Found, float]:
+) -> tuple[Minimum, float]:
     """Minimise by Newton's method, whose systems are solved by conjugate gradients.
 
     Parameters
@@ -50,7 +50,7 @@ def newton(
 
     Returns
     -------
-    Found, float
+    Minimum, float
         Where it ended, and the excess there.
 
     References
@@ -58,7 +58,7 @@ def newton(
     Nocedal and Wright, "Numerical Optimization", algorithm 7.1.
     """
     value, slope = function(start)
-    here, promised = Found(start, value, slope, 1), math.inf
+    here, promised = Minimum(start, value, slope, 1), math.inf
 
     def known() -> float:
         """Return how far above the optimum the point lies, as far as it is known."""

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
+from heads.balancing.weighting import class_shares
 from heads.solvers.coordinates import Basis, FeaturesAndOne, as_one
-from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
+from heads.solvers.linear import cross_entropy_and_error, linear_scores, softmax_shares
 from heads.solvers.rows import TrainingRows
-from heads.solvers.weighting import class_shares
 
 __all__ = [
     "KEPT",
@@ -221,7 +221,7 @@ class SoftmaxObjective:
         def part(rows: slice) -> tuple[Tensor, Tensor]:
             block, share = self.Z[rows], self.loss_share[rows]
             scores = self._scores(block, rows, near)
-            losses, error = cross_entropy(scores, self.y_idx[rows])
+            losses, error = cross_entropy_and_error(scores, self.y_idx[rows])
             error *= share.unsqueeze(1)
             return losses @ share, error.T @ block
 

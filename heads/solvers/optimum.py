@@ -2,7 +2,7 @@
 
 L-BFGS works in whitened coordinates, entered from the solution on the principal directions where
 the problem is large. Newton's method goes on where that is not enough, and the result is judged in
-float64 from the weights that are handed out. `docs/heads.md` has what was tried and measured.
+float64 from the weights that are handed out. `docs/notes/heads.md` has what was tried and measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from heads._arrays import full_precision, one_thread_if_small, row_blocks
 from heads.solvers.certificate import Verdict, judge, warn_if_unfinished
 from heads.solvers.coordinates import Basis, principal_basis
 from heads.solvers.curvature import HessianStandIn, is_small
-from heads.solvers.lbfgs import Found, minimise
+from heads.solvers.lbfgs import Minimum, minimise
 from heads.solvers.newton import Operator, newton
 from heads.solvers.objective import Goal, SoftmaxObjective
 from heads.solvers.rows import TrainingRows
@@ -40,7 +40,8 @@ __all__ = [
     "usual_decay",
 ]
 
-# How far above the optimum a solution may lie, relative to its objective: see `docs/heads.md`.
+# How far above the optimum a solution may lie, relative to its objective. The bound is explained in
+# `docs/explanation/heads.md`.
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-9}
 # What is aimed at. One more step of Newton's method goes far beyond the tolerance, and then the
 # solution itself, not its value alone, is known to seven digits and more.
@@ -66,7 +67,17 @@ USUAL = 30.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """A solution: W (C, D), b (C,), evaluations spent, and how near the optimum it is."""
+    """A linear classifier that was solved for.
+
+    Attributes
+    ----------
+    W : Tensor of shape (C, D)
+    b : Tensor of shape (C,)
+    evaluations : int
+        The evaluations of the objective that were spent.
+    verdict : Verdict
+        How near the optimum it is.
+    """
 
     W: Tensor
     b: Tensor
@@ -202,7 +213,7 @@ def finished(whole: Coordinates, objective: SoftmaxObjective, start: Tensor, spe
 
 def refined(
     whole: Coordinates, objective: SoftmaxObjective, start: Tensor, aim: float
-) -> tuple[Found, float]:
+) -> tuple[Minimum, float]:
     """Go on by Newton's method, with values and gradients in float64.
 
     They are computed in the coordinates, if those are float64: far from the origin, the last bit of
@@ -219,7 +230,7 @@ def refined(
 
     Returns
     -------
-    Found, float
+    Minimum, float
         Where it ended, and how far above the optimum that is at most.
     """
     decay, basis = objective.weight_decay, whole.basis
@@ -239,7 +250,7 @@ def refined(
     return newton(fine, curvature_at, objective.excess, start, aim=aim, most=most)
 
 
-def solve(objective: SoftmaxObjective, start: Tensor, *, most: int, tolerance: float) -> Found:
+def solve(objective: SoftmaxObjective, start: Tensor, *, most: int, tolerance: float) -> Minimum:
     """Minimise from a start (C, r) until the excess over the optimum is small, by L-BFGS.
 
     Parameters
@@ -266,4 +277,4 @@ def solve(objective: SoftmaxObjective, start: Tensor, *, most: int, tolerance: f
         return objective.excess(gradient / scale) <= tolerance * value
 
     found = minimise(scaled, start / scale, done, most, least)
-    return Found(found.point * scale, found.value, found.gradient / scale, found.evaluations)
+    return Minimum(found.point * scale, found.value, found.gradient / scale, found.evaluations)

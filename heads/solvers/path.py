@@ -2,7 +2,7 @@
 
 Many weight decays are solved on a reduced problem (at most so many rows a class, on principal
 directions), each from the solution of a stronger one. The best on the validation split is then
-solved on all rows. `docs/heads.md` has what was tried and measured.
+solved on all rows. `docs/notes/heads.md` has what was tried and measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heads._arrays import full_precision, one_thread_if_small, row_blocks
 from heads.solvers.certificate import Verdict, warn_if_unfinished
-from heads.solvers.lbfgs import Found
+from heads.solvers.lbfgs import Minimum
 from heads.solvers.objective import Goal, SoftmaxObjective, score_offset
 from heads.solvers.optimum import (
     MOST,
@@ -251,7 +251,7 @@ def _reduced(whole: Coordinates, tried: _Tried, chosen: PathPoint) -> Fitted:
 
     def solved(
         objective: SoftmaxObjective, start: PathPoint, tolerance: float
-    ) -> tuple[PathPoint, Found]:
+    ) -> tuple[PathPoint, Minimum]:
         found = solve(objective, start.point, most=MOST, tolerance=tolerance)
         return tried.add(decay, found.point), found
 

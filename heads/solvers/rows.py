@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from heads.solvers.weighting import class_counts, class_loss_share, within_class
+from heads.balancing.weighting import class_counts, class_loss_share, within_class
 
 __all__ = ["TrainingRows"]
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from heads._arrays import Scratch, one_thread_each, row_blocks
 from heads.solvers.certificate import Verdict, judge, warn_if_unfinished
-from heads.solvers.lbfgs import Found, minimise
-from heads.solvers.linear import cross_entropy, linear_scores, softmax_shares
+from heads.solvers.lbfgs import Minimum, minimise
+from heads.solvers.linear import cross_entropy_and_error, linear_scores, softmax_shares
 from heads.solvers.newton import Operator, newton
 from heads.solvers.objective import KEPT, Spread, added_up
 from heads.solvers.optimum import AIM, FINE, LONGEST, TOLERANCE
@@ -111,7 +111,7 @@ class ScaleObjective:
 
         def part(rows: slice) -> tuple[Tensor, Tensor]:
             logits, share = self.logits(rows).double(), self.loss_share[rows]
-            losses, error = cross_entropy(logits * point, self.y_idx[rows])
+            losses, error = cross_entropy_and_error(logits * point, self.y_idx[rows])
             return losses @ share, share @ error.mul_(logits)
 
         return self._penalised(point, self._sums(part))
@@ -261,7 +261,7 @@ def _start(sample: ScaleObjective, ones: Tensor) -> Tensor:
 
 def _refined(
     whole: ScaleObjective, start: Tensor, sample: ScaleObjective, aim: float
-) -> tuple[Found, float]:
+) -> tuple[Minimum, float]:
     """Go on by Newton's method; the Hessian of a sample stands in where one is inverted."""
 
     def curvature_at(scale: Tensor) -> tuple[Operator, Operator]:
@@ -286,7 +286,7 @@ def _logits(feats: Tensor, W: Tensor, b: Tensor, dtype: torch.dtype) -> Callable
     return linear_scores(feats.to(dtype), W, b).__getitem__
 
 
-def _solve(whole: ScaleObjective, start: Tensor, sample: ScaleObjective, gain: float) -> Found:
+def _solve(whole: ScaleObjective, start: Tensor, sample: ScaleObjective, gain: float) -> Minimum:
     """Minimise from a start (C,), in coordinates that the Hessian of a sample there makes round."""
     factor = _factor(sample.hessian(start))
 
@@ -301,7 +301,7 @@ def _solve(whole: ScaleObjective, start: Tensor, sample: ScaleObjective, gain: f
             return value, _solved(factor, gradient)
 
         found = minimise(rounded, factor.T @ start, done, MOST, gain)
-    return Found(
+    return Minimum(
         _solved(factor.T, found.point, upper=True),
         found.value,
         factor @ found.gradient,

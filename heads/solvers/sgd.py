@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from heads._arrays import one_thread_if_small
+from heads.balancing.sampling import rows_by_q
 from heads.errors import HeadInputError
-from heads.solvers.sampling import rows_by_q
 
 __all__ = [
     "FLOOR_STEPS",

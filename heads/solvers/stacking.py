@@ -15,13 +15,13 @@ from torch import Tensor
 from heads.solvers.rows import TrainingRows
 from heads.solvers.sgd import Plan, Recipe, Schedule, sampled_rows, schedule_of
 
-__all__ = ["Bundle", "Fit", "bundles"]
+__all__ = ["Bundle", "SgdFit", "bundles"]
 
 Start = TypeVar("Start")
 
 
 @dataclass(frozen=True)
-class Fit:
+class SgdFit:
     """One SGD fit: its recipe, its plan, and where its chance comes from.
 
     state is a seed, or a numpy generator, which belongs to this fit alone.
@@ -60,7 +60,7 @@ class Bundle(Generic[Start]):
 
 
 def bundles(
-    fits: Sequence[Fit], train: TrainingRows, start: Callable[[np.random.Generator], Start]
+    fits: Sequence[SgdFit], train: TrainingRows, start: Callable[[np.random.Generator], Start]
 ) -> list[Bundle[Start]]:
     """Draw the batches of fits that have one batch size, and put the fits into stacks.
 
@@ -69,7 +69,7 @@ def bundles(
 
     Parameters
     ----------
-    fits : sequence of Fit
+    fits : sequence of SgdFit
     train : TrainingRows
         The dtype and device of its features are those that the fits compute in.
     start : callable
@@ -99,7 +99,7 @@ def bundles(
 def _schedule(
     keys: Sequence[Hashable],
     streams: Mapping[Hashable, Sequence[int]],
-    fits: Sequence[Fit],
+    fits: Sequence[SgdFit],
     like: Tensor,
 ) -> Schedule:
     """Return what the fits of some streams, given by their keys, do at each step."""
@@ -107,7 +107,7 @@ def _schedule(
     return schedule_of([[(fit.recipe, fit.plan) for fit in stream] for stream in members], like)
 
 
-def _streams(fits: Sequence[Fit]) -> dict[Hashable, list[int]]:
+def _streams(fits: Sequence[SgdFit]) -> dict[Hashable, list[int]]:
     """Return the fits of each stream, those with most steps first."""
     streams: dict[Hashable, list[int]] = {}
     for place, fit in enumerate(fits):

@@ -132,7 +132,7 @@ def test_too_little_room_is_said_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 1000})()
-    monkeypatch.setattr("featbank.bank._folder.shutil.disk_usage", lambda _path: usage)
+    monkeypatch.setattr("featbank.bank.folder.shutil.disk_usage", lambda _path: usage)
     with pytest.raises(StorageError, match="needs 0.00 GB and the disk has 0.00 GB free"):
         BankWriter.begin(tmp_path / "bank", plan())
     assert not any((tmp_path / "bank").iterdir())

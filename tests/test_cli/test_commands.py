@@ -265,7 +265,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -
 
 
 def test_a_bug_says_so_and_debug_shows_it(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cli.commands.info.describe", lambda _bank: 1 / 0)
+    monkeypatch.setattr("featbank.bank.facts.bank_facts", lambda _bank: 1 / 0)
     assert "internal error, please report it" in refused(1, "info", bank)
     done = featbank("info", bank, "--debug")
     assert done.exit_code == 1
@@ -278,7 +278,7 @@ def test_too_little_memory_is_no_bug(
     crt = "crt:solver=sgd,epochs=1000000000000"
     line = refused(3, "fit", bank, "--head", crt, "--out", tmp_path / "h")
     assert "epochs=1000000000000" in line
-    monkeypatch.setattr("cli.commands.info.describe", lambda _bank: np.empty(1 << 55))
+    monkeypatch.setattr("featbank.bank.facts.bank_facts", lambda _bank: np.empty(1 << 55))
     assert "too little memory for what was asked" in refused(3, "info", bank)
 
 

@@ -16,11 +16,10 @@ from click.testing import CliRunner, Result
 
 from cli.main import main
 from featbank.bank.rows import SplitRows
+from featbank.comparing.statistics import CellRows, cell_statistics, resampled, without_groups
 from featbank.report.data import collect
-from featbank.report.folder import Results
 from featbank.report.page import summary
 from featbank.results.saved import read_record, write_record
-from featbank.study.statistics import Place, resampled, statistics, without_groups
 from heads.metrics import Shots
 from heads.metrics.holm import holm
 from heads.metrics.mcnemar import mcnemar
@@ -145,7 +144,7 @@ def test_a_head_may_be_written_in_another_order_the_next_time(
 def test_all_seeds_are_drawn_in_one_plane(
     banks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featbank.study.evaluating.VIEW_ROWS", 5)
+    monkeypatch.setattr("featbank.comparing.evaluating.VIEW_ROWS", 5)
     views = []
     for seed in (0, 1):
         out = tmp_path / str(seed)
@@ -533,10 +532,10 @@ def test_which_bank_is_named_first_changes_only_the_sign(tmp_path: Path) -> None
     assert first["p_bootstrap"] == second["p_bootstrap"]
 
 
-def place(bank: str, counts: list[int], right: Any) -> Place:
+def place(bank: str, counts: list[int], right: Any) -> CellRows:
     """Return a cell of 5 classes, of which the last three have a row each."""
     labels = np.array([0] * 20 + [1] * 20 + [2, 3, 4])
-    return Place(bank, "ncm", "rows", Shots(100, 20).groups(counts), labels, right, {
+    return CellRows(bank, "ncm", "rows", Shots(100, 20).groups(counts), labels, right, {
         **dict.fromkeys(("many", "medium", "few"), 0.5), "micro": right.mean(),
         "all": np.mean([right[labels == c].mean() for c in range(5)]),
     })  # fmt: skip
@@ -551,10 +550,10 @@ def test_rows_alone_in_their_classes_stay_paired_where_shot_groups_differ() -> N
     alike = without_groups([one, other, third], drawn, 200, 0)
     np.testing.assert_array_equal(alike[0], alike[1])
     assert (drawn[0]["all"] != drawn[1]["all"]).any()
-    found = statistics([one, other, third], draws=200, seed=0).comparisons
-    assert all(each["paired"] for each in found)
+    found = cell_statistics([one, other, third], draws=200, seed=0).comparisons
+    assert all(each.paired for each in found)
     hidden = unseen(np.zeros(43), one.labels, np.zeros(5), bounds=(-1, 1))["all"]
-    assert found[0]["ci95"] == pytest.approx([-hidden.below, hidden.above])
+    assert found[0].ci95 == pytest.approx([-hidden.below, hidden.above])
     assert without_groups([one], drawn[:1], 200, 0)[0] is drawn[0]["all"]
 
 
@@ -579,12 +578,10 @@ def test_choosing_on_the_reported_split_is_stamped_on_every_line(
     rows = [line for line in notes.read_text().splitlines() if re.match(r"\| (a|b) ", line)]
     assert len(rows) == 2
     assert all("(REPORTED" in row.replace("\\", "") for row in rows)
-    data = collect(Results(out))
-    assert [bank["name"] for bank in data["banks"]] == ["a (REPORTED)", "b (REPORTED)"]
-    assert {
-        cell["dishonest"] for cell in data["cells"] if data["heads"][cell["head"]] == "ncm"
-    } == {False}
-    assert {group["name"] for group in data["groups"] if group["head"] == "tau"} == {"s (REPORTED)"}
+    data = collect(out)
+    assert [bank.name for bank in data.banks] == ["a (REPORTED)", "b (REPORTED)"]
+    assert {cell.dishonest for cell in data.cells if data.heads[cell.head] == "ncm"} == {False}
+    assert {group.name for group in data.groups if group.head == "tau"} == {"s (REPORTED)"}
     assert "the REPORTED split" in summary(data)
     honest = featbank("compare", *banks, "--head", "tau", "--out", tmp_path / "h", "--quiet")
     assert "REPORTED" not in honest.stdout
@@ -604,22 +601,22 @@ def test_an_older_comparison_of_other_classes_is_reported_without_what_mixes_the
         for name in ("all", "few")
     ]  # fmt: skip
     (folder / "compare.json").write_text(json.dumps(compare))
-    data = collect(Results(folder))
-    assert len(data["comparisons"]) == len(compare["comparisons"])
-    assert [group["mean"] for group in data["groups"]] == [0.5, 0.5]
+    data = collect(folder)
+    assert len(data.comparisons) == len(compare["comparisons"])
+    assert [group.mean for group in data.groups] == [0.5, 0.5]
 
     shots = record | {"shots": {"many_above": 10, "few_below": 5}}
     (folder / "banks/class/bank.json").write_text(json.dumps(shots))
-    data = collect(Results(folder))
-    assert [group["mean"] for group in data["groups"]] == [0.5, None]
-    assert any("in another shot group in class than in instance" in n for n in data["notes"])
+    data = collect(folder)
+    assert [group.mean for group in data.groups] == [0.5, None]
+    assert any("in another shot group in class than in instance" in n for n in data.notes)
 
     named = record | {"class_names": ["p", "q", "r", "s"]}
     (folder / "banks/class/bank.json").write_text(json.dumps(named))
-    data = collect(Results(folder))
-    assert len(data["comparisons"]) == len(compare["comparisons"]) - 1
-    assert [group["mean"] for group in data["groups"]] == [None, None]
-    assert any("have other classes: class 0 is 'class 0' in instance" in n for n in data["notes"])
+    data = collect(folder)
+    assert len(data.comparisons) == len(compare["comparisons"]) - 1
+    assert [group.mean for group in data.groups] == [None, None]
+    assert any("have other classes: class 0 is 'class 0' in instance" in n for n in data.notes)
 
 
 def test_a_bank_is_named_in_a_group_through_a_link_and_its_wrong_name_escaped(
@@ -671,9 +668,9 @@ def test_where_nothing_changes_nothing_is_written(banks: list[Path], copy: Path)
 
 def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Let the fit of one cell fail."""
-    import featbank.study.evaluating
+    import featbank.comparing.evaluating
 
-    real, calls = featbank.study.evaluating.fit_cell, []
+    real, calls = featbank.comparing.evaluating.fit_cell, []
 
     def fit_cell(*args: Any) -> Any:
         calls.append(args)
@@ -681,7 +678,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
             raise OSError(28, "No space left on device")
         return real(*args)
 
-    monkeypatch.setattr("featbank.study.evaluating.fit_cell", fit_cell)
+    monkeypatch.setattr("featbank.comparing.evaluating.fit_cell", fit_cell)
 
 
 @pytest.mark.parametrize("there", [True, False])

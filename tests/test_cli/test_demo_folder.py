@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import cli.commands.demo
 import heads
 from featbank import Bank
 from tests.banks import write_bank
@@ -25,11 +24,13 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         run = out / f"run-{name}"
         run.mkdir()
         (run / "last.safetensors").write_text(name)
-        (run / "run.json").write_text('{"config": {}, "data_spec": {}}')
+        (run / "run.json").write_text(
+            '{"config": {}, "data_spec": {}, "class_names": [], "class_counts": []}'
+        )
         provenance = {"checkpoint": f"{name} {seed}"}
         return write_bank(out / f"{name}.zarr", provenance=provenance).path
 
-    monkeypatch.setattr(cli.commands.demo, "make_bank", make_bank)
+    monkeypatch.setattr("featbank.demo.make_bank", make_bank)
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_one_that_fails_leaves_the_old_one(out: Path, monkeypatch: pytest.Monkey
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("featbank.study.comparing.compare_into", fail)
+    monkeypatch.setattr("featbank.demo.compare_into", fail)
     words = ("demo", "--out", "out", "--overwrite", "--quiet", "--seed", "1")
     assert "out: No space left on device" in refused(3, *words)
     assert contents(out) == before
@@ -111,7 +112,7 @@ def test_something_of_the_users_in_the_way_is_said_before_any_work(
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("mine")
-    monkeypatch.setattr(cli.commands.demo, "make_all", None)
+    monkeypatch.setattr("featbank.demo.make_all", None)
     assert str(out / name) in refused(3, "demo", "--out", out, "--overwrite")
     assert contents(out) == {name: b"mine"}
 

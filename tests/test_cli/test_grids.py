@@ -1,6 +1,7 @@
 """Specifications with lists: every combination fitted, chosen on val, evaluated once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 import heads
 from cli.main import main
+from featbank.results.records import Candidate, Selection
 from featbank.study.choosing import ends_of
 from heads import metrics
 from tests.banks import splits, write_bank, write_npz
@@ -164,25 +166,26 @@ def test_joint_is_fitted_at_a_weight_decay_only_where_stage_1_left_no_classifier
     assert len({c["metrics"]["all"] for c in found["candidates"]}) == 2
 
 
-def point(**params: Any) -> dict[str, Any]:
-    return {"params": params, "split": "val", "metrics": {}}
+def point(**params: Any) -> Candidate:
+    return Candidate(params, "val", {})
 
 
 def test_ends_are_named_of_numbers_with_a_beyond() -> None:
     path = [point(weight_decay=decay) for decay in (0.1, 0.01, 0.001)]
-    assert ends_of({"best": 0.1}, path) == ["weight_decay=0.1 is the end of the range 0.001..0.1"]
-    assert ends_of({"best": 0.01}, path) == []
-    assert ends_of({"best": 0.1}, path[:2]) == []  # of two, one is always an end
+    end = "weight_decay=0.1 is the end of the range 0.001..0.1"
+    assert ends_of(Selection(best=0.1), path) == [end]
+    assert ends_of(Selection(best=0.01), path) == []
+    assert ends_of(Selection(best=0.1), path[:2]) == []  # of two, one is always an end
     assert ends_of(None, []) == []
     curve = [point(tau=tau) for tau in (0.0, 0.5, 1.0, 2.0)]
-    reaches = {"best": 1.0, "maximum": {"interval": [0.5, 2.0]}}
+    reaches = Selection(best=1.0, maximum={"interval": [0.5, 2.0]})
     assert ends_of(reaches, curve) == ["the best values reach from tau=1 to the end of 0..2"]
-    assert ends_of({"best": 1.0, "maximum": {"interval": [0.5, 1.9]}}, curve) == []
+    assert ends_of(replace(reaches, maximum={"interval": [0.5, 1.9]}), curve) == []
     words = [point(transform=name, seed=n) for n, name in enumerate(("un", "l2n", "cl2n"))]
-    assert ends_of({"grid": ["transform", "seed"], "best": words[0]["params"]}, words) == []
+    assert ends_of(Selection(grid=("transform", "seed"), best=words[0].params), words) == []
     inner = [point(q=q, weight_decay=d) for q in (0, 1) for d in (0.1, 0.2, 0.3 + q)]
-    chosen = {"grid": ["q"], "best": 1, "then": {"best": 1.3}}
+    chosen = Selection(grid=("q",), best=1, then=Selection(best=1.3))
     assert ends_of(chosen, inner) == ["weight_decay=1.3 is the end of the range 0.1..1.3"]
-    assert ends_of({**chosen, "best": 0, "then": {"best": 0.3}}, inner) == [
+    assert ends_of(replace(chosen, best=0, then=Selection(best=0.3)), inner) == [
         "weight_decay=0.3 is the end of the range 0.1..0.3"
     ]

@@ -53,7 +53,7 @@ def test_its_weight_decay_is_chosen_on_val_in_the_features_unit(
     assert joint["params"]["weight_decay"] == pytest.approx(own.weight_decay)
     assert (joint["selected_on"], joint["selection"]["best"]) == ("val", own.weight_decay)
     tried = [c["params"]["weight_decay"] for c in found["candidates"] if c["head"] == "joint"]
-    assert tried == [point["weight_decay"] for point in points]
+    assert tried == [point.weight_decay for point in points]
     assert tau["selection"]["stage1"] == joint["selection"]
     assert tau["selection"]["best"] == tau["params"]["tau"]
     assert lws["selection"]["stage1"] == joint["selection"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featbank.stage1.losses import effective_number_weights
-from heads.solvers.class_frequency import class_probabilities, effective_number
+from heads.balancing.class_frequency import class_probabilities, effective_number
 
 COUNTS = [1280, 5, 0, 1, 10**9]
 

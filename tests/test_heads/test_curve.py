@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 import heads._arrays
 from heads import TauNorm
-from heads.curves._families import AdjustLines, TauLines, log_prior
 from heads.curves._intervals import best_column, bounded_intervals, pairwise_intervals
 from heads.curves.curve import exact_adjust_curve, exact_tau_curve, samples, widest_top
+from heads.curves.families import AdjustLines, TauLines, log_prior
 from heads.curves.sweep import tau_curve
 from heads.metrics import evaluate
 from tests import reference

@@ -21,6 +21,7 @@ from heads import (
     NearestClassMean,
     TauNorm,
 )
+from heads.balancing.weighting import class_loss_share
 from heads.metrics import evaluate
 from heads.solvers import path as exact
 from heads.solvers.coordinates import principal_basis
@@ -28,7 +29,6 @@ from heads.solvers.lbfgs import minimise
 from heads.solvers.objective import Goal, SoftmaxObjective
 from heads.solvers.optimum import unit_of
 from heads.solvers.rows import TrainingRows
-from heads.solvers.weighting import class_loss_share
 from tests import reference
 from tests.test_heads.data import cloud
 
@@ -274,7 +274,7 @@ def test_the_path_is_the_same_in_any_unit(rng: np.random.Generator, kind: type, 
     tried = head.fit_path(data.X, data.y, data.X_test, *groups)
     again = other.fit_path(size * data.X, data.y, size * data.X_test, *groups)
 
-    ratio = again[0]["weight_decay"] / tried[0]["weight_decay"]
+    ratio = again[0].weight_decay / tried[0].weight_decay
     assert ratio == pytest.approx(10 ** (unit / 2))
     # The bias has no unit, so that its penalty counts for less or more: a little differs.
     scores = [h.score(s * data.X_test, data.y_test) for h, s in ((head, 1), (other, size))]
@@ -340,10 +340,10 @@ def test_the_path_is_best_where_it_says(
     head = kind()
     tried = head.fit_path(data.X, data.y, data.X_test, data.y_test, data.counts)
 
-    best = max(point["metrics"]["all"] for point in tried)
-    good = [point["weight_decay"] for point in tried if point["metrics"]["all"] == best]
+    best = max(point.metrics["all"] for point in tried)
+    good = [point.weight_decay for point in tried if point.metrics["all"] == best]
     reached = evaluate(data.y_test, head.predict(data.X_test), data.counts)["all"]
-    assert head.weight_decay in {point["weight_decay"] for point in tried}
+    assert head.weight_decay in {point.weight_decay for point in tried}
     if small:
         assert head.weight_decay == max(good)
         alone = kind(weight_decay=head.weight_decay).fit(data.X, data.y)
@@ -360,7 +360,7 @@ def test_a_path_of_given_points_tries_them_all(rng: np.random.Generator) -> None
     head = ClassifierRetraining()
     tried = head.fit_path(*splits, weight_decays=given)
 
-    assert [point["weight_decay"] for point in tried] == sorted(given, reverse=True)
+    assert [point.weight_decay for point in tried] == sorted(given, reverse=True)
     alone = ClassifierRetraining(weight_decay=head.weight_decay).fit(data.X, data.y)
     np.testing.assert_allclose(head.weight_, alone.weight_, atol=1e-4)
     with pytest.raises(ValueError, match="'weight_decays' parameter .* above 0. Got 0 instead"):

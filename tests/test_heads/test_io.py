@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save as to_bytes
 
 import heads
-from heads import _io, head_file
+from heads import _save, head_file
 from heads.errors import HeadFileError, HeadInputError, HeadsError, MissingHeadError
 from tests.test_heads.data import Cloud, cloud
 
@@ -159,7 +159,7 @@ def test_a_full_disk_is_said_with_the_path(
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_io, "write_new", fail)
+    monkeypatch.setattr(_save, "write_new", fail)
     with pytest.raises(OSError, match=r"No space left on device: '.*/a\.head'"):
         heads.NearestClassMean().fit(data.X, data.y).save(tmp_path / "a.head")
     assert list(tmp_path.iterdir()) == []
@@ -169,7 +169,7 @@ def test_what_does_not_read_back_is_not_kept(data: Cloud, tmp_path: Path, monkey
     def write_badly(path: Path, content: bytes) -> None:
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
-    monkeypatch.setattr(_io, "write_new", write_badly)
+    monkeypatch.setattr(_save, "write_new", write_badly)
     with pytest.raises(HeadFileError, match="damaged: its contents do not match"):
         heads.NearestClassMean().fit(data.X, data.y).save(tmp_path / "a.head")
     assert list(tmp_path.iterdir()) == []

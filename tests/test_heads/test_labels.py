@@ -31,7 +31,7 @@ def path(head: Any, data: Any, names: Any, counts: Any = None) -> tuple[list[flo
     """Follow the path with classes named, and return what it says with the head's predictions."""
     counts = data.counts if counts is None else counts
     tried = head.fit_path(data.X, names[data.y], data.X_test, names[data.y_test], counts)
-    return [point["metrics"]["all"] for point in tried], head.predict(data.X_test)
+    return [point.metrics["all"] for point in tried], head.predict(data.X_test)
 
 
 @kinds
@@ -62,12 +62,12 @@ def test_a_class_without_training_rows_is_wrong_on_the_path_where_counts_know_it
 
     alone = head(weight_decay=0.1).fit(X, y)
     want = metrics.evaluate(data.y_test, alone.predict(data.X_test), counts)
-    assert tried[0]["metrics"] == pytest.approx(want, abs=0.03)
+    assert tried[0].metrics == pytest.approx(want, abs=0.03)
     known = ~np.isin(data.y_test, missing)
     rows = data.X_test[known], data.y_test[known]
     named = head().fit_path(X, y, *rows, counts[counts > 0], weight_decays=decay)
     share = (6 - len(missing)) / 6
-    assert tried[0]["metrics"]["all"] == pytest.approx(named[0]["metrics"]["all"] * share)
+    assert tried[0].metrics["all"] == pytest.approx(named[0].metrics["all"] * share)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_path_of_arrays_and_none_for_sgd(rng: np.random.Generator) -> None:
     splits = (data.X, data.y, data.X_test, data.y_test, data.counts)
     tried = heads.ClassifierRetraining().fit_path(*splits, weight_decays=np.array([0.01, 0.1]))
 
-    assert [point["weight_decay"] for point in tried] == [0.1, 0.01]
+    assert [point.weight_decay for point in tried] == [0.1, 0.01]
     with pytest.raises(ValueError, match="needs solver='exact'"):
         heads.ClassifierRetraining("sgd").fit_path(*splits)
 

@@ -14,7 +14,7 @@ from heads import BalancedSoftmax, ClassifierRetraining, JointClassifier, Learna
 from heads.solvers import optimum as exact
 from heads.solvers.certificate import Verdict
 from heads.solvers.curvature import HessianStandIn
-from heads.solvers.linear import cross_entropy
+from heads.solvers.linear import cross_entropy_and_error
 from heads.solvers.newton import conjugate_gradients, newton
 from heads.solvers.objective import SoftmaxObjective, natural
 from heads.solvers.rows import TrainingRows
@@ -247,7 +247,7 @@ def test_small_losses_keep_their_digits() -> None:
     lead = torch.tensor([-1e-3, -3.0, -40.0, -300.0, 5.0, 800.0], dtype=torch.float64)
     scores = torch.stack([torch.zeros(6).double(), lead], dim=1)
 
-    losses, error = cross_entropy(scores.clone(), torch.zeros(6, dtype=torch.int64))
+    losses, error = cross_entropy_and_error(scores.clone(), torch.zeros(6, dtype=torch.int64))
 
     # log(1 + e^x) and its slope, from their own series where the exponential is small.
     want = np.logaddexp(0, lead.numpy())

@@ -95,3 +95,13 @@ def test_rows_of_classes_that_the_head_does_not_know_are_left_out() -> None:
     )
     with pytest.raises(heads.errors.HeadInputError, match="no row has a class"):
         some.calibrate(X_val[~known], y_val[~known])
+
+
+def test_rows_that_are_all_right_tell_no_temperature() -> None:
+    """The likelihood would grow without end, and the head would call everything certain."""
+    X = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+    y = np.repeat(np.arange(4), 5)
+    head = heads.JointClassifier().fit(X, y)
+    with pytest.raises(heads.errors.HeadInputError, match="right on every row"):
+        head.calibrate(X, y)
+    assert head.temperature == 1

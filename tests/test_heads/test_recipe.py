@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from heads import ClassifierRetraining, JointClassifier, LearnableWeightScaling
+from heads.balancing.sampling import class_aware_rows
 from heads.metrics import evaluate
-from heads.solvers.sampling import class_aware_rows
 from heads.solvers.sgd import Plan, Recipe, descend_together, plan_steps, schedule_of
 from tests import reference
 from tests.test_heads.data import cloud

@@ -17,7 +17,7 @@ def test_the_rule_that_draws_follows_its_seed_and_the_others_draw_nothing(
              for rule in RULES}  # fmt: skip
     for rule, (first, again, *others) in found.items():
         assert first == again
-        assert all(other["maximum"] == first["maximum"] for other in others)
-        assert (any(other["best"] != first["best"] for other in others)) == (rule == "bootstrap")
-    low, high = found["maximum"][0]["maximum"]["interval"]
-    assert found["maximum"][0]["best"] == pytest.approx((low + high) / 2, abs=1e-4)
+        assert all(other.maximum == first.maximum for other in others)
+        assert (any(other.best != first.best for other in others)) == (rule == "bootstrap")
+    low, high = found["maximum"][0].maximum.interval
+    assert found["maximum"][0].best == pytest.approx((low + high) / 2, abs=1e-4)

@@ -12,8 +12,8 @@ from sklearn.base import clone
 
 import heads
 from heads import fit_many
+from heads.balancing.sampling import rows_by_q
 from heads.solvers import sums as stats
-from heads.solvers.sampling import rows_by_q
 from heads.solvers.sgd import plan_steps
 from tests import reference
 from tests.test_heads.data import cloud

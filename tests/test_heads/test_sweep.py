@@ -4,6 +4,7 @@ import torch
 
 import heads._arrays
 from heads import TauNorm
+from heads.curves.chosen import Chosen, Maximum
 from heads.curves.sweep import choose, tau_curve, widest_maximum
 from heads.metrics import ShotGroups, Shots, evaluate
 from tests.test_heads.data import cloud
@@ -80,11 +81,6 @@ def test_choice_reports_the_rule_and_the_maximum() -> None:
         {"tau": tau, "all": v, "few": None} for tau, v in ((0, 0.4), (1, 0.5), (2, 0.5), (3, 0.5))
     ]
 
-    assert choose(curve) == {
-        "rule": "maximum",
-        "best": 2,
-        "value": 0.5,
-        "maximum": {"interval": [1, 3], "value": 0.5},
-    }
+    assert choose(curve) == Chosen("maximum", 2, 0.5, Maximum((1, 3), 0.5))
     with pytest.raises(ValueError, match="no class of the split is in 'few'"):
         choose(curve, "few")

@@ -15,7 +15,7 @@ from heads import (
     NearestClassMean,
     TauNorm,
 )
-from heads.estimators._base import Head
+from heads.estimators.base import Head
 
 N_CLASSES, WIDTH = 8, 16
 UNITS = [(1.0, 0.0), (1e-6, 0.0), (1e8, 0.0), (1.0, 1e4), (1e-6, 1.0)]

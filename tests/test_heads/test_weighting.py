@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from heads import ClassifierRetraining
+from heads.balancing import sampling
+from heads.balancing.class_frequency import class_probabilities, effective_number
+from heads.balancing.sampling import rows_by_q
+from heads.balancing.weighting import class_shares, loss_factors
 from heads.solvers import path as exact
-from heads.solvers import sampling
-from heads.solvers.class_frequency import class_probabilities, effective_number
 from heads.solvers.rows import TrainingRows
-from heads.solvers.sampling import rows_by_q
 from heads.solvers.sgd import plan_steps
-from heads.solvers.weighting import class_shares, loss_factors
 from tests import reference
 from tests.test_heads.data import cloud
 

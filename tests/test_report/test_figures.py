@@ -11,7 +11,6 @@ from click.testing import CliRunner
 from cli.main import main
 from featbank.report.data import collect
 from featbank.report.figures import drawings, label, render, size_trend, write_figures
-from featbank.report.folder import Results
 from tests.results_folder import Fake, write_results
 
 NAMES = ("class $\\alpha", "a_b^c$$", "\x1b[2J")
@@ -24,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_figure_is_written_as_pdf_and_png(folder: Path, tmp_path: Path) -> None:
-    paths = write_figures(collect(Results(folder)), tmp_path)
+    paths = write_figures(collect(folder), tmp_path)
     names = {f"{name}-one" for name in ("tau", "norms", "classes")} | {"comparison"}
     assert {path.name for path in paths} == {
         f"{name}.{k}" for name in names for k in ("pdf", "png")
@@ -34,7 +33,7 @@ def test_every_figure_is_written_as_pdf_and_png(folder: Path, tmp_path: Path) ->
 
 
 def test_the_same_numbers_give_the_same_bytes(folder: Path) -> None:
-    name, draw = next(drawings(collect(Results(folder))))
+    name, draw = next(drawings(collect(folder)))
     assert dict(render(name, draw)) == dict(render(name, draw))
 
 
@@ -61,7 +60,7 @@ def test_figures_say_what_was_chosen_on_the_reported_split(tmp_path: Path) -> No
     seen["results"][2]["selected_on"] = "test"
     for found, marked in ((honest, False), (seen, True)):
         path.write_text(json.dumps(found))
-        for name, draw in drawings(collect(Results(folder))):
+        for name, draw in drawings(collect(folder)):
             axes = Figure().add_subplot()
             draw(axes)
             words = " ".join([axes.get_ylabel(), *axes.get_legend_handles_labels()[1]])

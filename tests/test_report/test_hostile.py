@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli.main import main
+from featbank.comparing.cells import read_cell, write_cell
 from featbank.results.saved import read_record, write_record
-from featbank.study.cells import read_cell, write_cell
 from tests.results_folder import Fake, write_results
 
 SMALL = Fake(classes=4, banks=("one",), heads=("joint", "tau"), per_class=5, view=10, grid=8)

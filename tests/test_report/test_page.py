@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from cli.main import main
 from featbank.errors import DamagedError
 from featbank.report import build_report
-from featbank.report.folder import read_arrays
+from featbank.report.folder import read_result_arrays
 from featbank.report.tsne import embedding
 from tests.banks import write_bank
 from tests.results_folder import Fake, write_results
@@ -225,7 +225,7 @@ def test_no_changed_byte_of_an_archive_is_taken_for_what_was_written(
         changed[min(place, len(whole) - 1)] ^= 1 << int(rng.integers(8))
         path.write_bytes(changed)
         try:
-            read = read_arrays(path, list(written))
+            read = read_result_arrays(path, list(written))
         except DamagedError:
             continue
         assert all(np.array_equal(read[name], written[name], equal_nan=True) for name in written)

@@ -15,7 +15,7 @@ from featbank.runs.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from featbank.runs.training_record import require_record
+from featbank.stage1.training_record import require_record
 
 SHARED = torch.arange(6.0)
 CHECKPOINT = Checkpoint(

@@ -245,7 +245,7 @@ def test_any_torch_data_set_trains_and_extracts(tmp_path: Path) -> None:
     extract(tmp_path / "run", tmp_path / "bank", **again)
 
     assert len(Bank.open(tmp_path / "bank")["test"]) == 2
-    assert extract(tmp_path / "run", tmp_path / "bank", **again)["up_to_date"]
+    assert extract(tmp_path / "run", tmp_path / "bank", **again).up_to_date
 
 
 def test_tensors_of_pixels_are_images_and_tensors_of_floats_are_not() -> None:

@@ -216,11 +216,11 @@ def test_inputs_and_outputs_that_cannot_be_used_are_refused(trained: Path, tmp_p
 def test_a_bank_is_kept_mended_or_refused(trained: Path, tmp_path: Path) -> None:
     before = bank_of(trained, tmp_path / "bank", batch_size=2)["train"].read()
     again = {"device": "cpu", "batch_size": 2}
-    assert extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+    assert extract(trained / "run", tmp_path / "bank", **again).up_to_date
     chunk = tmp_path / "bank/train/features/c/0/0"
     chunk.write_bytes(chunk.read_bytes()[::-1])
 
-    assert not extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+    assert not extract(trained / "run", tmp_path / "bank", **again).up_to_date
 
     np.testing.assert_array_equal(Bank.open(tmp_path / "bank")["train"].read(), before)
     with pytest.raises(StaleError, match="made from something else, by dtype, provenance.dtype;"):
@@ -258,7 +258,7 @@ def test_images_that_changed_are_seen_by_size_and_on_request_by_digest(
     assert Bank.open(tmp_path / "bank")["train"].image_bytes[1] == len(raw)
 
     image.write_bytes(raw[:-3] + bytes([raw[-3] ^ 1]) + raw[-2:])  # one bit, the same size
-    assert extract(trained / "run", tmp_path / "bank", **again)["up_to_date"]
+    assert extract(trained / "run", tmp_path / "bank", **again).up_to_date
     with pytest.raises(StaleError, match=r"'train' have changed .*\(first: train set/c0_1.jpg\)"):
         extract(trained / "run", tmp_path / "bank", check_images=True, **again)
     image.write_bytes(raw + b"\0")
@@ -267,4 +267,4 @@ def test_images_that_changed_are_seen_by_size_and_on_request_by_digest(
 
     image.write_bytes(raw)
     image.touch()
-    assert extract(trained / "run", tmp_path / "bank", check_images=True, **again)["up_to_date"]
+    assert extract(trained / "run", tmp_path / "bank", check_images=True, **again).up_to_date

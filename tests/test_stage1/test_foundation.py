@@ -147,7 +147,7 @@ def test_the_paper_codes_checkpoint_gives_network_and_classifier(
     summary = extract(source, tmp_path / "bank", data=data, device="cpu", dtype="float32")
 
     bank = Bank.open(tmp_path / "bank")
-    assert summary["loaded"] == {
+    assert summary.source.loaded.to_json() == {
         "matched": 120, "missing": [], "extra": [], "classifier_left_out": [],
     }  # fmt: skip
     weight, bias = bank.classifier

@@ -218,8 +218,8 @@ def test_a_backbone_that_is_not_square_trains_and_is_banked(
     )
     found = extract(tmp_path / "run", tmp_path / "bank", data=data, device="cpu", views=1)
 
-    assert summary["epochs"] == 1
-    assert found["rows"] == {"train": 4, "val": 4}
+    assert summary.epochs == 1
+    assert found.rows == {"train": 4, "val": 4}
     record = json.loads((tmp_path / "run/run.json").read_text())["input"]
     assert (record["size"], record["crop_mode"]) == ([48, 32], "squash")
 

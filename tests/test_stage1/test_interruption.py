@@ -180,7 +180,7 @@ def test_a_signal_in_any_phase_saves_and_leaves_and_resuming_gives_the_same_bits
         *(("runs.run_folder.remove_leftovers", 0), ("runs.run_folder.remove_leftovers", 3)),
         *(("runs.run_files.replace_text", 0), ("runs.run_files.replace_text", 1)),
         ("stage1.train.events", 0),
-        *(("runs.run_files.write_checkpoint", 1), ("stage1.train._summary", 0)),
+        *(("runs.run_files.write_checkpoint", 1), ("stage1.train._trained", 0)),
     ],
 )
 def test_a_signal_outside_the_steps_leaves_a_run_that_resumes_to_the_same_bits(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from featbank.backbones.backbones import Split, find_classifier
+from featbank.backbones.backbones import SplitNetwork, find_classifier
+from featbank.backbones.normalized_linear import NormalizedLinear
 from featbank.stage1 import losses
 from featbank.stage1.config import TrainConfig
 from featbank.stage1.criterion import Criterion, make_criterion, parse_defer, parse_loss
@@ -160,7 +161,7 @@ def test_a_normalised_classifier_gives_cosines_and_is_banked_as_unit_rows(
     rng: np.random.Generator,
 ) -> None:
     with torch.random.fork_rng(devices=[]):
-        layer = losses.NormalizedLinear(6, 4)
+        layer = NormalizedLinear(6, 4)
     torch.testing.assert_close(layer.weight.detach().norm(dim=1), torch.ones(4))
     with torch.no_grad():
         layer.weight *= torch.tensor([[1.0], [5.0], [0.1], [2.0]])
@@ -168,7 +169,7 @@ def test_a_normalised_classifier_gives_cosines_and_is_banked_as_unit_rows(
 
     cosines = nn.functional.cosine_similarity(features[:, None], layer.weight[None], dim=2)
     torch.testing.assert_close(layer(features), cosines)
-    banked = Split(nn.Identity(), layer, "classifier")
+    banked = SplitNetwork(nn.Identity(), layer, "classifier")
     assert (banked.bias == 0).all()
     scores = features @ banked.weight.T
     torch.testing.assert_close(scores / features.norm(dim=1, keepdim=True), cosines)
@@ -180,7 +181,7 @@ def test_the_recipe_changes_the_classifier_where_its_loss_needs_it() -> None:
     def built(**settings: Any) -> nn.Module:
         return build_network(TrainConfig(backbone="tiny-cnn", **settings), 4, 8)
 
-    assert isinstance(built(loss="ldam").classifier, losses.NormalizedLinear)
+    assert isinstance(built(loss="ldam").classifier, NormalizedLinear)
     assert find_classifier(built(loss="ldam"), 8) == "classifier"
     for loss in ("focal", "cb-focal"):
         bias: Any = built(loss=loss).classifier.bias

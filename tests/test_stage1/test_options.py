@@ -11,7 +11,6 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from cli.commands.train import config_for
 from cli.main import main
 from featbank.backbones.backbones import input_spec
 from featbank.data.provenance import git
@@ -21,8 +20,10 @@ from featbank.runs.checkpoint import LAST, read_checkpoint
 from featbank.runs.run_files import spec_text
 from featbank.runs.tensorboard import scalars
 from featbank.runtime.spec import Spec, parse_spec
-from featbank.stage1.config import RECIPES, TrainConfig
+from featbank.stage1.config import TrainConfig
 from featbank.stage1.optim import learning_rate
+from featbank.stage1.presets import RECIPES
+from featbank.stage1.recipe import recipe
 from tests.test_stage1.images import write_data
 
 
@@ -84,12 +85,12 @@ def test_a_spec_survives_being_written(tmp_path: Path) -> None:
 
 
 def test_recipes_are_the_published_ones() -> None:
-    kang = config_for(Spec("imagelist", {}), {}, "imagenet-lt-resnext50")
+    kang = recipe("imagelist", {}, preset="imagenet-lt-resnext50")
     assert (kang.backbone, kang.epochs, kang.batch_size) == ("resnext50_32x4d", 90, 512)
     assert (kang.lr, kang.momentum, kang.weight_decay, kang.schedule) == (0.2, 0.9, 5e-4, "epoch")
-    assert config_for(Spec("x", {}), {"epochs": 3}, "imagenet-lt-resnext50").epochs == 3
+    assert recipe("x", {"epochs": 3}, preset="imagenet-lt-resnext50").epochs == 3
     with pytest.raises(InputError, match="unknown preset 'imagenet'"):
-        config_for(Spec("x", {}), {}, "imagenet")
+        recipe("x", {}, preset="imagenet")
     # adjust_learning_rate in cifar_train.py of Cao et al.: epochs counted from 1.
     cao = RECIPES["cifar100-lt-resnet32"]
     rates = [
@@ -106,11 +107,11 @@ def test_a_retraining_inherits_the_data_and_rate_but_not_what_was_retrained_befo
     )
     started = {"config": before.to_json()}
 
-    again = config_for(Spec("x", {}), {"init": "b", "retrain": "all"}, None, started)
+    again = recipe("x", {"init": "b", "retrain": "all"}, started=started)
 
     assert (again.lr, again.loss, again.sampler, again.shift_bn) == (0.3, "ce", "class", False)
     with pytest.raises(InputError, match="--init needs --retrain"):
-        config_for(Spec("x", {}), {"init": "b"}, None, started)
+        recipe("x", {"init": "b"}, started=started)
 
 
 def test_small_photographs_are_padded_and_cropped() -> None:

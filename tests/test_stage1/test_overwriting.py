@@ -19,7 +19,7 @@ from featbank.errors import (
     StaleError,
     StorageError,
 )
-from featbank.files.replacing import work_path
+from featbank.files.marks import work_path
 from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
 from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
 from featbank.stage1.config import TrainConfig
@@ -86,8 +86,8 @@ def test_the_new_training_takes_the_place_and_a_users_files_stay(
     summary = run(digits, NEW, old, overwrite=True, reporter=Watcher(99))
     assert files(old) == made | NOTES
     assert os.listdir(old.parent) == ["run"]
-    assert summary["run"] == str(old)
-    assert summary["checkpoint"] in {str(old / BEST), str(old / LAST)}
+    assert summary.run == str(old)
+    assert summary.checkpoint in {str(old / BEST), str(old / LAST)}
     assert (
         f"{old} stays until this training is whole, which is in {work_path(old)} till then" in seen
     )

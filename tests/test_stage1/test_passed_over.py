@@ -428,8 +428,8 @@ def test_copies_of_an_image_are_found_by_their_digests_when_they_are_read(
     want = (
         "leakage: 1 image is both in 'train' and in 'val' (as 'train/a/0.png' and 'val/b/copy.png')"
     )
-    assert found["notes"] == again["notes"] == [want]
-    assert again["up_to_date"]
+    assert found.notes == again.notes == (want,)
+    assert again.up_to_date
     assert len(Bank.open(tmp_path / "bank")["val"]) == 5
 
 
@@ -444,7 +444,7 @@ def test_an_empty_file_stops_extraction_before_it_begins_or_is_left_out(
         extract(source, tmp_path / "bank", **how)
     assert not (tmp_path / "bank").exists()
     found = extract(source, tmp_path / "bank", on_bad_image="skip", **how)
-    assert found["skipped"] == {"train": 0, "val": 1}
+    assert found.skipped == {"train": 0, "val": 1}
 
 
 @pytest.mark.parametrize("name", ["val", "validation", "valid", "dev"])

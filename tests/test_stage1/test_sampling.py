@@ -15,7 +15,7 @@ from featbank.data.sampling import (
     strategy_probabilities,
 )
 from featbank.errors import InputError
-from heads.solvers.class_frequency import class_probabilities
+from heads.balancing.class_frequency import class_probabilities
 
 COUNTS = np.array([40, 12, 5, 1])
 LABELS = np.repeat(np.arange(4), COUNTS)[np.random.default_rng(7).permutation(58)]

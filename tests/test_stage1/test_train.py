@@ -16,8 +16,9 @@ from featbank.data import ImageData, ImageSplit, open_data
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
 from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
 from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
-from featbank.stage1.config import PRESETS, TrainConfig
+from featbank.stage1.config import TrainConfig
 from featbank.stage1.optim import learning_rate, make_optimizer
+from featbank.stage1.presets import PRESETS
 from featbank.stage1.train import train
 from tests.test_stage1.images import accuracies, write_data
 
@@ -83,11 +84,11 @@ def test_a_run_holds_checkpoints_settings_and_metrics(digits: ImageData, tmp_pat
     # 70 images in batches of 16 are 5 steps; each epoch records the rate of its last one.
     rates = [learning_rate(TINY, step, 5) for step in (4, 9, 14)]
     assert [float(row["lr"]) for row in rows] == rates
-    assert float(rows[2]["train_loss"]) == summary["last"]["train_loss"]
+    assert float(rows[2]["train_loss"]) == summary.last["train_loss"]
     best = max(rows, key=lambda row: float(row["val_all"]))
-    assert summary["best"]["epoch"] == int(best["epoch"])
+    assert summary.best.epoch == int(best["epoch"])
     record = read_checkpoint(tmp_path / "run" / BEST).record
-    assert record["epoch"] == summary["best"]["epoch"]
+    assert record["epoch"] == summary.best.epoch
     assert record["best"]["val"]["all"] == float(best["val_all"])
     assert record["layer"] == "classifier"
     settings = json.loads((tmp_path / "run" / RUN).read_text())
@@ -263,7 +264,7 @@ def test_resuming_starts_afresh_where_nothing_is_and_ends_at_once_where_all_is(
 
     summary = run(digits, config, tmp_path / "run", resume=True)
 
-    assert summary["epochs"] == 1
+    assert summary.epochs == 1
     assert (tmp_path / "run" / LAST).read_bytes() == before
 
 
@@ -332,8 +333,8 @@ def test_without_val_the_last_checkpoint_is_all_there_is(tmp_path: Path) -> None
 
     summary = run(data, replace(TINY, epochs=1, warmup_epochs=0, batch_size=4), tmp_path / "run")
 
-    assert summary["best"] is None
-    assert summary["checkpoint"].endswith(LAST)
+    assert summary.best is None
+    assert summary.checkpoint.endswith(LAST)
     assert not (tmp_path / "run" / BEST).exists()
 
 
@@ -393,6 +394,6 @@ def test_settings_survive_json_and_later_ones_are_named() -> None:
 def test_the_preset_learns_digits_lt_and_the_tail_lags_behind(tmp_path: Path) -> None:
     summary = run(open_data(**SPEC), PRESETS["digits-lt"], tmp_path / "run")
 
-    val = summary["best"]["val"]
+    val = summary.best.val
     assert 0.8 < val["all"] < 0.97
     assert val["few"] < val["all"] - 0.02

@@ -19,7 +19,12 @@ from featbank.bank.verify import verify
 from featbank.data import ImageData, open_data
 from featbank.data.transforms import InputSpec, augmentation
 from featbank.errors import InputError, StaleError
-from featbank.extraction.batchnorm import N_BATCHES, balanced_plan, refresh_statistics, statistics
+from featbank.extraction.batchnorm import (
+    N_BATCHES,
+    balanced_plan,
+    refresh_statistics,
+    running_statistics,
+)
 from featbank.extraction.extract import extract
 from featbank.runs.checkpoint import LAST, read_checkpoint
 from featbank.runtime.rng import derive_seed, isolated_torch
@@ -217,7 +222,7 @@ def test_a_refresh_is_another_network_and_says_so(folder: Path, tmp_path: Path) 
 
 def test_a_network_without_batchnorm_has_nothing_to_refresh() -> None:
     with pytest.raises(InputError, match="Linear has no BatchNorm layers: leave --bn-refresh out"):
-        statistics(nn.Linear(2, 2))
+        running_statistics(nn.Linear(2, 2))
 
 
 def test_the_command_banks_views_and_info_counts_them(folder: Path, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Data sets as people have them."""
+"""The kinds of data sets that can be named, one file each."""

@@ -51,7 +51,7 @@ class _Published:
 
 
 def _published(name: str) -> _Published:
-    from torchvision.datasets import CIFAR10, CIFAR100  # slow to import
+    from torchvision.datasets import CIFAR10, CIFAR100  # imported here because it is slow
 
     known = CIFAR10 if name == "cifar10-lt" else CIFAR100
     return _Published(
@@ -68,7 +68,7 @@ def _published(name: str) -> _Published:
 
 
 def _open(name: str, params: Params) -> ImageData:
-    """Return a long-tailed subset of CIFAR; see docs/data.md for the parameters.
+    """Return a long-tailed subset of CIFAR; see docs/how-to/data.md for the parameters.
 
     Raises
     ------
@@ -104,7 +104,7 @@ open_cifar100_lt = partial(_open, "cifar100-lt")
 
 
 def _settings(params: Params) -> dict[str, Any]:
-    """Return what decides the subset, with the values that were not given."""
+    """Return the parameters that decide the subset, with defaults for those that were not given."""
     val = whole_number(params, "val", 0)
     if val and "val_from" not in params:
         message = (
@@ -124,7 +124,7 @@ def _settings(params: Params) -> dict[str, Any]:
 def _subsets(
     settings: Mapping[str, Any], labels: Ints, test_labels: Ints, n_classes: int
 ) -> tuple[Ints, Ints, Ints]:
-    """Return the rows of train, val and test; val's are of the images that it is taken from."""
+    """Return the rows of train, val and test; those of val count in the images it is taken from."""
     seed, val, source = settings["seed"], settings["val"], settings["val_from"]
     held, test_held = (val if source == "train" else 0), (val if source == "test" else 0)
     ranks, test_ranks = random_ranks(labels, seed), random_ranks(test_labels, seed)

@@ -1,4 +1,4 @@
-"""Names of classes, which come from files and folders of anybody's making."""
+"""Checks of class names, which come from files and folders that anybody may have made."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from featbank.runtime.names import printable
 
 __all__ = ["require_names", "same_looking", "twins"]
 
-# A longer name is a mistake (a file of something else), and fits no table.
+# A longer name means that the file holds something else; it would fit no table.
 LONGEST = 1000
-# Control characters, halves of characters, and ends of lines and paragraphs.
+# The Unicode categories of control characters, surrogates, and line and paragraph separators.
 _UNSHOWABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -38,12 +38,12 @@ def require_names(names: Sequence[str]) -> None:
 
 
 def same_looking(name: str) -> str:
-    """Return what two names have in common that differ by case or by Unicode form alone."""
+    """Return a form that names which differ in case or Unicode form alone have in common."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def twins(names: Sequence[str]) -> list[str]:
-    """Return one sentence for each group of classes whose names are the same or look so."""
+    """Return one sentence for each group of classes whose names look the same."""
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault(same_looking(name), []).append(index)

@@ -29,7 +29,9 @@ def open_digits_lt(params: Params) -> ImageData:
     for every `imbalance`, and a smaller train split is part of a larger one. Ids are row numbers
     of ``sklearn.datasets.load_digits``.
     """
-    from sklearn.datasets import load_digits  # a second to import; others need not wait
+    from sklearn.datasets import (
+        load_digits,
+    )  # takes a second to import, which other data sets do not need
 
     digits = load_digits()
     labels = digits.target.astype(np.int64)

@@ -20,7 +20,7 @@ from featbank.errors import InputError
 __all__ = [
     "GONE",
     "NO_FILE",
-    "Found",
+    "ListedFiles",
     "ImageFiles",
     "find_files",
     "listed_leaks",
@@ -28,12 +28,12 @@ __all__ = [
     "require_readable",
 ]
 
-# In the place of a size: there is nothing that could be opened, or something that is no file.
+# These stand in the place of a size where nothing could be opened, and where it is no file.
 GONE, NO_FILE = -1, -2
 
 
 @dataclass(frozen=True)
-class Found:
+class ListedFiles:
     """What the file system said of N files when they were listed.
 
     `sizes` (N,) int64 are in bytes, or `GONE` or `NO_FILE`; `places` (N, 2) int64 are device and
@@ -44,31 +44,40 @@ class Found:
     places: NDArray[np.int64]
 
 
-def find_files(root: Path, paths: Sequence[str]) -> Found:
+def find_files(root: Path, paths: Sequence[str]) -> ListedFiles:
     """Ask the file system for every file; links are followed, and nothing is opened."""
     sizes = np.full(len(paths), GONE, np.int64)
     places = np.zeros((len(paths), 2), np.uint64)
     for row, path in enumerate(paths):
         try:
             found = os.stat(os.path.join(root, path))
-        except (OSError, ValueError):  # ValueError: no path can hold a NUL
+        except (OSError, ValueError):  # a path with a NUL raises ValueError
             continue
         sizes[row] = found.st_size if stat.S_ISREG(found.st_mode) else NO_FILE
         places[row] = found.st_dev, found.st_ino
-    return Found(sizes, places.view(np.int64))
+    return ListedFiles(sizes, places.view(np.int64))
 
 
 @dataclass(frozen=True)
 class ImageFiles:
     """Image files below a folder.
 
-    `found` is what `find_files` said of them; with `grey_bits` the values of grey images deeper
-    than 8 bits have so many (`decode_rgb`).
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    paths : sequence of str
+        The N files, relative to it.
+    found : ListedFiles
+        What `find_files` said of them when they were listed.
+    grey_bits : int, optional
+        How many bits the values of grey images deeper than 8 bits have, see `decode_rgb`; None
+        where the user does not say.
     """
 
     root: Path
     paths: Sequence[str]
-    found: Found
+    found: ListedFiles
     grey_bits: int | None = None
 
     def raw(self, i: int) -> bytes:
@@ -76,7 +85,7 @@ class ImageFiles:
         return read_file(self.root / self.paths[i])
 
     def decode(self, i: int, raw: bytes) -> Image.Image:
-        """Return the image that they are, RGB."""
+        """Return the RGB image in the bytes of file i."""
         return decode_rgb(raw, self.root / self.paths[i], self.grey_bits)
 
     def n_bytes(self, i: int) -> int:
@@ -120,7 +129,7 @@ def require_readable(images: ImageData, remedy: str) -> None:
 
 
 def listed_leaks(images: ImageData) -> list[Leak]:
-    """Return what of images is in two splits, or has two labels, by ids and by files."""
+    """Return the images that stand in two splits or under two labels, by their ids and files."""
     places = {
         name: split.images.found.places[: len(split)].view(np.uint8)
         for name, split in images.splits.items()
@@ -130,7 +139,7 @@ def listed_leaks(images: ImageData) -> list[Leak]:
 
 
 def look_over(images: ImageData, remedy: str, *, strict: bool) -> list[str]:
-    """Return what a person should know of images before a training, or refuse them.
+    """Return what a person should know of the images before a training, or refuse them.
 
     Raises
     ------

@@ -24,9 +24,9 @@ __all__ = ["SUFFIXES", "open_imagefolder"]
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 )
-# What people call the folder of images to choose on.
+# The names that people give to the folder of validation images.
 VAL_NAMES = ("val", "validation", "valid", "dev")
-# Folders that systems and tools put beside what a person has; those that begin with a dot too.
+# Folders that operating systems and tools make. Those that begin with a dot are left out too.
 _OF_SYSTEMS = frozenset(
     ("@eaDir", "__MACOSX", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 )
@@ -185,7 +185,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     """Tell whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # a symbolic link that leads to itself
         return False
 
 
@@ -199,7 +199,7 @@ def _is_image(name: str) -> bool:
 
 
 def _kind(name: str) -> str:
-    """Return what a file that is passed over is counted as."""
+    """Return the kind under which a file that is passed over is counted."""
     return "hidden" if name[0] == "." else PurePath(name).suffix.lower() or "without a suffix"
 
 
@@ -234,7 +234,7 @@ def _images(split: Path, name: str, walk: _Walk) -> Iterator[str]:
 
 
 def _place(folder: Path) -> tuple[int, int]:
-    """Return what tells one folder from another, whatever path leads to it."""
+    """Return the device and number of a folder, by which it is known whatever path leads to it."""
     found = folder.stat()
     return found.st_dev, found.st_ino
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from featbank.data.formats.files import GONE, NO_FILE, Found, ImageFiles, find_files
+from featbank.data.formats.files import GONE, NO_FILE, ImageFiles, ListedFiles, find_files
 from featbank.data.formats.published import PUBLISHED, check_published
 from featbank.data.params import Params, choice, grey_bits_from, shots_from
 from featbank.data.types import ImageData, ImageSplit
@@ -25,15 +25,26 @@ __all__ = ["SPLITS", "ImageList", "open_imagelist", "read_imagelist"]
 SPLITS = ("train", "val", "test")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# How much of a line that cannot be read a message shows.
+# Characters of an unreadable line that a message shows.
 _SHOWN = 80
 
 
 @dataclass(frozen=True)
 class ImageList:
-    """One list file: paths as written (N), labels (N,) int64, line numbers (N,) from 1.
+    """What one list file names.
 
-    `comments` are the numbers of lines that were passed over.
+    Attributes
+    ----------
+    file : Path
+        The list.
+    paths : sequence of str
+        The N images, as they are written in it.
+    labels : ndarray of shape (N,), int64
+        Their labels.
+    lines : ndarray of shape (N,), int64
+        The line that names each, counted from 1.
+    comments : sequence of int
+        Lines that were passed over as comments.
     """
 
     file: Path
@@ -168,7 +179,7 @@ def _class_names(params: Params, root: Path, train: ImageList) -> list[str]:
         return _names_in(file)
     largest = int(train.labels.argmax())
     n_classes = int(train.labels[largest]) + 1
-    if n_classes > len(train.paths):  # also keeps a mistyped label from making 10^9 names
+    if n_classes > len(train.paths):  # a mistyped label would otherwise make 10^9 names
         message = (
             f"{train.at(largest)}: label {n_classes - 1} means {n_classes} classes, more than the "
             f"{len(train.paths)} training images; labels count from 0 without gaps"
@@ -207,8 +218,8 @@ def _check_labels(rows: ImageList, n_classes: int) -> None:
         raise InputError(message)
 
 
-def _checked_files(rows: ImageList, root: Path) -> Found:
-    """Ask for every file now: a missing one is found here and not hours into an epoch."""
+def _checked_files(rows: ImageList, root: Path) -> ListedFiles:
+    """Look up every file, so that a missing one is found now and not hours into an epoch."""
     found = find_files(root, rows.paths)
     for code, error, what in (
         (GONE, MissingFileError, "no image"),

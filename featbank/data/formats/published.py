@@ -1,4 +1,4 @@
-"""Sizes of the published long-tailed lists, to find a wrong or cut one before training."""
+"""Sizes of the published long-tailed lists, by which a wrong or truncated list is found early."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Published:
 _LISTS = "lists: github.com/facebookresearch/classifier-balancing, folder data"
 _INAT = "images and annotations: github.com/visipedia/inat_comp, folder"
 
-# Liu et al. (CVPR 2019) for the first two. For iNaturalist the challenges' own tables, in
-# 2017/README.md and 2018/README.md of that repository; the literature tests on its val images, so
-# either split may hold them.
+# The first two are from Liu et al. (CVPR 2019). Those of iNaturalist are from the challenges' own
+# tables, in 2017/README.md and 2018/README.md of that repository. The literature tests on its val
+# images, so either split may hold them.
 PUBLISHED = {
     "imagenet-lt": Published(
         1000,

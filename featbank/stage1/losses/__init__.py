@@ -6,11 +6,10 @@ from featbank.stage1.losses.balanced_softmax import balanced_softmax
 from featbank.stage1.losses.cross_entropy import cross_entropy
 from featbank.stage1.losses.effective_number import effective_number_weights
 from featbank.stage1.losses.focal import focal, softmax_focal
-from featbank.stage1.losses.ldam import NormalizedLinear, ldam, ldam_margins
+from featbank.stage1.losses.ldam import ldam, ldam_margins
 from featbank.stage1.losses.logit_adjusted import logit_adjusted
 
 __all__ = [
-    "NormalizedLinear",
     "balanced_softmax",
     "cross_entropy",
     "effective_number_weights",

@@ -15,12 +15,14 @@ def balanced_softmax(
 
     Parameters
     ----------
-    logits, labels
-        (N, C) floats and (N,) ints in 0..C-1.
-    counts
-        n_c: training rows of each class, (C,) floats, at least 1 each.
-    smoothing
-        See `featbank.stage1.losses.cross_entropy`.
+    logits : Tensor of shape (N, C)
+        The logits z.
+    labels : Tensor of shape (N,), int64
+        The classes y, in 0..C-1.
+    counts : Tensor of shape (C,)
+        n_c: training rows of each class, at least 1.
+    smoothing : float
+        Label smoothing epsilon, as in `featbank.stage1.losses.cross_entropy`.
 
     References
     ----------

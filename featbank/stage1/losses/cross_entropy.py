@@ -13,10 +13,12 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
 
     Parameters
     ----------
-    logits, labels
-        (N, C) floats and (N,) ints in 0..C-1.
-    smoothing
-        epsilon: q = (1 - epsilon) [c = y] + epsilon / C.
+    logits : Tensor of shape (N, C)
+        The logits z.
+    labels : Tensor of shape (N,), int64
+        The classes y, in 0..C-1.
+    smoothing : float
+        Label smoothing epsilon in [0, 1): q = (1 - epsilon) [c = y] + epsilon / C.
 
     References
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.solvers.class_frequency import effective_number
+from heads.balancing.class_frequency import effective_number
 
 __all__ = ["effective_number_weights"]
 
@@ -17,10 +17,10 @@ def effective_number_weights(counts: NDArray[np.int64], beta: float) -> NDArray[
 
     Parameters
     ----------
-    counts
-        Training rows of each class, (C,), at least 1 each.
-    beta
-        (n - 1) / n of the paper, in [0, 1].
+    counts : ndarray of shape (C,)
+        n_c: training rows of each class, at least 1.
+    beta : float
+        In [0, 1]; (N - 1) / N of the paper, with N the number of distinct samples possible.
 
     References
     ----------

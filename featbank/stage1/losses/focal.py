@@ -16,10 +16,13 @@ def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
 
     Parameters
     ----------
-    logits, labels
-        (N, C) floats and (N,) ints in 0..C-1.
-    gamma
-        How much less an easy example counts; 0 gives sigmoid cross-entropy.
+    logits : Tensor of shape (N, C)
+        The logits z.
+    labels : Tensor of shape (N,), int64
+        The classes y, in 0..C-1.
+    gamma : float
+        How much less an example counts the surer its class is, 0 or more; 0 gives sigmoid
+        cross-entropy.
 
     References
     ----------
@@ -44,6 +47,6 @@ def softmax_focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
 
 def _modulated(log_p: Tensor, gamma: float) -> Tensor:
     """Return -(1 - p)^gamma log p; 1 - p as a difference of logarithms keeps its precision."""
-    # At gamma < 1 the power has no slope at 0: a row that is quite sure would give NaN gradients.
+    # At gamma < 1 the slope of the power is infinite at 0, where gradients would be NaN.
     wrong = -torch.expm1(log_p.clamp(max=-1e-12))
     return -(wrong**gamma) * log_p

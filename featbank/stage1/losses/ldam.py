@@ -1,14 +1,13 @@
-"""The label-distribution-aware margin loss, and the classifier that it is for."""
+"""The label-distribution-aware margin loss."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["NormalizedLinear", "ldam", "ldam_margins"]
+__all__ = ["ldam", "ldam_margins"]
 
 
 def ldam_margins(counts: NDArray[np.int64], max_margin: float) -> NDArray[np.float64]:
@@ -30,14 +29,16 @@ def ldam(
 
     Parameters
     ----------
-    cosines, labels
-        (N, C) logits in [-1, 1], as `NormalizedLinear` gives them, and (N,) ints in 0..C-1.
-    margins
-        `ldam_margins`, (C,).
-    scale
-        s; 30 in the authors' code.
-    smoothing
-        See `featbank.stage1.losses.cross_entropy`.
+    cosines : Tensor of shape (N, C)
+        The logits z in [-1, 1], as a `NormalizedLinear` of `featbank.backbones` gives them.
+    labels : Tensor of shape (N,), int64
+        The classes y, in 0..C-1.
+    margins : Tensor of shape (C,)
+        Delta, as `ldam_margins` gives it.
+    scale : float
+        The factor s of the cosines; 30 in the authors' code.
+    smoothing : float
+        Label smoothing epsilon, as in `featbank.stage1.losses.cross_entropy`.
 
     References
     ----------
@@ -46,26 +47,3 @@ def ldam(
     shift = functional.one_hot(labels, cosines.shape[1]) * margins
     shifted = scale * (cosines.float() - shift)
     return functional.cross_entropy(shifted, labels, reduction="none", label_smoothing=smoothing)
-
-
-class NormalizedLinear(nn.Linear):
-    """A linear layer whose logits are cosines of feature and weight row; it has no bias.
-
-    ``NormedLinear`` in the code of Cao et al. (2019): rows start uniform in [-1, 1], at unit norm.
-    """
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
-
-    def reset_parameters(self) -> None:
-        """Draw new rows."""
-        with torch.no_grad():
-            self.weight.uniform_(-1, 1)
-            self.weight.copy_(functional.normalize(self.weight))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return cosines (N, C) of features (N, D)."""
-        # In float32 under autocast too: the loss multiplies a cosine's rounding error by its scale.
-        with torch.autocast(features.device.type, enabled=False):
-            rows = functional.normalize(self.weight)
-            return functional.linear(functional.normalize(features.float()), rows)

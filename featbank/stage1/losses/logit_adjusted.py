@@ -17,14 +17,16 @@ def logit_adjusted(
 
     Parameters
     ----------
-    logits, labels
-        (N, C) floats and (N,) ints in 0..C-1.
-    counts
-        n_c: training rows of each class, (C,) floats, at least 1 each.
-    tau
-        How much of the prior is taken out.
-    smoothing
-        See `featbank.stage1.losses.cross_entropy`.
+    logits : Tensor of shape (N, C)
+        The logits z.
+    labels : Tensor of shape (N,), int64
+        The classes y, in 0..C-1.
+    counts : Tensor of shape (C,)
+        n_c: training rows of each class, at least 1.
+    tau : float
+        How strongly the logits are shifted by the class frequencies pi; 0 is cross-entropy.
+    smoothing : float
+        Label smoothing epsilon, as in `featbank.stage1.losses.cross_entropy`.
 
     References
     ----------

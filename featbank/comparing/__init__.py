@@ -1,0 +1,1 @@
+"""Many heads on many banks, kept in a folder, with intervals and differences."""
