@@ -19,8 +19,14 @@ COMMANDS = {
     "extract": ("cli.commands.extract", "Write a trained backbone's frozen features into a bank."),
     "import": ("cli.commands.import_", "Make a bank of features that exist in files."),
     "info": ("cli.commands.info", "Show what a bank holds and where it came from."),
-    "verify": ("cli.commands.verify", "Read and check every byte of a bank; name what is damaged."),
-    "export": ("cli.commands.export", "Write a bank's features, labels and ids into an .npz."),
+    "verify": (
+        "cli.commands.verify",
+        "Check every byte of a bank or an exported model; name what is damaged.",
+    ),
+    "export": (
+        "cli.commands.export",
+        "Write a bank's features, or a head and its network as a model.",
+    ),
     "fit": ("cli.commands.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
     "evaluate": ("cli.commands.evaluate", "Evaluate saved heads on a bank."),
     "compare": (

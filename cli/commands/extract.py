@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,6 @@ from featbank.runtime.spec import parse_spec
 
 if TYPE_CHECKING:
     from featbank.extraction.extract import Extracted
-    from featbank.extraction.network import Foundation
 
 __all__ = ["command"]
 
@@ -111,6 +110,7 @@ def command(
     Without RUN, --backbone NAME with --pretrained or --weights FILE banks the features of a
     network that was trained elsewhere; heads that need a stage-1 classifier then fit one first.
     """
+    from cli._network import source_of
     from cli._outputs import BANK_FILES, refuse_outputs
     from featbank.data import open_data
     from featbank.extraction.extract import extract
@@ -156,23 +156,3 @@ def summary_line(out: Path, made: Extracted) -> str:
     kind = "a classifier" if made.classifier else "no stage-1 classifier"
     skipped = sum(made.skipped.values())
     return f"{out}: {rows}; {made.dim} features a row, {kind}; {skipped} images left out"
-
-
-def source_of(run: Path | None, backbone: str | None, given: dict[str, Any]) -> Path | Foundation:
-    """Return the training that is meant, or the backbone that was trained elsewhere."""
-    from featbank.extraction.network import Foundation
-
-    named = {name: value for name, value in given.items() if value is not None}
-    if backbone is None:
-        if run is None:
-            message = "give RUN, or --backbone NAME with --pretrained or --weights FILE"
-            raise click.UsageError(message)
-        if named:
-            option = next(iter(named)).replace("_", "-")
-            message = f"--{option} goes with --backbone, not with a training's RUN"
-            raise click.UsageError(message)
-        return run
-    if run is not None:
-        message = f"give RUN or --backbone, not both (got {run} and {backbone})"
-        raise click.UsageError(message)
-    return Foundation(backbone, **named)

@@ -115,8 +115,8 @@ def command(
     --backbone NAME with --pretrained or --weights FILE.
     """
     from featbank.files.atomic import refuse_other_file, replace_file, storage_errors
+    from featbank.results.predictions import is_predictions
     from featbank.serving.predict import How, label_all
-    from featbank.serving.predictions import is_predictions
 
     if str(out) != "-":
         refuse_other_file(out, overwrite=overwrite, ours=is_predictions)
@@ -164,7 +164,8 @@ def opened(
     trust: bool,
 ) -> Model:
     """Return the model that the options name, or say which are missing or too many."""
-    from featbank.serving.loading import head_alone, load_fitted
+    from cli._network import source_of
+    from featbank.serving.loading import head_alone
     from featbank.serving.model import Model
     from featbank.serving.predict import is_features
 
@@ -176,21 +177,12 @@ def opened(
     if head is None:
         message = "give --model DIR, or --head FILE with --run RUN or --backbone NAME"
         raise click.UsageError(message)
-    if run is not None and network:
-        message = "give --run or --backbone, not both"
-        raise click.UsageError(message)
-    if run is not None:
-        return Model.load(run, head, which=which, device=device)
-    if network:
-        if "backbone" not in network:
-            option = next(iter(network)).replace("_", "-")
-            message = f"--{option} goes with --backbone"
-            raise click.UsageError(message)
-        return load_fitted(network, head, device)
-    if is_features(sources[0]):
-        return head_alone(head)
-    message = "images need the head's network too: --run RUN, or --backbone NAME"
-    raise click.UsageError(message)
+    if run is None and not network and is_features(sources[0]):
+        return Model.of(head_alone(head))
+    backbone = network.pop("backbone", None)
+    return Model.load(
+        source_of(run, backbone, network, "--run RUN"), head, which=which, device=device
+    )
 
 
 def to_standard_output(text: str) -> None:

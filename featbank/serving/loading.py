@@ -17,13 +17,11 @@ from featbank.data.transforms import eval_transform
 from featbank.errors import StaleError
 from featbank.extraction.network import Foundation, Frozen, from_checkpoint, from_foundation
 from featbank.runs.checkpoint import find_checkpoint, read_checkpoint
-from featbank.runtime.device import resolve_device
 from featbank.runtime.names import printable
-from featbank.serving.backends import HeadBackend
-from featbank.serving.model import Model
+from featbank.serving.backends import HeadBackend, Loaded
 from featbank.serving.record import ModelRecord
 
-__all__ = ["Parts", "head_alone", "load_fitted", "parts_of"]
+__all__ = ["Parts", "head_alone", "parts_of"]
 
 # What of the features' identity a network alone can answer for.
 OF_NETWORK = ("checkpoint", "layer", "backbone", "transform")
@@ -37,29 +35,10 @@ class Parts:
     head: Any
     record: ModelRecord
 
-    def model(self, device: torch.device) -> Model:
-        """Return the model that they make."""
+    def loaded(self, device: torch.device) -> Loaded:
+        """Return what the model is made of that they make."""
         backend = HeadBackend(self.frozen.input, self.frozen.network, self.head, device)
-        return Model(self.record, backend, self.head)
-
-
-def load_fitted(network: Mapping[str, Any], head: Path, device: str) -> Model:
-    """Return the model of a head and a network that was trained elsewhere.
-
-    Parameters
-    ----------
-    network : mapping
-        The arguments of `Foundation`.
-    head : Path
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
-
-    Raises
-    ------
-    StaleError
-        The head was fitted on features of another network.
-    """
-    return parts_of(Foundation(**network), head).model(resolve_device(device))
+        return Loaded(self.record, backend, self.head)
 
 
 def parts_of(source: str | Path | Foundation, file: Path, which: str = "best") -> Parts:
@@ -130,7 +109,7 @@ def require_same(
         raise StaleError(printable(message))
 
 
-def head_alone(file: Path) -> Model:
+def head_alone(file: Path) -> Loaded:
     """Return a head without its network: it labels features.
 
     Raises
@@ -142,7 +121,7 @@ def head_alone(file: Path) -> Model:
     if not isinstance(metadata.get("class_names"), list):
         message = f"{file} does not say what its classes are called; fit it with featbank fit"
         raise StaleError(printable(message))
-    return Model(record_of(file, head, metadata), None, head)
+    return Loaded(record_of(file, head, metadata), None, head)
 
 
 def record_of(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,12 +18,15 @@ from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
 from featbank.data.transforms import pixel_transform
 from featbank.data.types import ImageSplit
 from featbank.errors import InputError
+from featbank.extraction.network import Foundation
+from featbank.results.predictions import Prediction, Predictions, best_classes
 from featbank.runtime.device import one_thread, resolve_device
 from featbank.runtime.names import require_known
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.serving.backends import Backend, two_columns
+from featbank.serving.backends import Backend, Loaded, two_columns
+from featbank.serving.folder import load_exported
 from featbank.serving.images import gathered, in_memory, on_disk
-from featbank.serving.predictions import Prediction, Predictions, best_classes
+from featbank.serving.loading import parts_of
 from featbank.serving.prior import log_shift, target_prior
 from featbank.serving.record import ModelRecord
 
@@ -68,19 +71,20 @@ class Model:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | Foundation,
         head: str | Path | None = None,
         *,
         which: str = "best",
         device: str = "auto",
         trust: bool = False,
-    ) -> Model:
+    ) -> Self:
         """Load a folder that `featbank export` wrote, or a training and a head fitted on its bank.
 
         Parameters
         ----------
-        path : path
-            The folder; with `head`, the folder of a training or one checkpoint file.
+        path : path or Foundation
+            The folder; with `head`, the folder of a training or one checkpoint file, or a network
+            that was trained elsewhere.
         head : path, optional
             A head that was fitted on features of that training.
         which : {"best", "last"}
@@ -99,13 +103,18 @@ class Model:
         InputError
             The format needs what is not installed, or trust that was not given.
         """
-        from featbank.serving.folder import load_exported
-        from featbank.serving.loading import parts_of
-
         where = resolve_device(device)
+        if head is None and not isinstance(path, Foundation):
+            return cls.of(load_exported(Path(path), where, trust=trust))
         if head is None:
-            return load_exported(Path(path), where, trust=trust)
-        return parts_of(path, Path(head), which).model(where)
+            message = "a network alone labels nothing: name a head that was fitted on its features"
+            raise InputError(message)
+        return cls.of(parts_of(path, Path(head), which).loaded(where))
+
+    @classmethod
+    def of(cls, loaded: Loaded) -> Self:
+        """Return the model of what was loaded."""
+        return cls(loaded.record, loaded.backend, loaded.head)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ import numpy as np
 from featbank.bank.bank import Bank
 from featbank.errors import InputError, StaleError, UsageError
 from featbank.importing.sources import SUFFIXES, read_source
+from featbank.results.predictions import Prediction, csv_heading, csv_lines, json_lines
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.serving.images import gathered, listed, on_disk
 from featbank.serving.model import Choice, Model
-from featbank.serving.predictions import Prediction, csv_heading, csv_lines, json_lines
 
 __all__ = ["FORMATS", "Counts", "How", "is_features", "label_all"]
 
