@@ -21,11 +21,11 @@ COMMANDS = {
     "info": ("cli.commands.info", "Show what a bank holds and where it came from."),
     "verify": (
         "cli.commands.verify",
-        "Check every byte of a bank or an exported model; name what is damaged.",
+        "Check every byte of a bank or a model; name what is damaged.",
     ),
     "export": (
         "cli.commands.export",
-        "Write a bank's features, or a head and its network as a model.",
+        "Write a bank's features, or a head with its network.",
     ),
     "fit": ("cli.commands.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
     "evaluate": ("cli.commands.evaluate", "Evaluate saved heads on a bank."),

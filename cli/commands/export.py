@@ -60,7 +60,7 @@ def command(
     replace_in_place: bool,
     quiet: bool,
 ) -> None:
-    """Write what leaves featbank: a bank's features, or a head and its network as one model.
+    """Write a bank's features, or a head with its network.
 
     BANK is written into an .npz, with the names that featbank import reads.
 

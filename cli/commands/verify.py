@@ -24,7 +24,7 @@ __all__ = ["command"]
 @options.json_to
 @options.quiet
 def command(what: Path, trust: bool, overwrite: bool, json_to: Path | None, quiet: bool) -> None:
-    """Read and check every byte of a bank or of an exported model; name what is damaged.
+    """Check every byte of a bank or a model; name what is damaged.
 
     Exits with 4 where anything is not what was written. Damaged rows of a bank are made again by
     running the extraction that made it once more. A model is also run on its own pictures, whose
