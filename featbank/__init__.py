@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
+    from featbank.serving.exporting import export_model
+    from featbank.serving.model import Model
     from heads.metrics.shots import Shots
 
 # Where each public name is defined.
@@ -57,6 +59,7 @@ _HOMES = {
     "LockedError": "featbank.errors",
     "LostRankError": "featbank.errors",
     "MissingFileError": "featbank.errors",
+    "Model": "featbank.serving.model",
     "NotABankError": "featbank.errors",
     "OutputExistsError": "featbank.errors",
     "Result": "featbank.results.records",
@@ -71,6 +74,7 @@ _HOMES = {
     "WorkerError": "featbank.errors",
     "compare": "featbank.comparing.compare",
     "evaluate": "featbank.front",
+    "export_model": "featbank.serving.exporting",
     "fit": "featbank.front",
     "sweep": "featbank.front",
 }
@@ -93,6 +97,7 @@ __all__ = [
     "LockedError",
     "LostRankError",
     "MissingFileError",
+    "Model",
     "NotABankError",
     "OutputExistsError",
     "Result",
@@ -107,6 +112,7 @@ __all__ = [
     "WorkerError",
     "compare",
     "evaluate",
+    "export_model",
     "fit",
     "sweep",
 ]

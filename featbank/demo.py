@@ -22,12 +22,10 @@ from featbank.results.comparison import Comparison
 from featbank.results.fit import Fits
 from featbank.results.owned import (
     RESULTS,
-    is_fit,
     is_head,
-    old_head_names,
     own_comparison,
     own_heads,
-    read_json,
+    unnamed_heads,
 )
 from featbank.runs.run_files import own_run
 from featbank.runtime.device import resolve_device
@@ -187,8 +185,8 @@ def own_demo(folder: Path) -> list[Path] | None:
     An earlier version wrote its parts one after the other, and its heads without their own record;
     what it left when it was killed has no results.json.
     """
-    results = read_json(folder / RESULTS)
-    if not is_fit(results) and any(os.path.lexists(folder / each) for each in (RESULTS, WITHIN)):
+    unnamed = unnamed_heads(folder / RESULTS)
+    if unnamed is None and any(os.path.lexists(folder / each) for each in (RESULTS, WITHIN)):
         return None
     names = [
         Path(part, name)
@@ -196,10 +194,10 @@ def own_demo(folder: Path) -> list[Path] | None:
         if is_folder(folder / part)
         for name in own(folder / part) or ()
     ]
-    old = [f"{name}.head" for name in HEADS] if results is None else old_head_names(results)
+    old = [f"{name}.head" for name in HEADS] if unnamed is None else unnamed
     heads = [Path("heads", name) for name in old]
     names += [name for name in heads if name not in names and is_head(folder / name)]
-    names += [] if results is None else [Path(RESULTS)]
+    names += [] if unnamed is None else [Path(RESULTS)]
     return names or None
 
 

@@ -41,8 +41,17 @@ FLOORS = (
     {"featbank.study"},
     {"featbank.report"},
     {"featbank.comparing"},
+    {"featbank.serving"},
     {"featbank.front", "featbank.demo", "featbank"},
-    {"cli.options", "cli._streams", "cli._show", "cli._progress", "cli._outputs", "cli._fit_table"},
+    {
+        "cli.options",
+        "cli._streams",
+        "cli._show",
+        "cli._progress",
+        "cli._outputs",
+        "cli._fit_table",
+        "cli._network",
+    },
     {"cli.commands"},
     {"cli._lazy", "cli.main", "cli.__main__", "cli"},
 )

@@ -15,6 +15,7 @@ from featbank.results.records import (
     Interval,
     Metrics,
     Origin,
+    Reached,
     Result,
     Selection,
 )
@@ -111,13 +112,11 @@ class Fit(Tabled):
             "notes": list(self.notes),
         }
         reached = [
-            {name: found[name] for name in ("split", "metrics", "ci95", "calibration")}
-            for found in (result.to_json() for result in self.results)
-            if "calibration" in found
+            Reached(each.split, each.metrics, each.ci95, each.calibration) for each in self.results
         ]
         spec = first.head if self.choice is None else self.choice.spec
         origin = {} if self.origin is None else plain(self.origin)
-        metadata = {**origin, "spec": spec, **entry, "results": reached}
+        metadata = {**origin, "spec": spec, **entry, "results": plain(reached)}
         self.head.save(path, metadata=metadata)
 
     def table(self) -> Table:

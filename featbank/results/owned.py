@@ -23,16 +23,14 @@ __all__ = [
     "PNG_MARK",
     "RESULTS",
     "is_figure",
-    "is_fit",
     "is_head",
     "is_markdown",
     "is_page",
     "is_result",
     "numbered",
-    "old_head_names",
     "own_comparison",
     "own_heads",
-    "read_json",
+    "unnamed_heads",
 ]
 
 RESULTS, PAGE = "results.json", "report.html"
@@ -99,6 +97,15 @@ def old_head_names(results: dict[str, Any]) -> list[str]:
     entries = [entry for entry in results["results"] if "file" not in entry]
     first = [str(entry["head"]) for entry in entries if entry["split"] == entries[0]["split"]]
     return list(numbered(first))
+
+
+def unnamed_heads(path: Path) -> list[str] | None:
+    """Return the heads' files that the results of a fit do not name, because they are older.
+
+    None where the file is no record of a fit.
+    """
+    results = read_json(path)
+    return None if results is None or not is_fit(results) else old_head_names(results)
 
 
 def numbered(heads: Iterable[str]) -> Iterator[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "Interval",
     "Metrics",
     "Origin",
+    "Reached",
     "Result",
     "SplitScore",
     "Selection",
@@ -185,6 +186,41 @@ class SplitScore:
 
     metrics: Metrics
     ci95: Mapping[str, Interval | None]
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What a head reached on one split, as its file says it.
+
+    Attributes
+    ----------
+    split : str
+    metrics, ci95 : mapping
+        Accuracies by name, as fractions, and their 95 % intervals.
+    calibration : Calibration or None
+    """
+
+    split: str
+    metrics: Metrics
+    ci95: Mapping[str, Interval | None]
+    calibration: Calibration | None = None
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Read the JSON object of it.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            It is no such object.
+        """
+        calibration = found.get("calibration")
+        return cls(
+            str(found["split"]),
+            {str(name): value for name, value in found["metrics"].items()},
+            intervals(found.get("ci95")),
+            None if calibration is None else known_fields(Calibration, calibration),
+        )
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from featbank.data.transforms import InputSpec, sides
 from featbank.results.numbers import GROUPS, percent
+from featbank.results.records import Reached
 from featbank.runtime.names import printable
 from featbank.serving.record import ModelRecord
 
@@ -99,13 +99,12 @@ def _results(record: ModelRecord) -> Iterator[str]:
     yield ""
 
 
-def _row(result: Mapping[str, Any]) -> str:
+def _row(result: Reached) -> str:
     """Return one row of the table."""
-    ends = (result.get("ci95") or {}).get("all")
-    span = "" if not ends else f"{percent(ends[0])} to {percent(ends[1])}"
-    values = [percent(result["metrics"].get(group)) for group in GROUPS]
-    seen = " (chosen on it too)" if result.get("selected_on") == result["split"] else ""
-    return f"| {_plain(str(result['split']))}{seen} | " + " | ".join([*values, span]) + " |"
+    ends = result.ci95.get("all")
+    span = "" if ends is None else f"{percent(ends[0])} to {percent(ends[1])}"
+    values = [percent(result.metrics.get(group)) for group in GROUPS]
+    return f"| {_plain(result.split)} | " + " | ".join([*values, span]) + " |"
 
 
 def _input(spec: InputSpec, form: str) -> Iterator[str]:

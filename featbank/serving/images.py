@@ -20,7 +20,7 @@ from featbank.errors import InputError, MissingFileError
 from featbank.files.plain_files import open_regular
 from featbank.runtime.names import printable
 
-__all__ = ["LISTS", "gathered", "in_memory", "listed", "on_disk", "paths_below", "read_list"]
+__all__ = ["LISTS", "gathered", "in_memory", "paths_listed", "on_disk", "paths_below", "read_list"]
 
 # Files that hold paths, one a line.
 LISTS = frozenset({".txt", ".lst", ".list"})
@@ -105,7 +105,7 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield os.path.join(root, name)
 
 
-def listed(lines: Iterable[str], source: str, folder: Path) -> tuple[list[str], str]:
+def paths_listed(lines: Iterable[str], source: str, folder: Path) -> tuple[list[str], str]:
     """Return the paths that a list names, and a note for the reader where there is one.
 
     Blank lines and lines that begin with ``# `` are passed over. A path is looked up from the
@@ -152,7 +152,7 @@ def read_list(path: Path) -> tuple[list[str], str]:
         message = f"{path} is no list of paths: it is UTF-16, or no text"
         raise InputError(printable(message))
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    return listed(text.split("\n"), str(path), path.parent)
+    return paths_listed(text.split("\n"), str(path), path.parent)
 
 
 def gathered(sources: Sequence[str | Path]) -> tuple[list[str], list[str]]:

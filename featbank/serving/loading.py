@@ -16,6 +16,7 @@ from featbank.data.provenance import transform_record
 from featbank.data.transforms import eval_transform
 from featbank.errors import StaleError
 from featbank.extraction.network import Foundation, Frozen, from_checkpoint, from_foundation
+from featbank.results.records import Reached
 from featbank.runs.checkpoint import find_checkpoint, read_checkpoint
 from featbank.runtime.names import printable
 from featbank.serving.backends import HeadBackend, Loaded
@@ -166,7 +167,7 @@ def record_of(
         params={**head_params(head), **dict(metadata.get("params") or {})},
         temperature=head.temperature,
         class_counts=None if counts is None else tuple(int(counts[int(c)]) for c in labels),
-        results=tuple(metadata.get("results") or ()),
+        results=tuple(map(Reached.from_json, metadata.get("results") or ())),
         provenance={key: metadata[key] for key in kept if key in metadata},
     )
 

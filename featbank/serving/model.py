@@ -167,13 +167,13 @@ class Model:
         split, notes = as_split(images)
         for note in notes:
             reporter.warn(note)
-        choice = Choice(self, top_k, min_confidence, prior)
+        labelling = Labelling(self, top_k, min_confidence, prior)
         found: list[Prediction] = []
         with reporter.track("predict", len(split), "images") as advance:
             for batch in self.scored(
                 split, batch_size=batch_size, workers=workers, on_bad_image=on_bad_image
             ):
-                found += choice.of(batch, split)
+                found += labelling.of(batch, split)
                 advance(len(batch.rows))
         return Predictions(found)
 
@@ -288,7 +288,7 @@ class Model:
         return replace(self, record=replace(self.record, temperature=temperature))
 
 
-class Choice:
+class Labelling:
     """How labels are chosen from scores: prior, top k and least confidence, checked once."""
 
     def __init__(

@@ -16,8 +16,8 @@ from featbank.importing.sources import SUFFIXES, read_source
 from featbank.results.predictions import Prediction, csv_heading, csv_lines, json_lines
 from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
-from featbank.serving.images import gathered, listed, on_disk
-from featbank.serving.model import Choice, Model
+from featbank.serving.images import gathered, on_disk, paths_listed
+from featbank.serving.model import Labelling, Model
 
 __all__ = ["FORMATS", "Counts", "How", "is_features", "label_all"]
 
@@ -111,15 +111,15 @@ def label_all(
     InputError
         There is nothing to label, or what is there cannot be used.
     """
-    choice = Choice(model, how.top_k, how.min_confidence, how.prior)
+    labelling = Labelling(model, how.top_k, how.min_confidence, how.prior)
     features = [source for source in sources if is_features(source)]
     if features and len(sources) > 1:
         message = f"{features[0]} holds features; label it by itself"
         raise UsageError(printable(message))
     found = (
-        of_features(model, choice, Path(features[0]), how, reporter)
+        of_features(model, labelling, Path(features[0]), how, reporter)
         if features
-        else of_images(model, choice, sources, how, reporter)
+        else of_images(model, labelling, sources, how, reporter)
     )
     counts = Counts()
     if how.form == "csv":
@@ -131,13 +131,13 @@ def label_all(
 
 
 def of_images(
-    model: Model, choice: Choice, sources: Sequence[str], how: How, reporter: Reporter
+    model: Model, labelling: Labelling, sources: Sequence[str], how: How, reporter: Reporter
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of image files, batch by batch."""
     paths: list[str] = []
     for source in sources:
         if source == "-":
-            found, note = listed(sys.stdin, "standard input", Path())
+            found, note = paths_listed(sys.stdin, "standard input", Path())
             notes = [note] if note else []
         else:
             found, notes = gathered([source])
@@ -156,12 +156,12 @@ def of_images(
             for row in batch.rows:
                 if int(row) in batch.bad:
                     reporter.warn(batch.bad[int(row)])
-            yield choice.of(batch, split)
+            yield labelling.of(batch, split)
             advance(len(batch.rows))
 
 
 def of_features(
-    model: Model, choice: Choice, source: Path, how: How, reporter: Reporter
+    model: Model, labelling: Labelling, source: Path, how: How, reporter: Reporter
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of rows of features, some at a time."""
     rows, ids = rows_of(model, source, how.split)
@@ -169,7 +169,7 @@ def of_features(
         for start in range(0, len(ids), ROWS):
             some = slice(start, min(start + ROWS, len(ids)))
             scores = model.of_features(np.asarray(rows[some], dtype=np.float32))
-            yield choice.of_scores(scores, ids[some])
+            yield labelling.of_scores(scores, ids[some])
             advance(some.stop - start)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from featbank.data.transforms import InputSpec
 from featbank.errors import DamagedError
+from featbank.results.plain import plain
+from featbank.results.records import Reached
 from featbank.serving.prior import assumed_prior
 
 __all__ = ["ModelRecord"]
@@ -37,8 +39,8 @@ class ModelRecord:
         What scores are divided by before the softmax.
     class_counts : tuple of int, optional
         Training rows of the columns' classes.
-    results : tuple of mappings
-        What the head reached where it was fitted: split, metrics with intervals, calibration.
+    results : tuple of Reached
+        What the head reached where it was fitted.
     provenance : mapping
         Digest of the bank, identity of the features, the split that chose, notes.
     """
@@ -51,7 +53,7 @@ class ModelRecord:
     params: Mapping[str, Any] = field(default_factory=dict)
     temperature: float = 1.0
     class_counts: tuple[int, ...] | None = None
-    results: tuple[Mapping[str, Any], ...] = ()
+    results: tuple[Reached, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def assumed_prior(self) -> Any:
@@ -73,7 +75,7 @@ class ModelRecord:
             "params": dict(self.params),
             "temperature": self.temperature,
             "class_counts": None if self.class_counts is None else list(self.class_counts),
-            "results": [dict(each) for each in self.results],
+            "results": plain(self.results),
             "provenance": dict(self.provenance),
         }
 
@@ -99,7 +101,7 @@ class ModelRecord:
                 params=dict(found["params"]),
                 temperature=float(found["temperature"]),
                 class_counts=None if counts is None else tuple(map(int, counts)),
-                results=tuple(map(dict, found["results"])),
+                results=tuple(map(Reached.from_json, found["results"])),
                 provenance=dict(found["provenance"]),
             )
             if not (0 < record.temperature < float("inf")) or len(record.class_names) < 2:
