@@ -12,7 +12,7 @@ BENCH ?=
 # is thrown away, and nothing is printed by make itself.
 OPEN := (true 3>&2) || exec 2> /dev/null; (true 3>&1) 2> /dev/null || exec > /dev/null;
 
-.PHONY: help demo test test-all check lint types wheel docs bench coverage clean
+.PHONY: help demo test test-all check lint types wheel docs bench coverage changelog clean
 help:
 	@echo "make demo      train, bank, fit every head and print the table, in $(OUT)/ (about a minute)"
 	@echo "make test      the tests"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs      the documentation as a site, in build/site/"
 	@echo "make bench     the benchmarks, beside their peers (about five minutes on two free cores)"
 	@echo "make coverage  the tests, and the lines that none of them runs"
+	@echo "make changelog the files in changes/ into CHANGELOG.md, under pyproject's version"
 
 $(VENV)/pyvenv.cfg:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "featbank needs Python 3.11 or newer; set PYTHON=")'
@@ -70,6 +71,10 @@ bench: $(DEV_STAMP)
 # Lines that no test runs. docs/notes/coverage.md says which are meant to be there.
 coverage: $(DEV_STAMP)
 	@$(OPEN) $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal --cov
+
+# To be run once for a version, after it was raised in pyproject.toml.
+changelog: $(DEV_STAMP)
+	$(BIN)/python -m towncrier build --yes
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache $(OUT)

@@ -13,8 +13,11 @@ from featbank.bank.folder import own_bank
 from featbank.comparing.compare import Settings, compare_into
 from featbank.data import open_data
 from featbank.files.atomic import replace_text
+from featbank.files.exchanging import recover
+from featbank.files.folders import is_folder
+from featbank.files.marks import WITHIN
 from featbank.files.placing import placing, refuse_strangers, used_bytes
-from featbank.files.replacing import WITHIN, is_folder, recover, refuse_odd_folder, require_room
+from featbank.files.replacing import refuse_odd_folder, require_room
 from featbank.results.comparison import Comparison
 from featbank.results.fit import Fits
 from featbank.results.owned import (
@@ -104,6 +107,13 @@ def make_all(out: Path, seed: int, device: str, reporter: Reporter, *, overwrite
     """Make everything in a folder beside `out`, and put it in its place when it is whole.
 
     Banks are recorded by the paths that they have then.
+
+    Parameters
+    ----------
+    out, seed, reporter, overwrite
+        As in `demo`.
+    device : str
+        The device that was chosen: ``cpu``, ``cuda`` or ``cuda:i``.
     """
     wanted = [Spec(name, {}) for name in HEADS]
     with placing(out, own_demo, overwrite=overwrite) as new:
@@ -135,7 +145,17 @@ def seen_from_above(fits: Fits) -> Fits:
 
 
 def make_bank(folder: Path, name: str, seed: int, device: str, reporter: Reporter) -> Path:
-    """Train with one recipe and bank the features; return the bank."""
+    """Train with one recipe and bank the features; return the bank.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that gets the run and the bank.
+    name : str
+        One of `RECIPES`.
+    seed, device, reporter
+        As in `make_all`.
+    """
     # torch is loaded here, after everything that a user's mistake could stop.
     from featbank.extraction.extract import extract
     from featbank.stage1.recipe import train_by_name

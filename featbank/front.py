@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from featbank.bank.bank import Bank
+from featbank.errors import InputError
 from featbank.results.fit import Evaluated, Fit, Fits
 from featbank.results.sweep import Sweep
 from featbank.runtime.device import resolve_device
@@ -27,6 +31,7 @@ def fit(
     bank: str | Path | Bank,
     head: str | Spec = ...,
     *,
+    sample_weight: ArrayLike | None = ...,
     select: str | None = ...,
     report: str | None = ...,
     seed: int = ...,
@@ -41,6 +46,7 @@ def fit(
     bank: str | Path | Bank,
     head: list[str | Spec] | list[str] | tuple[str | Spec, ...],
     *,
+    sample_weight: ArrayLike | None = ...,
     select: str | None = ...,
     report: str | None = ...,
     seed: int = ...,
@@ -54,6 +60,7 @@ def fit(
     bank: str | Path | Bank,
     head: str | Spec | Sequence[str | Spec] = "crt",
     *,
+    sample_weight: ArrayLike | None = None,
     select: str | None = None,
     report: str | None = None,
     seed: int = 0,
@@ -71,6 +78,9 @@ def fit(
     head : str, Spec, or a sequence of these
         ``crt``, ``crt:weight_decay=0.1``: a name with parameters, as on the command line. Of a
         sequence all are fitted, and the features are read once.
+    sample_weight : array of shape (N,), optional
+        The weight of each training row, in the bank's order: a row of weight 2 counts as two rows,
+        one of weight 0 as none.
     select : str, optional
         The split on which parameters are chosen; ``val`` where there is one.
     report : str, optional
@@ -101,6 +111,8 @@ def fit(
         The bank lacks a split that was named.
     HeadSpecError
         An unknown head or parameter, or a value that is not allowed.
+    InputError
+        `sample_weight` does not belong to the training rows.
     OutputExistsError
         `out` holds something, and `overwrite` is not set or it is not featbank's.
     LockedError, StorageError
@@ -117,7 +129,9 @@ def fit(
     opened, alone = opened_bank(bank), isinstance(head, str | Spec)
     wanted = [spec_of(each) for each in ([head] if isinstance(head, str | Spec) else head)]
     parts = roles(opened, select, report)
-    arrays = BankArrays(opened, str(resolve_device(device)), parts.select)
+    weights = None if sample_weight is None else checked_weights(opened, sample_weight)
+    where = str(resolve_device(device))
+    arrays = BankArrays(opened, where, parts.select, sample_weight=weights)
     if out is None:
         fits = fit_heads(arrays, wanted, parts, seed=seed, reporter=reporter)
     else:
@@ -243,6 +257,19 @@ def evaluate(
         device=str(resolve_device(device)),
         reporter=reporter,
     )
+
+
+def checked_weights(bank: Bank, sample_weight: ArrayLike) -> NDArray[np.float64]:
+    """Return the weight of each training row of a bank, which must be a number of 0 or more."""
+    weights = np.asarray(sample_weight)
+    n_rows = len(bank["train"])
+    if weights.shape != (n_rows,) or weights.dtype.kind not in "fiu":
+        message = (
+            f"sample_weight: {bank.path} has {n_rows} training rows, so it takes as many numbers; "
+            f"got an array of shape {weights.shape} and type {weights.dtype}"
+        )
+        raise InputError(message)
+    return weights.astype(np.float64)
 
 
 def opened_bank(bank: str | Path | Bank) -> Bank:

@@ -77,12 +77,18 @@ def whole_labels(labels: Any, n_classes: int, what: str = "label") -> Ints:
 
 @dataclass(frozen=True)
 class Coding:
-    """How labels are coded as places among the classes that `counts` counts.
+    """How labels are coded as places among the C classes that a fit's train counts are of.
 
-    classes : sorted labels (k,) that the head was fitted on, and predicts.
-    places : each one's place (k,) among the counts.
-    n_classes : how many counts there are.
-    by_number : whether a label is itself a place, so that one without training rows is known too.
+    Attributes
+    ----------
+    classes : ndarray of shape (k,)
+        The labels that the head was fitted on and predicts, sorted.
+    places : ndarray of shape (k,), int64
+        The place of each of them among the counts.
+    n_classes : int
+        C: how many counts there are.
+    by_number : bool
+        Whether a label is itself a place, so that one without training rows is known too.
     """
 
     classes: NDArray[Any]

@@ -8,7 +8,9 @@ anywhere in a page for the last, say what a reader does not see:
 - ``<!-- prepared: NAME, NAME -->``: what is in the folder; see `tests.doc_blocks`.
 """
 
+import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cli.main import main
@@ -25,12 +28,19 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 COMMANDS, OTHERS = ("console", "sh"), ("", "text", "json", "yaml", "bibtex")
+RUN_IN_CELLS = ("python", "console")
 # Blocks that cannot run. A new one is weighed against this number, which only falls.
 MOST_NOT_RUN = 11
 
 
 def runs(block: Block) -> bool:
     return block.not_run is None and block.language in ("python", *COMMANDS)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(two_threads: None) -> None:
+    """Small work is quicker on one thread, most of all where several tests run at once."""
+    torch.set_num_threads(1)
 
 
 RUNNING = [name for name, text in TEXTS.items() if any(map(runs, blocks_of(text)))]
@@ -74,6 +84,17 @@ def test_blocks_say_what_they_are(name: str) -> None:
 def test_few_blocks_are_not_run() -> None:
     marked = [block for text in TEXTS.values() for block in blocks_of(text) if block.not_run]
     assert len(marked) <= MOST_NOT_RUN
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs").rglob("*.ipynb")), ids=str)
+def test_a_notebook_is_its_page(notebook: Path) -> None:
+    """The page's blocks run above; ``python docs/_site/notebook.py PAGE`` writes the notebook."""
+    made = runpy.run_path(str(ROOT / "docs" / "_site" / "notebook.py"))["notebook_of"]
+    page = notebook.with_suffix(".md").read_text(encoding="utf-8")
+    assert notebook.read_text(encoding="utf-8") == made(page)
+    cells = json.loads(made(page))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) == len([block for block in blocks_of(page) if block.language in RUN_IN_CELLS])
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """The project's own files agree with each other."""
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -57,7 +60,37 @@ def test_security_floors_are_kept(name: str, floor: str) -> None:
 
 
 def test_what_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
-    assert links
+    links = re.findall(r"(?:\]\(|src=\")(?!https?:)([^)#\"]+)[)#\"]", README)
+    assert "docs/demo.png" in links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_the_changelog_is_made_of_the_files_in_changes(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "changes", tmp_path / "changes")
+    for kind in ("fixed", "added"):
+        (tmp_path / "changes" / f"some-name.{kind}.md").write_text(f"`x` was {kind}.\n")
+    made = [sys.executable, "-m", "towncrier", "build", "--yes", "--version", "99.0"]
+    subprocess.run(made, cwd=tmp_path, check=True, capture_output=True)
+    old, new = (folder.joinpath("CHANGELOG.md").read_text("utf-8") for folder in (ROOT, tmp_path))
+    before, _, after = old.partition("\n## ")
+    assert new.startswith(f"{before}\n## 99.0 (")
+    assert new.endswith(f"\n\n## {after}")
+    sections = new[len(before) : -len(after)]
+    assert re.search(r"### Added\n\n(- .*\n)*- `x` was added\.\n", sections)
+    assert re.search(r"### Fixed\n\n(- .*\n)*- `x` was fixed\.\n", sections)
+    assert {path.name for path in (tmp_path / "changes").iterdir()} == {"README.md", "template.md"}
+
+
+def test_a_change_says_what_kind_it_is() -> None:
+    kinds = "added|changed|fixed|removed"
+    for path in (ROOT / "changes").iterdir():
+        named = re.fullmatch(rf"[a-z0-9-]+\.({kinds})\.md", path.name)
+        assert named or path.name in ("README.md", "template.md"), path.name
+
+
+def test_the_version_is_in_the_changelog_once_its_changes_are() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\n## {PROJECT['version']} (2" in text

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from featbank.errors import InputError, LockedError, OutputExistsError, StorageError
-from featbank.files import replacing
+from featbank.files import exchanging, folders, marks, replacing
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import Replacement, require_room, work_path
+from featbank.files.marks import work_path
+from featbank.files.replacing import Replacement, require_room
 
 
 def own(folder: Path) -> Sequence[Path] | None:
@@ -34,7 +35,7 @@ def fill(folder: Path, **files: str) -> None:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): p.read_text() for p in replacing.files_in(folder)}
+    return {str(p.relative_to(folder)): p.read_text() for p in folders.files_in(folder)}
 
 
 def replace(out: Path, **files: str) -> None:
@@ -212,7 +213,7 @@ def test_a_users_copy_stays_where_names_cannot_be_exchanged(
     def cannot(*_: Path) -> None:
         raise OSError(errno.EINVAL, "no such thing here")
 
-    monkeypatch.setattr(replacing, "_exchange_names", cannot)
+    monkeypatch.setattr(exchanging, "_exchange_names", cannot)
     fill(tmp_path / "out", a="old")
     fill(tmp_path / ".out.old", a="my backup")
     with pytest.raises(OutputExistsError, match="rename it"):
@@ -252,10 +253,10 @@ def test_a_note_that_was_changed_since_an_interrupted_swap_is_the_one_that_stays
 def test_what_another_process_is_exchanging_is_left_to_it(tmp_path: Path) -> None:
     out = tmp_path / "out"
     fill(out, a="new")
-    replacing.write_mark(out, out)  # as between its two last steps
+    marks.write_mark(out, out)  # as between its two last steps
     with FolderLock(out), pytest.raises(LockedError, match="being written"):
-        replacing.recover(out)
-    replacing.recover(out)
+        exchanging.recover(out)
+    exchanging.recover(out)
     assert tree(out) == {"a": "new", "record": "a"}
 
 
@@ -282,7 +283,7 @@ def in_child(out: Path, before: int, *, exchanges: bool) -> bool:
         return step
 
     for name in STEPS:
-        where = replacing if name.startswith("_") else os
+        where = exchanging if name.startswith("_") else os
         setattr(where, name, counted(name, getattr(where, name)))
     replace(out, a="new", sub_c="new")
     os._exit(0)
@@ -306,8 +307,8 @@ def test_killed_before_any_step_it_is_the_old_or_the_new(
             (out / "note").write_text("mine")
         was = tree(out)
         ended = in_child(out, before, exchanges=exchanges)
-        replacing.recover(out)
-        now = {k: v for k, v in tree(out).items() if not k.startswith(replacing.WITHIN)}
+        exchanging.recover(out)
+        now = {k: v for k, v in tree(out).items() if not k.startswith(marks.WITHIN)}
         if old == "record":
             assert now in (was, new | note), before
         assert now.items() >= note.items()

@@ -26,8 +26,16 @@ ImageRecords = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class Block:
     """Consecutive rows of a split, as many as a chunk holds.
 
-    `features` is (n, D); `views` has as many arrays of that shape as the plan has views of the
-    split; `images` is there where the plan has images.
+    Parameters
+    ----------
+    span : Span
+        Which rows they are.
+    features : ndarray of shape (n, D)
+        Of any float dtype.
+    images : ImageRecords or None
+        There where the plan has images.
+    views : sequence of ndarray of shape (n, D)
+        As many as the plan has views of the split.
     """
 
     span: Span
@@ -43,7 +51,13 @@ class Block:
         images: ImageRecords | None,
         views: Sequence[NDArray[Any]],
     ) -> Self:
-        """Build a block; features and views are copied only where torch cannot share them."""
+        """Build a block; features and views are copied only where torch cannot share them.
+
+        Parameters
+        ----------
+        span, features, images, views
+            As `Block` has them; features and views in any memory layout.
+        """
         # Writable and in C order is what torch, which checks and converts, shares without a copy.
         features, *views = (
             np.require(each, requirements=["C", "W"]) for each in (features, *views)
@@ -85,7 +99,19 @@ class Block:
 
 
 def pad(rows: NDArray[Any], step: int, row_shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Return a whole chunk of `step` rows: these in the stored dtype, then fill."""
+    """Return a whole chunk: these rows in the stored dtype, then fill.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, ...)
+        Returned as they are where they fill the chunk already.
+    step : int
+        Rows of a whole chunk, at least n.
+    row_shape : tuple of int
+        Shape of one row.
+    dtype : str
+        The stored dtype.
+    """
     if len(rows) == step and rows.dtype == dtype and rows.flags.c_contiguous:
         return rows
     chunk = np.empty((step, *row_shape), dtype=dtype)

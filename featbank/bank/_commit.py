@@ -36,7 +36,15 @@ def commit_bank(store: Path, plan: BankPlan, done: Done) -> None:
 
 
 def split_records(store: Path, plan: BankPlan, done: Done, split: str) -> dict[str, ArrayRecord]:
-    """Write a split's labels, ids and metadata; return its records."""
+    """Write a split's labels, ids and metadata; return its records.
+
+    Parameters
+    ----------
+    store, plan, done
+        As `commit_bank` takes them.
+    split : str
+        The split's name.
+    """
     rows, step = plan.rows[split], plan.step(split)
     written = [done[split, index] for index in range(-(-len(rows) // step))]
     records = {}
@@ -69,7 +77,17 @@ def classifier_records(store: Path, plan: BankPlan) -> dict[str, ArrayRecord]:
 def manifest_of(
     store: Path, plan: BankPlan, arrays: Mapping[str, ArrayRecord], groups: Sequence[str]
 ) -> Manifest:
-    """Return the manifest of what was written."""
+    """Return the manifest of what was written.
+
+    Parameters
+    ----------
+    store, plan
+        As `commit_bank` takes them.
+    arrays : mapping
+        The record of every array, by name.
+    groups : sequence of str
+        The names of the groups, whose metadata is written.
+    """
     return Manifest(
         arrays=arrays,
         class_names=plan.class_names,

@@ -82,7 +82,19 @@ def read_report(plan: BankPlan, reports: Iterable[Sequence[Any]]) -> Done:
 
 
 def column_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
-    """Return the path of one chunk of an array, as ``train/features`` or ``train/views/0``."""
+    """Return the path of one chunk of an array that is written chunk by chunk.
+
+    Parameters
+    ----------
+    store : Path
+        The bank's folder.
+    plan : BankPlan
+        The plan that has the array.
+    array : str
+        Split and column, as ``train/features`` or ``train/views/0``.
+    index : int
+        Number of the chunk along the rows.
+    """
     split, name, *view = array.split("/")
     shape, _ = plan.columns(split).get(array.partition("/")[2], ((), ""))
     place = int(view[0]) if view else None
@@ -92,7 +104,24 @@ def column_file(store: Path, plan: BankPlan, array: str, index: int) -> Path:
 def recorded_images(
     store: Path, plan: BankPlan, done: Done, split: str
 ) -> Iterator[tuple[int, int, NDArray[np.int64], NDArray[np.uint8]]]:
-    """Yield (start, stop, sizes (n,), SHA-256 (n, 32)) of the images of rows that are there."""
+    """Yield (start, stop, sizes (n,), SHA-256 (n, 32)) of the images of rows that are there.
+
+    Parameters
+    ----------
+    store : Path
+        The bank's folder.
+    plan : BankPlan
+        One with images.
+    done : Done
+        What is written; a chunk may be taken out of it meanwhile.
+    split : str
+        The split whose rows are meant.
+
+    Raises
+    ------
+    DamagedError
+        A chunk of sizes or digests is not what was written.
+    """
     for (name, index), records in sorted(done.items()):
         if name == split:
             sizes, hashes = (
@@ -105,7 +134,15 @@ def recorded_images(
 def read_back(
     store: Path, plan: BankPlan, array: str, index: int, record: ChunkRecord
 ) -> NDArray[Any]:
-    """Read one chunk that is written."""
+    """Read the rows of one chunk that is written, (n, ...).
+
+    Parameters
+    ----------
+    store, plan, array, index
+        As `column_file` takes them.
+    record : ChunkRecord
+        What is known of the chunk, checked against the file.
+    """
     split, _, column = array.partition("/")
     shape, dtype = plan.columns(split)[column]
     n_rows = record.stop - record.start

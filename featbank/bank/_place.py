@@ -18,18 +18,11 @@ from featbank.bank.folder import (
 from featbank.bank.plan import BankPlan
 from featbank.errors import LockedError, StorageError
 from featbank.files.atomic import storage_errors
+from featbank.files.exchanging import discard, recover
+from featbank.files.folders import remove_empty_folders, remove_own
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import (
-    Replacement,
-    discard,
-    is_marked,
-    recover,
-    refuse_alone,
-    remove_empty_folders,
-    remove_own,
-    require_room,
-    work_path,
-)
+from featbank.files.marks import is_marked, work_path
+from featbank.files.replacing import Replacement, refuse_alone, require_room
 from featbank.store.journal import Journal
 from featbank.store.schema import MANIFEST
 
@@ -42,6 +35,17 @@ class Place:
     `store` is where the files are written, `out` where the bank is to be. They differ where a bank
     at `out` is replaced: then the new one is built in `store`, beside it, and `finish` lets the two
     change places.
+
+    Parameters
+    ----------
+    out : Path
+        Where the bank is to be.
+    lock : FolderLock
+        The lock on `store`.
+    replacement : Replacement, optional
+        What builds the bank beside an older one; entered.
+    made : bool
+        Whether the folder was made for this bank, so that `remove` takes it away again.
     """
 
     def __init__(
@@ -60,6 +64,17 @@ class Place:
         """Lock the place for a bank of this plan.
 
         An unfinished replacement whose `out` is no longer there is gone on with, too.
+
+        Parameters
+        ----------
+        out : Path
+            Where the bank is to be.
+        plan : BankPlan
+            What it is to become.
+        overwrite : bool
+            Whether a bank that is there is replaced.
+        in_place : bool
+            Whether that one is removed first, instead of last.
 
         Raises
         ------

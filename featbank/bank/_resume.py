@@ -17,7 +17,7 @@ from featbank.bank.provenance_diff import differences
 from featbank.bank.verify import matches, verify
 from featbank.errors import DamagedError, InputError, OutputExistsError, StaleError
 from featbank.files.atomic import storage_errors
-from featbank.files.replacing import not_ours
+from featbank.files.folders import not_ours
 from featbank.store.array_record import ArrayRecord
 from featbank.store.background import Done
 from featbank.store.journal import Claims, Journal, begun_plan, rank_journals, read_journal

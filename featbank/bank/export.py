@@ -91,7 +91,18 @@ def is_export(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class NpzEntry:
-    """One array of an ``.npz``, whose rows come in blocks."""
+    """One array of an ``.npz``, whose rows come in blocks.
+
+    Parameters
+    ----------
+    name : str
+        The array's name.
+    shape : tuple of int
+        The whole array's shape.
+    dtype : numpy dtype
+    blocks : iterable of ndarray
+        Its rows, in order, some at a time.
+    """
 
     name: str
     shape: tuple[int, ...]

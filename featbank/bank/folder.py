@@ -18,8 +18,9 @@ from typing import Any
 from featbank.bank.bank import Bank
 from featbank.bank.plan import BankPlan, identity_of
 from featbank.errors import InputError, OutputExistsError, StorageError
+from featbank.files.folders import not_ours, remove_empty_folders, remove_own
 from featbank.files.plain_files import require_no_links
-from featbank.files.replacing import not_ours, refuse_odd_folder, remove_empty_folders, remove_own
+from featbank.files.replacing import refuse_odd_folder
 from featbank.store.journal import Journal, begun_plan, rank_journals
 from featbank.store.manifest import Manifest
 from featbank.store.schema import (

@@ -195,7 +195,20 @@ def identity_of(bank: Bank) -> dict[str, Any]:
 
 
 def check_classifier(weight: NDArray[Any], bias: NDArray[Any], n_classes: int, dim: int) -> None:
-    """Refuse a classifier of another shape, or one that is not finite."""
+    """Refuse a classifier of another shape, or one that float32 cannot hold.
+
+    Parameters
+    ----------
+    weight : ndarray of shape (n_classes, dim)
+    bias : ndarray of shape (n_classes,)
+    n_classes, dim : int
+        The number of classes and the features' width.
+
+    Raises
+    ------
+    InputError
+        The message says what is wrong, and what to do.
+    """
     if weight.shape != (n_classes, dim) or bias.shape != (n_classes,):
         message = (
             f"the classifier has weight {weight.shape} and bias {bias.shape}; "

@@ -27,7 +27,19 @@ PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Damage:
-    """A chunk that is not what was written: its array, file and rows [start, stop)."""
+    """A chunk that is not what was written.
+
+    Parameters
+    ----------
+    array : str
+        The array's name, as ``train/features``.
+    index : int
+        Number of the chunk among the array's.
+    file : Path
+        Its file.
+    start, stop : int
+        Its rows, [start, stop).
+    """
 
     array: str
     index: int

@@ -28,7 +28,26 @@ SAMPLES = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """How banks are compared; every choice is recorded in the result."""
+    """How banks are compared; every choice is recorded in the result.
+
+    Attributes
+    ----------
+    select, report : str, optional
+        The splits to choose parameters on and to evaluate on; where none is named, as
+        `featbank.study.splits.roles` gives the splits their parts.
+    seed : int
+        Seed of every draw.
+    draws : int
+        How often the evaluation rows are resampled for the intervals.
+    baseline : str, optional
+        A head or a bank: only differences to it are tested.
+    groups : mapping
+        From a group's name to the banks that are seeds of one recipe.
+    by_recipe : bool
+        Whether banks whose recorded recipes differ in their seed only are grouped too.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    """
 
     select: str | None = None
     report: str | None = None
@@ -44,7 +63,17 @@ class Settings:
 class Entry:
     """One bank of a comparison, by its short name.
 
-    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
+    Attributes
+    ----------
+    bank : Bank
+    name : str
+        The bank's name in the comparison.
+    slug : str
+        The name of the bank's folder in the comparison; no two banks have the same.
+    parts : Roles
+        The split that chooses, and the one that is reported.
+    shown : Path, optional
+        The path that is recorded, where the bank is moved there before anyone reads it.
     """
 
     bank: Bank
@@ -66,11 +95,31 @@ class Entry:
 
 @dataclass
 class Bench:
-    """One bank on which cells are made; its arrays are read when the first is.
+    """One bank on which cells are made; its arrays are read when the first cell needs them.
 
-    What is missing is made in `out`; what is whole there, or in the earlier comparison `old`, is
-    kept. After `fill`, `about` is the bank's record, `cells` are its cells' records by key, and
-    `made` counts what had to be made: cells, and the record.
+    What is missing is made in `out`. What is whole there, or in the earlier comparison `old`, is
+    kept.
+
+    Attributes
+    ----------
+    entry : Entry
+        The bank.
+    out : Path
+        The folder of the comparison.
+    settings : Settings
+        How banks are compared.
+    reporter : Reporter
+        Is told what takes time.
+    overwrite : bool
+        Whether nothing is taken over from `old`.
+    old : Path, optional
+        The folder of an earlier comparison.
+    about : BankRecord
+        The bank's record, once `fill` was called.
+    cells : dict
+        The records of the bank's cells by key, once `fill` was called.
+    made : int
+        How much `fill` had to make: cells, and the bank's record.
     """
 
     entry: Entry

@@ -58,7 +58,19 @@ def slugs(names: Sequence[str]) -> list[str]:
 def write_cell(
     folder: Path, record: Mapping[str, Any], files: Mapping[str, Any], name: str = RECORD
 ) -> None:
-    """Write a cell whole: `files` by name, each its bytes or a function that writes to a path."""
+    """Write a cell whole: beside its place first, then renamed.
+
+    Parameters
+    ----------
+    folder : Path
+        The cell's place; what is there is replaced.
+    record : mapping
+        The cell's record, without the digests of its files, which are added here.
+    files : mapping
+        From a file's name to its bytes, or to a function that writes it to a path.
+    name : str
+        The file of the record.
+    """
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.partial")
     part.mkdir(parents=True)
     try:

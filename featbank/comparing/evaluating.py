@@ -15,7 +15,7 @@ from featbank.runtime.progress import Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
-from featbank.study.choosing import TAU_RANGE, exact_curve, timed_fit
+from featbank.study.choosing import TAU_RANGE, Job, exact_curve, timed_fit
 from featbank.study.fitting import choice_of, origin
 from featbank.study.splits import Roles
 from heads import metrics, specs
@@ -107,7 +107,7 @@ def fit_cell(
         Is told what takes time.
     """
     split = roles.report[0]
-    fitted, seconds = timed_fit(arrays, spec, roles, seed, reporter)
+    fitted, seconds = timed_fit(Job(arrays, roles, seed, reporter), spec)
     head, chosen = fitted.head, choice_of(spec, fitted)
     accuracies, calibrated, found = evaluation(arrays, head, split, roles, view)
     record = CellRecord(

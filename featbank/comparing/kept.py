@@ -9,8 +9,10 @@ from pathlib import Path
 from featbank.comparing.bank_run import Entry
 from featbank.comparing.cells import clear_partial
 from featbank.errors import OutputExistsError
+from featbank.files.exchanging import recover
+from featbank.files.folders import give_name
 from featbank.files.placing import Placing, placing, refuse_strangers, strangers
-from featbank.files.replacing import give_name, recover, refuse_odd_folder, require_room
+from featbank.files.replacing import refuse_odd_folder, require_room
 from featbank.results.owned import PAGE, is_page, own_comparison
 from featbank.results.saved import COMPARISON
 

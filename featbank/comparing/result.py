@@ -103,7 +103,23 @@ def compared_banks(records: Sequence[BankRecord]) -> Iterator[ComparedBank]:
 
 
 def cell_rows(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
-    """Return a cell as the statistics take it, its rows in an order that all banks share (n,)."""
+    """Return a cell as the statistics take it.
+
+    Parameters
+    ----------
+    bench : Bench
+        The bank.
+    spec : Spec
+        The head.
+    key : str
+        The name of the cell's folder.
+    order : array of shape (n,)
+        The rows in an order that all banks with the same rows share.
+
+    Returns
+    -------
+    CellRows
+    """
     import numpy as np
 
     from featbank.comparing.statistics import CellRows
@@ -124,7 +140,15 @@ def cell_rows(bench: Bench, spec: Spec, key: str, order: Any) -> Any:
 def result(
     bench: Bench, spec: Spec, key: str, ci95: Mapping[str, Interval | None]
 ) -> ComparedResult:
-    """Return one head's result, the head as it is written now: a cell may be of another day."""
+    """Return one head's result, the head as it is written now: a cell may be of another day.
+
+    Parameters
+    ----------
+    bench, spec, key
+        As in `cell_rows`.
+    ci95 : mapping
+        The 95 % interval of each metric, by name.
+    """
     cell = bench.cells[key]
     return ComparedResult(
         bank=bench.about.path,

@@ -21,10 +21,22 @@ __all__ = ["CellRows", "Statistics", "grouped", "cell_statistics"]
 
 @dataclass(frozen=True)
 class CellRows:
-    """One cell of the table: bank and head by name, its samples' digest and arrays.
+    """One cell of the table: a head on a bank, and what it did with every row.
 
-    `groups` (C,) are the shot groups of the classes; `labels` and `right` (n,) are of the rows.
-    Cells with the same `samples` have the same rows in the same order.
+    Attributes
+    ----------
+    bank, head : str
+        The bank's name in the comparison, and the head's specification.
+    samples : str
+        A digest of the evaluated rows: cells with the same one have the same rows in the same
+        order.
+    groups : ndarray of shape (C,)
+        The shot group of each class, as `heads.metrics.ShotGroups` has it.
+    labels : ndarray of shape (n,)
+    right : ndarray of shape (n,), bool
+        Whether the head is right on each row.
+    metrics : mapping
+        The accuracies by name, as fractions; None for a shot group without classes.
     """
 
     bank: str
@@ -51,6 +63,21 @@ def cell_statistics(
 
     Pairs are two heads on one bank, and two banks under one head; with a baseline, a head's or a
     bank's name, only the pairs that it is in.
+
+    Parameters
+    ----------
+    cells : sequence of CellRows
+    draws : int
+        How often the rows are resampled.
+    seed : int
+        Seed of the draws.
+    baseline : str, optional
+        The name of a head or a bank.
+
+    Returns
+    -------
+    Statistics
+        The intervals in the order of the cells.
     """
     drawn = resampled(cells, draws, seed)
     found = [interval_of(cell, of) for cell, of in zip(cells, drawn, strict=True)]
@@ -118,6 +145,14 @@ def without_groups(
     Rows that are alone in their classes are drawn within their group. Cells that share their rows
     but not their groups are drawn anew for that, with all classes in one group, so that they see
     the same draws.
+
+    Parameters
+    ----------
+    cells : sequence of CellRows
+    drawn : sequence of mappings
+        What `resampled` returns for them.
+    draws, seed : int
+        As in `cell_statistics`.
     """
     out = [of["all"] for of in drawn]
     by_rows: dict[str, list[int]] = {}
@@ -152,7 +187,20 @@ def pairs(cells: Sequence[CellRows], baseline: str | None) -> Iterator[tuple[int
 
 
 def compare(one: CellRows, other: CellRows, drawn_one: Any, drawn_other: Any) -> Difference:
-    """Return the difference of `all` of two cells, its interval, and tests."""
+    """Return the difference of `all` of two cells, its interval, and tests.
+
+    Parameters
+    ----------
+    one, other : CellRows
+        The difference is of the first cell minus the second.
+    drawn_one, drawn_other : arrays of shape (draws,)
+        The resampled `all` of each cell.
+
+    Returns
+    -------
+    Difference
+        Its adjusted p-values are those before any adjustment: see `adjusted`.
+    """
     paired = one.samples == other.samples
     value = round(float(one.metrics["all"] or 0) - float(other.metrics["all"] or 0), 12)
     ends, p = separation(value, one, other, drawn_one, drawn_other)
@@ -177,6 +225,19 @@ def separation(
 
     Which cell is named first changes nothing but the sign: draws of other rows are always matched
     from the same side.
+
+    Parameters
+    ----------
+    value : float
+        The difference of `all`, `one` minus `other`, as measured.
+    one, other, drawn_one, drawn_other
+        As in `compare`.
+
+    Returns
+    -------
+    list of two floats, float
+        The ends of the 95 % interval, and the p-value, both of
+        `heads.metrics.bootstrap.difference`.
     """
     if one.samples > other.samples:
         (low, high), p = separation(-value, other, one, drawn_other, drawn_one)

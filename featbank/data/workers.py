@@ -37,9 +37,8 @@ Make = Callable[[Any], tuple[Any, Tensor]]
 """A function that makes of a job (plain values) a small record and a float32 tensor."""
 
 REMEDY = "load images without processes of their own (--workers 0), or with fewer of them"
-PIPE_BYTES = (
-    2**20
-)  # size of a pipe where the system allows it, so that large batches pass in few reads
+# The size of a pipe where the system allows it, so that large batches pass in few reads.
+PIPE_BYTES = 2**20
 
 
 class _Failure(NamedTuple):

@@ -58,7 +58,19 @@ def running_statistics(network: nn.Module) -> dict[str, Tensor]:
 
 
 def balanced_plan(labels: _Rows, rows: _Rows, seed: int, batch_size: int) -> BatchPlan:
-    """Return `N_BATCHES` batches of class-balanced draws from the training rows `rows`."""
+    """Return `N_BATCHES` batches of class-balanced draws from the training images.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (N,), int64
+        Of all rows of the train split.
+    rows : ndarray of shape (n,), int64
+        Those that are drawn from.
+    seed : int
+        Seed of the draws.
+    batch_size : int
+        Images in a batch.
+    """
     length = N_BATCHES * batch_size
     drawn = rows[epoch_indices(labels[rows], "class", derive_seed(seed, "bn"), 0, length=length)]
     keys = [Key(int(row), 0, place) for place, row in enumerate(drawn)]

@@ -93,11 +93,28 @@ class NetworkSource:
 
 @dataclass(frozen=True)
 class Frozen:
-    """A network on the CPU, in eval mode, that gives features (N, dim); and what it is.
+    """A network without its classifier, and what it is.
 
-    `classifier` are weight (C, dim) and bias (C,) of the classifier that was trained on them, if
-    one was; `source` is where the network comes from, `recipe` how it was trained, where that is
-    known, and `augment` how its training images are varied.
+    Parameters
+    ----------
+    network : Module
+        On the CPU, in eval mode; gives features (N, dim).
+    dim : int
+        The features' width.
+    backbone, layer : str
+        Its name, and that of the layer whose input the features are.
+    digest : str
+        Of the tensors that it was made from.
+    input : InputSpec
+        How it sees images.
+    classifier : pair of arrays, optional
+        Weight (C, dim) and bias (C,) of the classifier that was trained on the features.
+    source : NetworkSource
+        Where the network comes from.
+    recipe : mapping, optional
+        How it was trained, where that is known.
+    augment : str
+        How its training images are varied, as `TrainConfig` names it.
     """
 
     network: nn.Module

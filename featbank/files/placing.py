@@ -15,18 +15,11 @@ from typing import Self
 
 from featbank.errors import LockedError, OutputExistsError
 from featbank.files.atomic import storage_errors
+from featbank.files.exchanging import Own, recover
+from featbank.files.folders import files_in, not_ours, remove_own
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import (
-    MARK,
-    NEXT,
-    WITHIN,
-    Own,
-    Replacement,
-    files_in,
-    not_ours,
-    recover,
-    remove_own,
-)
+from featbank.files.marks import MARK, NEXT, WITHIN
+from featbank.files.replacing import Replacement
 
 __all__ = ["Placing", "held", "placing", "refuse_strangers", "strangers", "used_bytes"]
 

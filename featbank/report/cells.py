@@ -15,7 +15,17 @@ __all__ = ["Cell", "cells_of"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A result: places of its bank and head in their lists, its folder's key, its entry."""
+    """A result of the comparison, and where it belongs.
+
+    Attributes
+    ----------
+    bank, head : int
+        The places of its bank and its head in the comparison's lists.
+    key : str
+        The name of its folder.
+    entry : ComparedResult
+        The result.
+    """
 
     bank: int
     head: int

@@ -72,7 +72,15 @@ def submatrix(
     n_classes: int,
     classes: NDArray[np.int64],
 ) -> Confusions:
-    """Return the confusion matrix of some classes, and all rows of each of them."""
+    """Return the confusion matrix of some classes, and all rows of each of them.
+
+    Parameters
+    ----------
+    labels, predicted : arrays of shape (n,), ints in [0, n_classes)
+    n_classes : int
+    classes : array of shape (k,)
+        The numbers of the classes, ascending.
+    """
     k = len(classes)
     place = np.full(n_classes, -1)
     place[classes] = np.arange(k)

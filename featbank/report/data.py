@@ -117,7 +117,19 @@ class ClassSets:
 
 
 def cell_data(results: Results, cell: Cell, sets: ClassSets, sizes: Limits) -> PageCell:
-    """Return one head on one bank: its result, and what is drawn of it."""
+    """Return one head on one bank: its result, and what is drawn of it.
+
+    Parameters
+    ----------
+    results : Results
+        The folder of the comparison.
+    cell : Cell
+        The result.
+    sets : ClassSets
+        The sets of classes among the banks, to which that of the cell's bank is added.
+    sizes : Limits
+        How much goes into the page.
+    """
     record, entry = results.banks[cell.bank], cell.entry
     arrays = results.evaluation(cell.key)
     labels, predicted = checked_labels(arrays, len(record.class_counts), cell)
@@ -174,7 +186,20 @@ def plane(arrays: Arrays, record: BankRecord, sizes: Limits) -> Plane:
 def wrong_in_view(
     results: Results, cell: Cell, wrong: NDArray[np.bool_], sizes: Limits
 ) -> NDArray[np.uint8]:
-    """Return, as bits, which of the sampled rows the head gets wrong; `wrong` (n,) is of all."""
+    """Return, as bits, which of the sampled rows the head gets wrong.
+
+    Parameters
+    ----------
+    results, cell, sizes
+        As in `cell_data`.
+    wrong : ndarray of shape (n,), bool
+        Which of all rows the head gets wrong.
+
+    Returns
+    -------
+    ndarray of bytes
+        Eight rows a byte, the first row in the highest bit.
+    """
     view = results.view(results.banks[cell.bank].slug)
     rows = view["rows"][sizes.sampled(len(view["rows"]))]
     return np.packbits(wrong[rows])
@@ -183,7 +208,17 @@ def wrong_in_view(
 def bank_data(
     results: Results, index: int, found: Sequence[Cell], sets: ClassSets, sizes: Limits
 ) -> PageBank:
-    """Return one bank: what it is, its sample in the plane, and its exact curves."""
+    """Return one bank: what it is, its sample in the plane, and its exact curves.
+
+    Parameters
+    ----------
+    results, sets, sizes
+        As in `cell_data`; the sets hold the classes of every bank that has results.
+    index : int
+        The bank's place in the comparison's list.
+    found : sequence of Cell
+        The results on all banks.
+    """
     record = results.banks[index]
     return PageBank(
         name=shown_name(record, [cell for cell in found if cell.bank == index]),

@@ -166,7 +166,19 @@ def comparison(axes: Axes, data: PageData) -> None:
 
 
 def exact_curve(axes: Axes, data: PageData, curve: PageCurve, cells: Sequence[PageCell]) -> None:
-    """Draw accuracy over tau on the reported split by shot group, the chosen tau marked."""
+    """Draw accuracy over tau on the reported split by shot group, the chosen tau marked.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where it is drawn.
+    data : PageData
+        The comparison.
+    curve : PageCurve
+        The curve of one head on one bank.
+    cells : sequence of PageCell
+        The results on the bank. The legend tells where one of them chose on the reported split.
+    """
     report = data.settings.report
     split = report if report is not None and report in curve.splits else list(curve.splits)[-1]
     for (group, colour), dash in zip(GROUP_COLOURS.items(), DASHES, strict=True):
@@ -228,6 +240,22 @@ def size_trend(
 
     Classes without rows are left out. The others, from the largest on, are cut into at most
     `most` runs; each gives the geometric mean of its sizes and the mean of its accuracies.
+
+    Parameters
+    ----------
+    counts : array of shape (C,)
+        The training rows of each class.
+    hits : array of shape (C,)
+        The rows of each class that were predicted as it.
+    rows : array of shape (C,)
+        The evaluated rows of each class.
+    most : int
+        The number of runs at most.
+
+    Returns
+    -------
+    two arrays of shape (r,)
+        Size and accuracy of each run, r of at most `most`.
     """
     there = np.flatnonzero(rows > 0)
     order = there[np.argsort(-counts[there].astype(np.int64), kind="stable")]

@@ -117,7 +117,29 @@ def read_result_arrays(path: Path, names: Sequence[str]) -> Arrays:
 def of_kinds(
     arrays: Arrays, path: Path, *, whole: Sequence[str] = (), finite: Sequence[str] = ()
 ) -> Arrays:
-    """Refuse arrays that should be whole numbers, or finite ones, and are not."""
+    """Refuse arrays that should be whole numbers, or finite ones, and are not.
+
+    Parameters
+    ----------
+    arrays : dict
+        Arrays by name.
+    path : Path
+        The file that they are from, for the message.
+    whole : sequence of str
+        The names of those that must be whole numbers.
+    finite : sequence of str
+        The names of those that must be finite floats.
+
+    Returns
+    -------
+    dict
+        The same arrays.
+
+    Raises
+    ------
+    DamagedError
+        The message names the arrays that are something else.
+    """
     odd = [name for name in whole if arrays[name].dtype.kind not in "iu"]
     odd += [
         name

@@ -32,7 +32,21 @@ MOST_COLOURS = 24
 
 @dataclass(frozen=True)
 class Limits:
-    """What fits."""
+    """How much of large results goes into a page.
+
+    Attributes
+    ----------
+    n_classes : int
+        The number of classes of the bank that has most.
+    n_cells : int
+        The number of results.
+    points : int
+        The rows of each bank's view that are shown at most.
+    stride : int
+        Along each axis of a head's plane, one of this many grid points is shown.
+    kept : frozenset of pairs
+        Bank and head of the results whose accuracies of single classes are in the page.
+    """
 
     n_classes: int
     n_cells: int

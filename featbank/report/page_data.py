@@ -85,7 +85,22 @@ class PageCurve:
 class PageBank:
     """A bank: where it came from, its sample and its exact curves.
 
-    `classes` is the place of its classes among the sets of classes of the page.
+    Attributes
+    ----------
+    name : str
+        The bank's name, marked where a head's parameter was chosen on the reported split.
+    slug : str
+        The name of the bank's folder.
+    digest : str
+        The bank's digest.
+    recipe : mapping
+        How the network was trained, where that is known.
+    classes : int
+        The place of its classes among the sets of classes of the page.
+    view : PageView
+        The sample of the reported split.
+    curves : tuple of PageCurve
+        One for each head that has an exact curve.
     """
 
     name: str
@@ -157,9 +172,14 @@ class PageCell:
 
 @dataclass(frozen=True)
 class PageDifference:
-    """A difference between two results, `a` minus `b`, by their places in the list of cells.
+    """A difference between two results.
 
-    The other fields are those of `featbank.results.compared.Difference`.
+    Attributes
+    ----------
+    a, b : int
+        The places of the two results in the list of cells; the difference is `a` minus `b`.
+    metric, difference, ci95, p_bootstrap, p_mcnemar, p_adjusted, p_mcnemar_adjusted, paired
+        As in `featbank.results.compared.Difference`.
     """
 
     a: int

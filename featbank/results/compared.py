@@ -59,7 +59,19 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class ComparedBank:
-    """A bank of a comparison; `shot_groups` numbers the different shot groups of its banks."""
+    """A bank of a comparison.
+
+    Attributes
+    ----------
+    name : str
+        The bank's name in the comparison.
+    path, digest : str
+        Where the bank was, and its digest.
+    slug : str
+        The name of the bank's folder in the comparison.
+    shot_groups : int
+        Banks with the same number have the same shot groups.
+    """
 
     name: str
     path: str
@@ -160,7 +172,17 @@ class ComparedResult:
 
 @dataclass(frozen=True)
 class ComparedCandidate:
-    """A point of a head's parameters that was tried on a bank, with metrics on `val` only."""
+    """A point of a head's parameters that was tried on a bank.
+
+    Attributes
+    ----------
+    bank : str
+        The bank's path.
+    head, spec : str
+        The head's name, and its whole specification.
+    point : Candidate
+        The point, and its metrics on the selecting split alone.
+    """
 
     bank: str
     head: str

@@ -58,7 +58,15 @@ class Matrix:
         heads: Sequence[str],
         results: Sequence[ComparedResult],
     ) -> Self:
-        """Place results by bank and head."""
+        """Place results by bank and head.
+
+        Parameters
+        ----------
+        metric, banks, heads
+            As in `Matrix`.
+        results : sequence of ComparedResult
+            One for each bank and head.
+        """
         return cls(metric, banks, heads, {entry.place: entry for entry in results})
 
     @property
@@ -257,7 +265,16 @@ def markdown_rows(matrix: Matrix) -> Iterator[str]:
 
 
 def bold(matrix: Matrix, bank: str, head: str, *, best: bool) -> str:
-    """Return one cell in Markdown."""
+    """Return one cell in Markdown, with the interval behind the value.
+
+    Parameters
+    ----------
+    matrix : Matrix
+    bank, head : str
+        The bank's name and the head's specification.
+    best : bool
+        Whether the value is the bank's best, which is bold.
+    """
     value, ends = matrix.at(bank, head).value(matrix.metric)
     if value is None:
         return "-"

@@ -137,7 +137,27 @@ def own_comparison(folder: Path) -> list[Path] | None:
 def records(
     top: Path, record: str, files: re.Pattern[str], key: re.Pattern[str] | None = None
 ) -> Iterator[tuple[bool, list[Path]]]:
-    """Yield of every folder in `top`: whether its record is whole, and our files' paths there."""
+    """Yield of every folder in `top` whether its record is whole, and the paths of our files in it.
+
+    Parameters
+    ----------
+    top : Path
+        The folder of the cells, or that of the banks.
+    record : str
+        The name of the record's file.
+    files : pattern
+        What the names of the other files look like.
+    key : pattern, optional
+        What the names of the folders look like; folders of other names are passed over.
+
+    Yields
+    ------
+    bool
+        Whether the record is whole.
+    list of Path
+        Relative to the folder in which `top` lies. Where the record is whole, the files that it
+        names; otherwise those that are there. The record itself is among them.
+    """
     if top.is_symlink() or not top.is_dir():
         return
     for folder in sorted(top.iterdir()):

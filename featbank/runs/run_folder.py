@@ -12,18 +12,11 @@ from typing import Any, Self
 
 from featbank.errors import OutputExistsError, StaleError, StorageError
 from featbank.files.atomic import remove_leftovers
+from featbank.files.exchanging import recover
+from featbank.files.folders import not_ours, remove_own
 from featbank.files.lock import FolderLock
-from featbank.files.replacing import (
-    Replacement,
-    is_marked,
-    not_ours,
-    recover,
-    refuse_alone,
-    refuse_odd_folder,
-    remove_own,
-    require_room,
-    work_path,
-)
+from featbank.files.marks import is_marked, work_path
+from featbank.files.replacing import Replacement, refuse_alone, refuse_odd_folder, require_room
 from featbank.runs.checkpoint import LAST, Checkpoint, read_checkpoint
 from featbank.runs.run_files import FILES, own_run, partial_of, training_difference
 

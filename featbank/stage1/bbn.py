@@ -113,7 +113,14 @@ class Bilateral:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of a step's pairs."""
+        """Return the mean loss of a step's pairs.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As `featbank.stage1.objective.Objective.loss` takes them;
+            `forward` runs the two-branch network.
+        """
         alpha = cumulative_alpha(epoch, self.draws.epochs)
         ours, theirs = images.chunk(2)
         # As a tensor, because a number that changes would be compiled anew.

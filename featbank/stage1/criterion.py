@@ -107,7 +107,23 @@ def make_criterion(
     epochs: int,
     device: torch.device,
 ) -> Criterion:
-    """Return the criterion of a training on classes with `counts` (C,) rows in `epochs` epochs."""
+    """Return the criterion of a training.
+
+    Parameters
+    ----------
+    loss : Choice
+        The loss and its parameters.
+    defer : Choice
+        Whether re-weighting begins late.
+    smoothing : float
+        Epsilon of label smoothing; 0 for none.
+    counts : ndarray of shape (C,), int64
+        Training rows of each class.
+    epochs : int
+        Epochs of the training.
+    device : torch.device
+        Where it is computed.
+    """
 
     def tensor(values: NDArray[Any]) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=device)

@@ -55,7 +55,21 @@ def mixed_forward(
     images: Tensor,
     mixed: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Return the logits of images that are mixed at `place`: `INPUT`, or a layer of `model`."""
+    """Return the logits (B, C) of images that are mixed on their way through a network.
+
+    Parameters
+    ----------
+    forward : callable
+        From images (B, 3, S, S) to logits: `model`, or what wraps it.
+    model : Module
+        The network that has the layers.
+    place : str
+        `INPUT`, or the name of the layer of `model` whose output is mixed.
+    images : Tensor of shape (B, 3, S, S)
+        The images.
+    mixed : callable
+        Mixes the rows of a tensor (B, ...).
+    """
     if place == INPUT:
         return forward(mixed(images))
     hook = model.get_submodule(place).register_forward_hook(lambda _layer, _in, out: mixed(out))
@@ -108,7 +122,14 @@ class Mixup:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of the mixed images."""
+        """Return the mean loss of the mixed images.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As `featbank.stage1.objective.Objective.loss` takes them;
+            the mixing is drawn by epoch and step.
+        """
         generator = numpy_generator(self.draws.seed, "mixup", epoch, step)
         weight = float(generator.beta(self.alpha, self.alpha))
         place = self.places[int(generator.integers(len(self.places)))]

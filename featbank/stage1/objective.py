@@ -41,10 +41,21 @@ class Objective(Protocol):
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the mean loss of one step's images (B, 3, S, S) and labels (B,).
+        """Return the mean loss of one step.
 
         Where `orders` gives two arrays, the first half of a batch is from the one, the second
         from the other.
+
+        Parameters
+        ----------
+        forward : callable
+            From images to logits (B, C): the network, or what wraps it.
+        images : Tensor of shape (B, 3, S, S)
+            The step's images.
+        labels : Tensor of shape (B,), int64
+            Their classes.
+        epoch, step : int
+            Which step it is, from 0.
         """
 
 
@@ -62,14 +73,32 @@ class Plain:
     def loss(
         self, forward: Callable[..., Tensor], images: Tensor, labels: Tensor, epoch: int, step: int
     ) -> Tensor:
-        """Return the criterion of the network's logits."""
+        """Return the criterion of the network's logits.
+
+        Parameters
+        ----------
+        forward, images, labels, epoch, step
+            As `featbank.stage1.objective.Objective.loss` takes them.
+        """
         return self.criterion(forward(images), labels, epoch)
 
 
 def make_objective(
     config: TrainConfig, data: ImageData, model: nn.Module, device: torch.device
 ) -> Objective:
-    """Return the objective that the configuration names for a network."""
+    """Return the objective that the configuration names for a network.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        Every choice of the training.
+    data : ImageData
+        Its train split is drawn from.
+    model : Module
+        The network; manifold mixup mixes within it.
+    device : torch.device
+        Where the loss is computed.
+    """
     labels, defer = data.splits["train"].labels, parse_defer(config.defer)
     balanced_from = deferred_start(defer, config.epochs) if defer.name == "drs" else None
     criterion = make_criterion(

@@ -72,6 +72,17 @@ def read_init(run: str | Path) -> Checkpoint:
 def load_backbone(model: nn.Module, layer: str, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load everything but the classifier of another training, *in place*.
 
+    Parameters
+    ----------
+    model : Module
+        The network that is changed.
+    layer : str
+        The name of its classifier.
+    tensors : mapping
+        The other training's tensors, by name.
+    source : str
+        Where they come from, for the message.
+
     Raises
     ------
     InputError

@@ -15,10 +15,22 @@ __all__ = ["ArrayRecord"]
 
 @dataclass(frozen=True)
 class ArrayRecord:
-    """One array: shape, dtype ("string" for ids), rows of a full chunk, metadata and chunks.
+    """One array of a bank.
 
-    An array of three axes is one of views, (K, N, D): each view is cut into chunks of rows, and
-    the chunks of the first view come first. `view` tells which of them a record is of alone.
+    Parameters
+    ----------
+    shape : tuple of int
+        An array of three axes is one of views, (K, N, D): each view is cut into chunks of rows.
+    dtype : str
+        The stored dtype, "string" for ids.
+    chunk_rows : int
+        Rows of a full chunk.
+    metadata_sha256 : str
+        Digest of the array's metadata file.
+    chunks : tuple of ChunkRecord
+        In the order of rows, those of the first view first.
+    view : int, optional
+        Which view a record is of, where it is of one alone.
     """
 
     shape: tuple[int, ...]

@@ -28,10 +28,18 @@ IN_FLIGHT = 3
 
 @dataclass(frozen=True)
 class RowChunk:
-    """The rows [start, stop) of a split, chunk number `index` of each of its columns.
+    """Some rows of a split, on their way to disk: a chunk of each of its columns.
 
-    `columns` holds by the column's name the whole chunk, padded and in the stored dtype, and the
-    file that it goes to.
+    Parameters
+    ----------
+    split : str
+        The split's name.
+    index : int
+        Number of the chunk along the rows.
+    start, stop : int
+        The rows, [start, stop).
+    columns : mapping
+        By the column's name, the whole chunk, padded and in the stored dtype, and its file.
     """
 
     split: str

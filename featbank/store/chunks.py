@@ -25,10 +25,16 @@ PIECE = 1 << 18  # bytes read, then summed, at a time: it fits the second-level 
 
 @dataclass(frozen=True)
 class ChunkRecord:
-    """What the manifest knows of a chunk: its rows [start, stop), and its file's two digests.
+    """What the manifest knows of a chunk: its rows, and its file's two digests.
 
-    `crc32c` is of the rows, as the file's last four bytes repeat it; `sha256` is of the whole
-    file. The first is checked at every read, the second by `verify`.
+    Parameters
+    ----------
+    start, stop : int
+        The rows, [start, stop).
+    crc32c : int
+        Of the rows, as the file's last four bytes repeat it; checked at every read.
+    sha256 : str
+        Of the whole file, in hexadecimal; checked by `verify`.
     """
 
     start: int
@@ -38,9 +44,18 @@ class ChunkRecord:
 
 
 def chunk_file(array: Path, index: int, n_dims: int, view: int | None = None) -> Path:
-    """Return the path of chunk `index` along the rows, in zarr's default key encoding.
+    """Return the path of a chunk, in zarr's default key encoding.
 
-    `n_dims` counts the axes of rows and what is in them; of an array of views, `view` is before.
+    Parameters
+    ----------
+    array : Path
+        The array's folder.
+    index : int
+        Number of the chunk along the rows.
+    n_dims : int
+        How many axes rows and what is in them have; that of views does not count.
+    view : int, optional
+        Of an array of views, which of them the chunk is of.
     """
     before = [] if view is None else [str(view)]
     return array.joinpath("c", *before, str(index), *["0"] * (n_dims - 1))
@@ -52,7 +67,22 @@ def crc32c(data: Array) -> int:
 
 
 def write_chunk(file: Path, rows: Array, start: int, stop: int) -> ChunkRecord:
-    """Write `rows`, a whole chunk with its padding, as rows [start, stop) of the array."""
+    """Write a chunk's file; return its record.
+
+    Parameters
+    ----------
+    file : Path
+        The file, which is made anew.
+    rows : ndarray
+        The whole chunk with its padding, in C order.
+    start, stop : int
+        The rows of the array that it holds, [start, stop).
+
+    Raises
+    ------
+    StorageError
+        The disk is full, or cannot be written.
+    """
     checksum = crc32c(rows)
     tail = checksum.to_bytes(CRC_BYTES, "little")
     try:
@@ -85,7 +115,18 @@ def write_all(descriptor: int, view: memoryview) -> None:
 
 
 def read_chunk(file: Path, record: ChunkRecord, out: Array, padding: Array) -> None:
-    """Fill `out` with the chunk's rows and `padding` with what follows them; check the crc32c.
+    """Read a chunk's file, and check its crc32c.
+
+    Parameters
+    ----------
+    file : Path
+        The chunk's file.
+    record : ChunkRecord
+        What the manifest or the journal says of it.
+    out : ndarray
+        Filled with the chunk's rows.
+    padding : ndarray
+        Filled with what follows them to the end of a whole chunk.
 
     Raises
     ------

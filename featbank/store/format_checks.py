@@ -62,7 +62,24 @@ def check_record(name: str, record: ArrayRecord) -> None:
 def expect(
     arrays: Mapping[str, ArrayRecord], name: str, shape: tuple[int, ...], dtype: str
 ) -> None:
-    """Refuse an array that is missing, or of another shape or dtype."""
+    """Refuse an array that is missing, or of another shape or dtype.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The records of a manifest, by name.
+    name : str
+        The array that is due.
+    shape : tuple of int
+        Its shape.
+    dtype : str
+        Its dtype.
+
+    Raises
+    ------
+    ValueError
+        It is another one.
+    """
     record = arrays.get(name)
     if record is None or record.shape != shape or record.dtype != dtype:
         found = "nothing" if record is None else f"{record.dtype} {record.shape}"

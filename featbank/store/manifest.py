@@ -46,8 +46,27 @@ class Manifest:
     """Everything that a complete bank says of itself.
 
     `arrays` and `groups` record every file of the store but the root's own metadata, which holds
-    this manifest and its digest; `rows` is the digest of each split's ids and labels, in order;
-    `batch` is the number of rows that were computed together.
+    this manifest and its digest.
+
+    Parameters
+    ----------
+    arrays : mapping
+        The record of every array, by name.
+    class_names : sequence of C strings
+    class_counts : sequence of C ints
+        Training rows of each class.
+    shots : Shots
+        Thresholds of the shot groups.
+    provenance : mapping
+        What the features are made from; JSON types.
+    skipped : mapping
+        By split, the ids of rows that were left out.
+    groups : mapping
+        By name, the digest of each group's metadata file.
+    rows : mapping
+        By split, the digest of its ids and labels, in order.
+    batch : int
+        Rows that were computed together.
     """
 
     arrays: Mapping[str, ArrayRecord]

@@ -43,7 +43,24 @@ def read_whole(array: Path, record: ArrayRecord, dtype: DTypeLike | None = None)
 
 
 def read_rows(file: Path, chunk: ChunkRecord, record: ArrayRecord, target: NDArray[Any]) -> None:
-    """Read one chunk's rows into `target`, (stop - start, ...) of any dtype."""
+    """Read the rows of one chunk.
+
+    Parameters
+    ----------
+    file : Path
+        The chunk's file.
+    chunk : ChunkRecord
+        The record of the chunk.
+    record : ArrayRecord
+        That of its array.
+    target : ndarray of shape (stop - start, ...)
+        Filled with the rows, converted to its dtype.
+
+    Raises
+    ------
+    DamagedError
+        The file is not what was written.
+    """
     n_rows, row_shape = chunk.stop - chunk.start, record.row_shape
     same = target.dtype == record.dtype
     rows = target if same else np.empty((n_rows, *row_shape), dtype=record.dtype)
@@ -102,7 +119,24 @@ def check_files(array: Path, record: ArrayRecord) -> None:
 
 
 def gather(array: Path, record: ArrayRecord, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """Fill out[i] with row indices[i]; each chunk concerned is read and checked once."""
+    """Read some rows; each chunk concerned is read and checked once.
+
+    Parameters
+    ----------
+    array : Path
+        The array's folder.
+    record : ArrayRecord
+        Its record.
+    indices : ndarray of shape (n,), int64
+        The rows, in any order.
+    out : ndarray of shape (n, ...)
+        Filled with them: out[i] is row indices[i].
+
+    Raises
+    ------
+    DamagedError
+        A file is not what was written.
+    """
     chunk_of = indices // record.chunk_rows
     order = np.argsort(chunk_of, kind="stable")
     wanted, starts = np.unique(chunk_of[order], return_index=True)

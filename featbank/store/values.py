@@ -23,7 +23,24 @@ PIECE = 32_768
 
 
 def check_values(block: NDArray[Any], dtype: str, split: str, ids: Sequence[str]) -> None:
-    """Refuse values that are not finite in the stored dtype, naming rows and ids."""
+    """Refuse values that are not finite in the stored dtype, naming rows and ids.
+
+    Parameters
+    ----------
+    block : ndarray of shape (n, D)
+        Features of any float dtype.
+    dtype : {"float16", "float32"}
+        The stored dtype.
+    split : str
+        The split's name, for the message.
+    ids : sequence of n strings
+        The rows' ids, for the message.
+
+    Raises
+    ------
+    InputError
+        A value is not finite, or beyond the range of `dtype`.
+    """
     limit = FLOAT16_LIMIT if dtype == "float16" else float(np.finfo(np.float32).max)
     low, high = extremes(block)
     if -limit < low and high < limit:
@@ -48,9 +65,24 @@ LOOKED_AT = 128
 def check_rounding(
     block: NDArray[Any], stored: NDArray[Any], split: str, rounded: MutableMapping[str, Columns]
 ) -> None:
-    """Take in a chunk of features (n, D); refuse a split most of whose columns are lost so far.
+    """Take in a chunk of features; refuse a split most of whose columns are lost so far.
 
-    Fewer are only remembered, in `rounded` by split, for `lost_columns` to say.
+    Parameters
+    ----------
+    block : ndarray of shape (n, D)
+        The features as they were.
+    stored : ndarray of shape (n, D)
+        The same in the stored dtype.
+    split : str
+        The split's name.
+    rounded : mapping
+        By split, what rounding has done so far; extended. Where fewer than half of the columns
+        are lost, `lost_columns` says so from it.
+
+    Raises
+    ------
+    InputError
+        Most columns of the split are lost in the stored dtype.
     """
     if block.dtype.itemsize <= stored.dtype.itemsize:
         return

@@ -45,7 +45,18 @@ def create_array(
 ) -> None:
     """Write the metadata of an array of whole-row, uncompressed, checksummed chunks.
 
-    Of three axes the first is that of views, and a chunk is of one of them.
+    Parameters
+    ----------
+    store : Path
+        The bank's folder.
+    name : str
+        The array's name in it.
+    shape : tuple of int
+        Rows and what is in them; of three axes the first is that of views, and a chunk is of one.
+    dtype : str
+        The stored dtype.
+    chunk_rows : int
+        Rows of a whole chunk.
     """
     chunks = (chunk_rows, *shape[1:]) if len(shape) < 3 else (1, chunk_rows, *shape[2:])
     zarr.create_array(
@@ -69,7 +80,19 @@ def fill_value(dtype: str) -> float | int:
 
 
 def write_strings(store: Path, name: str, values: Any, chunk_rows: int) -> None:
-    """Write a one-dimensional array of variable-length strings."""
+    """Write a one-dimensional array of variable-length strings.
+
+    Parameters
+    ----------
+    store : Path
+        The bank's folder.
+    name : str
+        The array's name in it.
+    values : sequence of str
+        The strings.
+    chunk_rows : int
+        Strings of a whole chunk.
+    """
     array = zarr.create_array(
         _at(store, name),
         shape=(len(values),),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import heads
 from featbank.bank.bank import Bank
@@ -17,7 +19,52 @@ from featbank.study.rows import row_order
 from heads import metrics
 from heads.estimators.convex_head import TriedDecay
 
-__all__ = ["BankArrays", "StandIn", "on_host"]
+__all__ = ["BankArrays", "StandIn", "TrainRows", "on_host"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainRows:
+    """The rows that a head is fitted on.
+
+    Attributes
+    ----------
+    X, y : arrays of shape (n, D), (n,)
+    sample_weight : array of shape (n,), optional
+        A row of weight 2 counts as two rows.
+    """
+
+    X: Any
+    y: Any
+    sample_weight: Any = None
+
+    def fit(self, head: Any) -> Any:
+        """Fit a head; see its `fit`."""
+        return head.fit(self.X, self.y, self.sample_weight)
+
+    def fit_path(
+        self,
+        head: Any,
+        held_out: tuple[Any, Any],
+        groups: metrics.ShotGroups,
+        weight_decays: Sequence[float] | None = None,
+    ) -> tuple[TriedDecay, ...]:
+        """Fit a head along its path, and keep what is best on held-out rows; see its `fit_path`.
+
+        Parameters
+        ----------
+        head : ConvexHead
+        held_out : tuple of arrays of shape (m, D), (m,)
+            Features and labels.
+        groups : ShotGroups
+            Training rows of each class, and the thresholds of the shot groups.
+        weight_decays : sequence of float, optional
+            The points of the path.
+        """
+        tried: tuple[TriedDecay, ...] = head.fit_path(
+            self.X, self.y, *held_out, groups,
+            weight_decays=weight_decays, sample_weight=self.sample_weight,
+        )  # fmt: skip
+        return tried
 
 
 @dataclass(frozen=True)
@@ -32,11 +79,27 @@ class StandIn:
 class BankArrays:
     """A bank's arrays on the device where heads are fitted, each read once.
 
-    `shown` is the path that is recorded, where the bank is moved there before anyone reads it.
-
-    select: the split on which the weight decay of a linear classifier is chosen that is fitted
-    here because stage 1 left none; None: that of the features' scale is taken.
-    stand_in: that classifier, once there is one.
+    Attributes
+    ----------
+    bank : Bank
+    device : str
+        Where heads are fitted: ``cpu``, or a CUDA device by its torch name.
+    select : str, optional
+        The split on which the weight decay of a linear classifier is chosen that is fitted here
+        because stage 1 left none. Where it is None, the weight decay for the features' scale is
+        taken.
+    stand_in : StandIn, optional
+        That classifier, once there is one.
+    cache : dict
+        Features (N, D) float32 and labels (N,) that have been read, by split, and by split and
+        views.
+    linear : tuple of two arrays, optional
+        Weight (C, D) and bias (C,) of stage 1's classifier or its stand-in, once they were asked
+        for.
+    shown : Path, optional
+        The path that is recorded, where the bank is moved there before anyone reads it.
+    sample_weight : ndarray of shape (N,), optional
+        The weight of each training row, where rows are weighted.
     """
 
     bank: Bank
@@ -46,6 +109,7 @@ class BankArrays:
     cache: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     linear: tuple[Any, Any] | None = None
     shown: Path | None = None
+    sample_weight: NDArray[Any] | None = None
 
     @property
     def path(self) -> str:
@@ -59,11 +123,11 @@ class BankArrays:
             self.cache[split] = self.place(part.read("float32")), self.place(part.labels)
         return self.cache[split]
 
-    def train(self, head: Any) -> tuple[Any, Any]:
+    def train(self, head: Any = None) -> TrainRows:
         """Return the training rows that a head wants: plain, or its number of views of them."""
         views = getattr(head, "views", 0)
         if not views:
-            return self["train"]
+            return TrainRows(*self["train"], self.sample_weight)
         name = f"train, {views} views"
         if name not in self.cache:
             part = self.bank["train"]
@@ -75,7 +139,8 @@ class BankArrays:
                 raise InputError(message)
             X = np.concatenate([part.view(k).read("float32") for k in range(views)])
             self.cache[name] = self.place(X), self.place(np.tile(part.labels, views))
-        return self.cache[name]
+        weight = None if self.sample_weight is None else np.tile(self.sample_weight, views)
+        return TrainRows(*self.cache[name], weight)
 
     def place(self, array: Any) -> Any:
         """Put an array where the fitting happens: a CUDA tensor there, numpy on the CPU."""
@@ -101,9 +166,9 @@ class BankArrays:
             reporter.say("the bank has no stage-1 classifier: fitting a linear one first")
             head, path = heads.JointClassifier(), None
             if self.select is None:
-                head.fit(*self["train"])
+                self.train().fit(head)
             else:
-                path = head.fit_path(*self["train"], *self[self.select], self.groups)
+                path = self.train().fit_path(head, self[self.select], self.groups)
             self.stand_in = StandIn(head, path or ())
         return self.stand_in
 

@@ -91,9 +91,23 @@ def by_group(confidence: Any, right: Any, group: Any) -> dict[str, float | None]
 
 
 def rowwise(head: Any, X: Any, labels: Any, temperatures: Sequence[float]) -> Any:
-    """Return confidence and NLL of every row (2, n) at each temperature, from one product.
+    """Return confidence and loss of every row at some temperatures, from one product.
 
-    The NLL is NaN where the head lacks the row's class.
+    Parameters
+    ----------
+    head : Head
+        Fitted.
+    X : array of shape (n, D)
+        The features.
+    labels : ndarray of shape (n,)
+    temperatures : sequence of T floats
+        What the head's scores are divided by.
+
+    Returns
+    -------
+    ndarray of shape (T, 2, n), float32
+        At each temperature the confidence, and the negative log-likelihood of the row's label in
+        nats, which is NaN where the head lacks the row's class.
     """
     out = np.empty((len(temperatures), 2, len(labels)), dtype=np.float32)
     for rows in blocks(len(labels), len(head.classes_)):

@@ -24,6 +24,7 @@ from heads.specs import Point
 __all__ = [
     "TAU_RANGE",
     "FittedHead",
+    "Job",
     "defaults_of",
     "end_note",
     "ends_of",
@@ -47,38 +48,56 @@ class FittedHead:
     candidates: tuple[Candidate, ...] = ()
 
 
+@dataclass(frozen=True)
+class Job:
+    """What every fit of a head on one bank shares.
+
+    Attributes
+    ----------
+    arrays : BankArrays
+        The bank's features and labels, on the device where heads are fitted.
+    roles : Roles
+        The split that chooses and those that are reported.
+    seed : int
+        Seed of every draw of a fit, where a head's specification gives none.
+    reporter : Reporter
+        Is told what takes time.
+    """
+
+    arrays: BankArrays
+    roles: Roles
+    seed: int = 0
+    reporter: Reporter = SILENT
+
+
 def default_taus() -> list[float]:
     """Return the grid of the paper's code: 0 to 2 in steps of 0.1."""
     return [round(0.1 * step, 1) for step in range(21)]
 
 
-def fit_one(
-    arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter
-) -> FittedHead:
+def fit_one(job: Job, spec: Spec) -> FittedHead:
     """Fit one head, and choose what its specification leaves open."""
-    points = points_of(spec, roles)
+    points = points_of(spec, job.roles)
     if len(points) == 1:
-        fit = fit_point(arrays, spec.name, points[0], roles, seed, reporter)
+        fit = fit_point(job, spec.name, points[0])
     else:
-        fit = fit_grid(arrays, spec.name, points, roles, seed, reporter)
-    return with_stage1(arrays, spec, fit)
+        fit = fit_grid(job, spec.name, points)
+    return with_stage1(job.arrays, spec, fit)
 
 
-def timed_fit(
-    arrays: BankArrays, spec: Spec, roles: Roles, seed: int, reporter: Reporter
-) -> tuple[FittedHead, float]:
+def timed_fit(job: Job, spec: Spec) -> tuple[FittedHead, float]:
     """Return what `fit_one` does, and the seconds that it took.
 
     What the heads of a bank share is done before the clock starts, so that the time of a head does
     not depend on which heads came before it: reading the features, and fitting the linear
     classifier that stands in where stage 1 left none.
     """
-    for point in points_of(spec, roles):
-        arrays.train(build(arrays, spec.name, point, seed, reporter))
-    if roles.select is not None:
-        arrays[roles.select]
+    for point in points_of(spec, job.roles):
+        job.arrays.train(build(job, spec.name, point))
+    if job.roles.select is not None:
+        job.arrays[job.roles.select]
     started = time.perf_counter()
-    fit = fit_one(arrays, spec, roles, seed, reporter)
+    fit = fit_one(job, spec)
     return fit, time.perf_counter() - started
 
 
@@ -110,34 +129,33 @@ def points_of(spec: Spec, roles: Roles) -> list[Point]:
     return points
 
 
-def fit_point(
-    arrays: BankArrays, name: str, point: Point, roles: Roles, seed: int, reporter: Reporter
-) -> FittedHead:
+def fit_point(job: Job, name: str, point: Point) -> FittedHead:
     """Fit one point of a specification; what it leaves open is chosen on val."""
+    arrays, select = job.arrays, job.roles.select
     if name == "joint" and not names_decay(point) and arrays.bank.classifier is None:
-        own = arrays.fitted_here(reporter)
+        own = arrays.fitted_here(job.reporter)
         if arrays.select is None:
             return FittedHead(own.head)
         return FittedHead(own.head, *path_choice(own.head, own.path, arrays.select))
-    head = build(arrays, name, point, seed, reporter)
-    if roles.select is None or not is_open(name, point, head):
-        return FittedHead(head.fit(*arrays.train(head)))
+    head = build(job, name, point)
+    if select is None or not is_open(name, point, head):
+        return FittedHead(arrays.train(head).fit(head))
     if not specs.has_path(head):
-        chosen, points = choose_tau(arrays, name, head, roles.select)
-        return FittedHead(head.set_params(tau=chosen.best).fit(*arrays["train"]), chosen, points)
-    splits = (*arrays.train(head), *arrays[roles.select], arrays.groups)
-    path = head.fit_path(*splits, weight_decays=point.path)
-    return FittedHead(head, *path_choice(head, path, roles.select))
+        chosen, points = choose_tau(arrays, name, head, select)
+        return FittedHead(arrays.train().fit(head.set_params(tau=chosen.best)), chosen, points)
+    path = arrays.train(head).fit_path(head, arrays[select], arrays.groups, point.path)
+    return FittedHead(head, *path_choice(head, path, select))
 
 
-def build(arrays: BankArrays, name: str, point: Point, seed: int, reporter: Reporter) -> Any:
+def build(job: Job, name: str, point: Point) -> Any:
     """Build the head of a point, with the bank's stage-1 classifier where it starts from one."""
+    arrays = job.arrays
     weight, bias = None, None
     if name == "joint" and names_decay(point):
         refuse_to_refit(arrays)
     elif specs.needs_stage1(name, point.params):
-        weight, bias = arrays.classifier(reporter)
-    head = specs.build(name, point.params, weight=weight, bias=bias, random_state=seed)
+        weight, bias = arrays.classifier(job.reporter)
+    head = specs.build(name, point.params, weight=weight, bias=bias, random_state=job.seed)
     if getattr(head, "solver", "") == "sgd" and "views" not in point.params:
         head.set_params(views=arrays.bank["train"].n_views)  # what they were banked for
     return head
@@ -193,7 +211,24 @@ def ends_of(chosen: Selection | None, tried: Sequence[Candidate]) -> list[str]:
 
 
 def end_note(key: str, value: float, low: float, high: float, reaches: float | None) -> list[str]:
-    """Say where a chosen value is an end of its range, or where the best values reach the end."""
+    """Say where a chosen value is an end of its range, or where the best values reach the end.
+
+    Parameters
+    ----------
+    key : str
+        The parameter's name.
+    value : float
+        What was chosen.
+    low, high : float
+        The ends of the range that was tried.
+    reaches : float or None
+        Where the interval of the best values of a curve ends; None where there is no curve.
+
+    Returns
+    -------
+    list of str
+        One sentence, or none.
+    """
     if value in (low, high):
         return [f"{key}={value:g} is the end of the range {low:g}..{high:g}"]
     if reaches is not None and reaches >= high:
@@ -231,23 +266,16 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def fit_grid(
-    arrays: BankArrays,
-    name: str,
-    points: Sequence[Point],
-    roles: Roles,
-    seed: int,
-    reporter: Reporter,
-) -> FittedHead:
+def fit_grid(job: Job, name: str, points: Sequence[Point]) -> FittedHead:
     """Fit every point, together where that saves passes, and keep the best on val.
 
     Rule: the largest `all`; of runs of equally good neighbours in the order of the specification
     the longest, and its middle. Points that differ in their seed alone count as one, by their mean,
     and the first seed's head is kept: the luckiest is not the best.
     """
-    split = str(roles.select)
-    fits = fit_points(arrays, name, points, roles, seed, reporter)
-    measured = [arrays.measure(fit.head, split) for fit in fits]
+    split = str(job.roles.select)
+    fits = fit_points(job, name, points)
+    measured = [job.arrays.measure(fit.head, split) for fit in fits]
     kinds = seedless(points)
     scores = [mean(measured[place]["all"] or 0 for place in kind) for kind in kinds]
     _, middle, _ = sweep.widest_maximum(range(len(kinds)), scores)
@@ -273,24 +301,18 @@ def fit_grid(
     return FittedHead(fits[kept].head, selection, tuple(tried))
 
 
-def fit_points(
-    arrays: BankArrays,
-    name: str,
-    points: Sequence[Point],
-    roles: Roles,
-    seed: int,
-    reporter: Reporter,
-) -> list[FittedHead]:
+def fit_points(job: Job, name: str, points: Sequence[Point]) -> list[FittedHead]:
     """Fit every point: those that leave something open in turn, all others in one call."""
-    built = [build(arrays, name, point, seed, reporter) for point in points]
+    built = [build(job, name, point) for point in points]
     closed = [not is_open(name, *pair) for pair in zip(points, built, strict=True)]
     together: dict[int, list[Any]] = {}
     for head in compress(built, closed):
         together.setdefault(getattr(head, "views", 0), []).append(head)
     for some in together.values():
-        heads.fit_many(some, *arrays.train(some[0]))
+        rows = job.arrays.train(some[0])
+        heads.fit_many(some, rows.X, rows.y, rows.sample_weight)
     return [
-        FittedHead(head) if done else fit_point(arrays, name, point, roles, seed, reporter)
+        FittedHead(head) if done else fit_point(job, name, point)
         for head, point, done in zip(built, points, closed, strict=True)
     ]
 
@@ -305,7 +327,19 @@ def seedless(points: Sequence[Point]) -> list[list[int]]:
 
 
 def candidates_of(point: Point, fit: FittedHead, split: str, measured: Metrics) -> list[Candidate]:
-    """Return the candidates of a point: those that were tried inside it, or the point itself."""
+    """Return the candidates of a point: those that were tried inside it, or the point itself.
+
+    Parameters
+    ----------
+    point : Point
+        A point of a head's specification.
+    fit : FittedHead
+        The head that was fitted there.
+    split : str
+        The split on which it was measured.
+    measured : mapping
+        The metrics of the head on that split.
+    """
     inside = fit.candidates or (Candidate({}, split, measured),)
     return [replace(each, params={**point.varied, **each.params}) for each in inside]
 
@@ -334,7 +368,25 @@ def path_choice(
 def choose_tau(
     arrays: BankArrays, name: str, head: Any, split: str
 ) -> tuple[Selection, tuple[Candidate, ...]]:
-    """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it."""
+    """Choose tau on the exact curve (with a bias kept: on a grid); return how, and points of it.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    name : {"tau", "logit-adjust"}
+        The head's name.
+    head : Head
+        Not fitted; `keep_bias` of ``tau`` tells whether the curve can be exact.
+    split : str
+        The split that chooses.
+
+    Returns
+    -------
+    Selection
+        How tau was chosen.
+    tuple of Candidate
+        The points of the paper's grid, and the chosen one, with their metrics on the split.
+    """
     if name == "tau" and head.keep_bias:
         points = tau_metrics(arrays, split, default_taus(), keep_bias=True)
         chosen = sweep.choose(points)
@@ -348,7 +400,22 @@ def choose_tau(
 
 
 def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, float]) -> Any:
-    """Return the exact curve of `tau` or `logit-adjust` on one split."""
+    """Return the exact curve of `tau` or `logit-adjust` on one split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    head : {"tau", "logit-adjust"}
+        The head's name.
+    split : str
+    ends : tuple of two floats
+        The range of tau.
+
+    Returns
+    -------
+    StepCurve
+        See `heads.curves.curve`.
+    """
     weight, bias = arrays.classifier(SILENT)
     X, y = arrays[split]
     low, high = ends
@@ -360,7 +427,22 @@ def exact_curve(arrays: BankArrays, head: str, split: str, ends: tuple[float, fl
 def tau_metrics(
     arrays: BankArrays, split: str, taus: Sequence[float], *, keep_bias: bool = False
 ) -> list[dict[str, Any]]:
-    """Return accuracy by group at every tau, on one split."""
+    """Return accuracy by group at every tau, on one split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    split : str
+    taus : sequence of float
+        The grid.
+    keep_bias : bool, default False
+        Whether stage 1's bias is added to the scores as it is; without it there is none.
+
+    Returns
+    -------
+    list of dict
+        For each point ``tau``, and the accuracies there by name.
+    """
     weight, bias = arrays.classifier(SILENT)
     X, y = arrays[split]
     return sweep.tau_curve(weight, X, y, arrays.groups, taus=taus, bias=bias if keep_bias else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from featbank.bank.bank import Bank
 from featbank.bank.provenance_diff import feature_identity
 from featbank.files.atomic import replace_text
+from featbank.files.exchanging import recover
 from featbank.files.placing import placing, refuse_strangers, used_bytes
-from featbank.files.replacing import recover, require_room
+from featbank.files.replacing import require_room
 from featbank.results.fit import Fit, Fits
 from featbank.results.owned import RESULTS, numbered, own_heads
 from featbank.results.records import HeadChoice, Origin, Result
@@ -20,6 +22,7 @@ from featbank.study.arrays import BankArrays, on_host
 from featbank.study.calibrating import calibrate, measured
 from featbank.study.choosing import (
     FittedHead,
+    Job,
     defaults_of,
     ends_of,
     points_of,
@@ -93,7 +96,7 @@ def fit_into(
         for spec, name in zip(wanted, names, strict=True):
             fits.append(fit_head(arrays, spec, roles, seed=seed, reporter=reporter, file=name))
             fits[-1].save(new.work / name)
-        found = together(arrays.bank, fits, roles)
+        found = together(arrays, fits, roles)
         text = json.dumps(found.to_json(), indent=2, allow_nan=False) + "\n"
         replace_text(new.work / RESULTS, text)
         new.finish()
@@ -117,7 +120,7 @@ def fit_heads(
     """
     check_points(wanted, roles)
     fits = [fit_head(arrays, spec, roles, seed=seed, reporter=reporter) for spec in wanted]
-    return together(arrays.bank, fits, roles)
+    return together(arrays, fits, roles)
 
 
 def check_points(wanted: Sequence[Spec], roles: Roles) -> None:
@@ -151,10 +154,10 @@ def fit_head(
     file : str, optional
         The name of the file that the head is going to have.
     """
-    fitted, seconds = timed_fit(arrays, spec, roles, seed, reporter)
+    fitted, seconds = timed_fit(Job(arrays, roles, seed, reporter), spec)
     head, selection = fitted.head, fitted.selection
     choice = choice_of(spec, fitted)
-    own = fit_notes(arrays.bank, roles, choice, chosen=selection is not None)
+    own = fit_notes(arrays, roles, choice, chosen=selection is not None)
     calibrated_on = calibrate(arrays, head, roles)
     results = []
     for split in roles.report:
@@ -193,17 +196,37 @@ def choice_of(spec: Spec, fitted: FittedHead) -> HeadChoice:
     return HeadChoice(str(spec), defaults_of(spec, fitted), tuple(ends))
 
 
-def together(bank: Bank, fits: Sequence[Fit], roles: Roles) -> Fits:
+def together(arrays: BankArrays, fits: Sequence[Fit], roles: Roles) -> Fits:
     """Return heads of one bank together, with what a reader has to know beside their numbers."""
     choices = [each.choice for each in fits if each.choice is not None]
-    notes = distinct([*role_notes(bank, roles), *all_head_notes(choices, roles.reason)])
+    known = [*role_notes(arrays.bank, roles), *all_head_notes(choices, roles.reason)]
+    notes = distinct([*known, *weight_notes(arrays)])
     return Fits(tuple(fits), tuple(notes))
 
 
-def fit_notes(bank: Bank, roles: Roles, choice: HeadChoice, *, chosen: bool) -> list[str]:
-    """Return what there is to say of a fitted head, on whatever split it is evaluated."""
-    of_split = select_notes(bank, roles) if chosen else ()
-    return [*of_split, *head_notes(choice, roles.reason)]
+def fit_notes(arrays: BankArrays, roles: Roles, choice: HeadChoice, *, chosen: bool) -> list[str]:
+    """Return what there is to say of a fitted head, on whatever split it is evaluated.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    roles : Roles
+        The split that chooses and those that are reported.
+    choice : HeadChoice
+        How what the head's specification left open ended.
+    chosen : bool
+        Whether a parameter was chosen on the selecting split.
+    """
+    of_split = select_notes(arrays.bank, roles) if chosen else ()
+    return [*of_split, *head_notes(choice, roles.reason), *weight_notes(arrays)]
+
+
+def weight_notes(arrays: BankArrays) -> list[str]:
+    """Say that training rows were weighted, and name the weights by their digest."""
+    if arrays.sample_weight is None:
+        return []
+    digest = hashlib.sha256(arrays.sample_weight.astype("<f8").tobytes()).hexdigest()
+    return [f"training rows are weighted (sample_weight, SHA-256 {digest[:16]})"]
 
 
 def head_bytes(bank: Bank) -> int:

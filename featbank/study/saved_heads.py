@@ -72,7 +72,22 @@ def evaluate_heads(
 def evaluated(
     arrays: BankArrays, file: Path, head: Any, metadata: Mapping[str, Any], split: str, seed: int
 ) -> Result:
-    """Return what a saved head reaches on one split."""
+    """Return what a saved head reaches on one split.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    file : Path
+        The head's file.
+    head : Head
+        What the file holds.
+    metadata : mapping
+        What the file says of how the head was fitted.
+    split : str
+        The split to evaluate on.
+    seed : int
+        Seed of the intervals.
+    """
     score = arrays.score(on_host(head.predict(arrays[split][0])), split, seed)
     selection = metadata.get("selection")
     return Result(
@@ -91,7 +106,13 @@ def evaluated(
 
 
 def notes_of(bank: Bank, file: Path, metadata: Mapping[str, Any], split: str) -> list[str]:
-    """Return what a reader has to know of a head on a split beside the numbers."""
+    """Return what a reader has to know of a head on a split beside the numbers.
+
+    Parameters
+    ----------
+    bank, file, metadata, split
+        As in `evaluated`; the bank is that of its arrays.
+    """
     fitted = metadata.get("notes")
     if not isinstance(fitted, list):
         fitted = (

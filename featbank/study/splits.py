@@ -33,10 +33,18 @@ VALIDATION = ("val", "validation", "valid", "dev", "development")
 
 @dataclass(frozen=True)
 class Roles:
-    """The split on which parameters are chosen (None: defaults are used), and those reported.
+    """The splits by what is done with them.
 
-    `chooser` is the split whose part it is to choose, whether or not it can; `reason` says why
-    nothing is chosen, where nothing is.
+    Attributes
+    ----------
+    select : str or None
+        The split on which parameters are chosen. Where it is None, heads take their defaults.
+    report : tuple of str
+        The splits that are reported.
+    chooser : str, optional
+        The split whose part it is to choose, whether or not it can.
+    reason : str
+        Why nothing is chosen, where nothing is.
     """
 
     select: str | None

@@ -119,7 +119,20 @@ def sweep_exact(
     *,
     full: bool,
 ) -> Sweep:
-    """Return the exact sweep of some splits, of which the first chooses."""
+    """Return the exact sweep of some splits, of which the first chooses.
+
+    Parameters
+    ----------
+    arrays : BankArrays
+    head : {"tau", "logit-adjust"}
+        The head's name.
+    splits : tuple of str
+        The first one chooses, the last one is reported.
+    ends : tuple of two floats
+        The range of tau.
+    rule, seed, full
+        As in `sweep_splits`.
+    """
     found = {name: exact_curve(arrays, head, name, ends) for name in splits}
     chosen = choose_on_curve(found[splits[0]], rule, seed=seed)
     curves = {name: sampled(curve, chosen.best) for name, curve in found.items()}
@@ -148,7 +161,17 @@ def all_steps(curve: Any) -> dict[str, list[float] | None]:
 def sweep_grid(
     arrays: BankArrays, splits: tuple[str, ...], taus: Sequence[float], *, keep_bias: bool
 ) -> Sweep:
-    """Return the sweep of some splits over a grid; the first split chooses."""
+    """Return the sweep of some splits over a grid; the first split chooses.
+
+    Parameters
+    ----------
+    arrays, splits
+        As in `sweep_exact`.
+    taus : sequence of float
+        The grid.
+    keep_bias : bool
+        As in `featbank.study.choosing.tau_metrics`.
+    """
     curves = {name: tau_metrics(arrays, name, taus, keep_bias=keep_bias) for name in splits}
     return sweep_of(arrays, "tau", splits, choose(curves[splits[0]]), curves)
 
@@ -160,7 +183,18 @@ def sweep_of(
     chosen: Chosen,
     curves: Mapping[str, Sequence[Point]],
 ) -> Sweep:
-    """Put a sweep together: what was chosen on the first split, and the last one at that point."""
+    """Put a sweep together: what was chosen on the first split, and the last one at that point.
+
+    Parameters
+    ----------
+    arrays, head, splits
+        As in `sweep_exact`.
+    chosen : Chosen
+        How tau was chosen on the first split.
+    curves : mapping
+        Of each split, by name, the points of its curve: ``tau`` and the accuracies there by name.
+        The chosen tau is among those of the last split.
+    """
     at_best = next(point for point in curves[splits[-1]] if point["tau"] == chosen.best)
     return Sweep(
         bank=str(arrays.bank.path),

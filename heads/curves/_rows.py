@@ -18,10 +18,31 @@ __all__ = ["checked_rows"]
 def checked_rows(
     owner: str, feats: Tensor, y: Any, counts: NDArray[Any], n_classes: int, classes: Any = None
 ) -> NDArray[np.int64]:
-    """Return labels (n,) as rows of a weight (C, D), or say what does not belong together.
+    """Return labels as rows of a weight (C, D), or say what does not belong together.
 
-    `feats` is (n, D), `counts` (C,); `classes` (C,) are the labels of the rows of the weight, in
-    increasing order; 0..C-1 where None.
+    Parameters
+    ----------
+    owner : str
+        What the message calls the function that was given these values.
+    feats : Tensor of shape (n, D)
+    y : array of shape (n,)
+        The label of each row.
+    counts : ndarray of shape (C,)
+        The training rows of each class.
+    n_classes : int
+        C: how many rows the weight has.
+    classes : array of shape (C,), optional
+        The labels of the rows of the weight, in increasing order; 0..C-1 where they are not given.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Numbers in [0, C).
+
+    Raises
+    ------
+    HeadInputError
+        No rows, lengths that differ, or a label that no row of the weight has.
     """
     labels, message = as_numpy(y), ""
     if labels.shape != (len(feats),) or not len(feats):

@@ -116,10 +116,24 @@ def interval(
     value: float | None = None,
     unseen: Unseen | None = None,
 ) -> list[float]:
-    """Return the interval [low, high] of an accuracy from its resampled values (draws,).
+    """Return the interval of an accuracy from its resampled values, by their percentiles.
 
-    The percentile interval; with the `value` that was measured, and what `heads.metrics.unseen`
-    says of it, each end as far from the value as both together put it, within 0 and 1.
+    Parameters
+    ----------
+    drawn : array of shape (draws,)
+        The resampled accuracies, in [0, 1].
+    level : float, default 0.95
+        The share of the draws that lies within the interval.
+    value : float, optional
+        The accuracy as measured.
+    unseen : Unseen, optional
+        What draws cannot show of the accuracy; see `heads.metrics.unseen`. With this and the value,
+        each end lies as far from the value as draws and this together put it, within 0 and 1.
+
+    Returns
+    -------
+    list of two floats
+        The lower and the upper end.
     """
     ends = _percentiles(drawn, level)
     if value is None or unseen is None:

@@ -25,7 +25,18 @@ Function = Callable[[Tensor], tuple[float, Tensor]]
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a minimisation ended: the point, its value, its gradient, and what it cost."""
+    """Where a minimisation ended, and what it cost.
+
+    Attributes
+    ----------
+    point : Tensor of any shape
+    value : float
+        The function's value at the point.
+    gradient : Tensor of the point's shape
+        The function's gradient at the point.
+    evaluations : int
+        How often the function was evaluated.
+    """
 
     point: Tensor
     value: float

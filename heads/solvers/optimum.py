@@ -67,7 +67,17 @@ USUAL = 30.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """A solution: W (C, D), b (C,), evaluations spent, and how near the optimum it is."""
+    """A linear classifier that was solved for.
+
+    Attributes
+    ----------
+    W : Tensor of shape (C, D)
+    b : Tensor of shape (C,)
+    evaluations : int
+        The evaluations of the objective that were spent.
+    verdict : Verdict
+        How near the optimum it is.
+    """
 
     W: Tensor
     b: Tensor

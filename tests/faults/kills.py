@@ -37,8 +37,8 @@ from featbank.data import open_data
 from featbank.data.provenance import data_record
 from featbank.data.types import ImageData
 from featbank.extraction.extract import extract
-from featbank.files import replacing
-from featbank.files.replacing import MARK, NEXT
+from featbank.files import exchanging
+from featbank.files.marks import MARK, NEXT
 from featbank.importing import import_features
 from featbank.runs.checkpoint import LAST, Checkpoint, write_checkpoint
 from featbank.runs.run_files import EVENTS
@@ -238,7 +238,7 @@ def stepwise(work: Callable[[], object], step: int, stop: Callable[[], object]) 
 
     for name in OPERATIONS:
         setattr(os, name, wrap(getattr(os, name)))
-    replacing._exchange_names = wrap(replacing._exchange_names)
+    exchanging._exchange_names = wrap(exchanging._exchange_names)
     try:
         work()
     except (FeatbankError, OSError):

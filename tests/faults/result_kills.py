@@ -23,7 +23,7 @@ import torch
 
 import heads
 from cli.main import main as featbank
-from featbank.files import replacing
+from featbank.files import exchanging, folders
 from featbank.report.build import page_of
 from tests.banks import write_bank
 from tests.faults.kills import finish, fork
@@ -84,7 +84,7 @@ def run(place: Path, words: Sequence[str], before: int | None = None) -> int:
 
     for name in OPERATIONS:
         setattr(os, name, counted(getattr(os, name)))
-    replacing._exchange_names = counted(replacing._exchange_names)
+    exchanging._exchange_names = counted(exchanging._exchange_names)
     with open(os.devnull, "w") as nowhere:
         sys.stdout = nowhere
         featbank([*words, "--quiet"], standalone_mode=False)
@@ -125,7 +125,7 @@ def tree(out: Path) -> Tree:
     Of the page, which shows times, only whether it is the one that was there before.
     """
     found: Tree = {}
-    for path in replacing.files_in(out):
+    for path in folders.files_in(out):
         name, raw = str(path.relative_to(out)), path.read_bytes()
         if name.startswith(".featbank"):
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from featbank.files import replacing
+from featbank.files import exchanging
 from tests.banks import write_bank
 from tests.commands import featbank
 from tests.faults.result_kills import COMPARE, FIT, is_whole, tree
@@ -35,8 +35,8 @@ class FailingDisk:
         self.k, self.code, self.persistent, self.count = k, code, persistent, 0
         for name in OPERATIONS:
             patch.setattr(os, name, self.wrap(getattr(os, name)))
-        exchange = self.wrap(replacing._exchange_names)
-        patch.setattr(replacing, "_exchange_names", exchange)
+        exchange = self.wrap(exchanging._exchange_names)
+        patch.setattr(exchanging, "_exchange_names", exchange)
 
     def wrap(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from featbank import Bank, BankWriter, InputError, LockedError, OutputExistsErro
 from featbank.bank.rows import SplitRows
 from featbank.bank.verify import verify
 from featbank.errors import DamagedError, StaleError
-from featbank.files.replacing import work_path
+from featbank.files.marks import work_path
 from featbank.importing import import_features
 from featbank.store.journal import frame
 from featbank.store.schema import ATTRIBUTE, JOURNAL, MANIFEST

@@ -5,14 +5,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sklearn.base import clone
 
 import featbank
-from featbank import Bank, UsageError
+from featbank import Bank, BankWriter, InputError, UsageError
+from featbank.bank.rows import SplitRows
 from featbank.runtime.progress import Reporter
 from featbank.study.arrays import BankArrays
-from tests.banks import write_bank
+from tests.banks import COUNTS, plan, splits, write_bank
 from tests.commands import featbank as run
 
 
@@ -99,3 +101,41 @@ def test_a_sweep_gives_the_exact_choice_and_its_curve(bank: Path) -> None:
 def test_a_split_that_is_not_there_is_named(bank: Path) -> None:
     with pytest.raises(UsageError, match="dev2"):
         featbank.fit(bank, "ncm", report="dev2")
+
+
+def repeated_bank(path: Path, times: Any, *, classifier: bool) -> Bank:
+    """Write a bank of blobs in which each training row comes so many times."""
+    parts = {name: (X, y) for name, (X, y) in splits().items()}
+    parts["train"] = tuple(np.repeat(part, times, axis=0) for part in parts["train"])
+    rows = {
+        name: SplitRows([f"{row}" for row in range(len(y))], y) for name, (_, y) in parts.items()
+    }
+    with BankWriter.begin(path, plan(rows=rows, classifier=classifier)) as writer:
+        for name, start, stop in writer.missing():
+            writer.put(name, start, parts[name][0][start:stop])
+        writer.commit()
+    return Bank.open(path)
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+@pytest.mark.parametrize("spec", ["ncm", "crt", "crt:weight_decay=[0.01,0.1]", "joint", "tau"])
+def test_sample_weights_reach_the_solver(tmp_path: Path, spec: str, classifier: bool) -> None:
+    """Rows of weight 2 are rows that stand in the bank twice."""
+    times = np.random.default_rng(0).integers(1, 3, sum(COUNTS))
+    bank = repeated_bank(tmp_path / "bank", np.ones_like(times), classifier=classifier)
+    longer = repeated_bank(tmp_path / "longer", times, classifier=classifier)
+    weighted, repeated = featbank.fit(bank, spec, sample_weight=times), featbank.fit(longer, spec)
+    test = bank["test"].read("float32")
+    scores = [fit.head.decision_function(test) for fit in (weighted, repeated)]
+    np.testing.assert_allclose(*scores, rtol=1e-3, atol=1e-3)
+    assert any("training rows are weighted" in note for note in weighted.notes)
+    assert not any("weighted" in note for note in repeated.notes)
+
+
+def test_weights_that_are_not_of_the_training_rows_are_refused(bank: Path) -> None:
+    n_rows = len(Bank.open(bank)["train"])
+    for weights in (np.ones(n_rows - 1), np.ones((n_rows, 1)), ["1"] * n_rows):
+        with pytest.raises(InputError, match=f"has {n_rows} training rows"):
+            featbank.fit(bank, "ncm", sample_weight=weights)
+    with pytest.raises(ValueError, match="sample_weight"):
+        featbank.fit(bank, "ncm", sample_weight=np.full(n_rows, np.nan))

@@ -19,7 +19,7 @@ from featbank.errors import (
     StaleError,
     StorageError,
 )
-from featbank.files.replacing import work_path
+from featbank.files.marks import work_path
 from featbank.runs.checkpoint import BEST, LAST, read_checkpoint
 from featbank.runs.run_files import CONFIG, EVENTS, METRICS, RUN
 from featbank.stage1.config import TrainConfig
