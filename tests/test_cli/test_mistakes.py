@@ -104,8 +104,9 @@ def test_what_nothing_can_be_divided_by_is_empty(bank: Path) -> None:
         (None, None, None),
         (0.0, None, 0.0),
     ]
-    empty = small(classes=found).classes_csv().splitlines()[4]
-    assert empty == "class 3,0,,,,12,medium"
+    report = small(classes=found)
+    assert report.classes_csv().splitlines()[4] == "class 3,0,,,,12,medium"
+    assert [each.name for _, each in report.by_recall()] == ["class 2", "class 0", "class 1"]
 
 
 def small(**changes: Any) -> Mistakes:
