@@ -168,25 +168,18 @@ class Pictures:
     changed: int = 0
     unreadable: list[str] = field(default_factory=list)
 
-    def add(self, key: tuple[int, int], source: Source, name: str, digest: bytes | None) -> None:
-        """Find an image, and keep its picture where there is room.
+    def add(self, key: tuple[int, int], split: Split, source: Source) -> None:
+        """Find the image of a row, and keep its picture where there is room.
 
-        Parameters
-        ----------
-        key : tuple of two ints
-            The bank's place and the row.
-        source : Source
-        name : str
-            The row's id.
-        digest : bytes or None
-            The SHA-256 that the bank recorded of the image, where it did.
+        `key` is the place of the bank of the split, and the row.
         """
         if key in self.of_image:
             return
         self.of_image[key] = None
+        name, digests = str(split.ids[key[1]]), split.image_sha256
         try:
             raw = source.raw(name)
-            if digest is not None and hashlib.sha256(raw).digest() != digest:
+            if digests is not None and hashlib.sha256(raw).digest() != digests[key[1]].tobytes():
                 self.changed += 1
                 return
             text = thumbnail(source.decode(name, raw))
@@ -205,19 +198,19 @@ class Pictures:
         """Say why mistakes are shown without a picture."""
         if self.left_out:
             yield (
-                f"{self.left_out} images are shown by their ids: all pictures of a page take at "
-                f"most {self.most_bytes / 1e6:g} MB."
+                f"{counted(self.left_out)} left out: all pictures of a page take at most "
+                f"{self.most_bytes / 1e6:g} MB."
             )
         if self.changed:
-            yield (
-                f"{self.changed} images are not those that the bank was made from, so their ids "
-                "are shown."
-            )
+            yield f"{counted(self.changed)} left out: not what the bank was made from."
         if self.unreadable:
-            yield (
-                f"{len(self.unreadable)} images could not be shown; the first: "
-                f"{self.unreadable[0]}."
-            )
+            n_images = counted(len(self.unreadable))
+            yield f"{n_images} could not be shown; the first: {self.unreadable[0]}."
+
+
+def counted(number: int) -> str:
+    """Return a number of images in words."""
+    return f"{number} image{'s' * (number != 1)}"
 
 
 def make_gallery(results: Results, images: str | None, reporter: Reporter) -> Gallery:
@@ -252,7 +245,7 @@ def make_gallery(results: Results, images: str | None, reporter: Reporter) -> Ga
             for cell, own in zip(cells, rows, strict=True):
                 source = sources[cell.bank]
                 if source is not None and rank < len(own):
-                    add_row(pictures, splits[cell.bank], source, (cell.bank, int(own[rank])))
+                    pictures.add((cell.bank, int(own[rank])), splits[cell.bank], source)
             advance(1)
     mistakes = [
         shown_mistakes(results, cell, own, splits[cell.bank], pictures)
@@ -266,13 +259,6 @@ def make_gallery(results: Results, images: str | None, reporter: Reporter) -> Ga
     ]
     notes = (*lacking, *pictures.notes())
     return Gallery(tuple(pictures.found), tuple(mistakes), notes)
-
-
-def add_row(pictures: Pictures, split: Split, source: Source, key: tuple[int, int]) -> None:
-    """Find the image of a row; `key` is the bank's place and the row."""
-    digests = split.image_sha256
-    digest = None if digests is None else digests[key[1]].tobytes()
-    pictures.add(key, source, str(split.ids[key[1]]), digest)
 
 
 def telling_rows(results: Results, cell: Cell) -> NDArray[np.int64]:
