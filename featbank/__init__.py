@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from featbank.front import evaluate, fit, sweep
     from featbank.results.comparison import Comparison
     from featbank.results.fit import Evaluated, Fit, Fits
+    from featbank.results.predictions import Prediction, Predictions
     from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
@@ -62,6 +63,8 @@ _HOMES = {
     "Model": "featbank.serving.model",
     "NotABankError": "featbank.errors",
     "OutputExistsError": "featbank.errors",
+    "Prediction": "featbank.results.predictions",
+    "Predictions": "featbank.results.predictions",
     "Result": "featbank.results.records",
     "Selection": "featbank.results.records",
     "Shots": "heads.metrics.shots",
@@ -100,6 +103,8 @@ __all__ = [
     "Model",
     "NotABankError",
     "OutputExistsError",
+    "Prediction",
+    "Predictions",
     "Result",
     "Selection",
     "Shots",
