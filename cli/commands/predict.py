@@ -163,7 +163,23 @@ def opened(
     *,
     trust: bool,
 ) -> Model:
-    """Return the model that the options name, or say which are missing or too many."""
+    """Return the model that the options name, or say which are missing or too many.
+
+    Parameters
+    ----------
+    sources : tuple of str
+        What is to be labelled: features need no network.
+    model_folder, run, head : Path, optional
+        The folder of an exported model; or a training, and a head's file.
+    network : dict
+        The options that name a backbone and its weights, those that were given.
+    which : {"best", "last"}
+        Which checkpoint of a training.
+    device : str
+        Where scores are computed.
+    trust : bool
+        Whether a pt2 program may be loaded.
+    """
     from cli._network import source_of
     from featbank.serving.loading import head_alone
     from featbank.serving.model import Model
