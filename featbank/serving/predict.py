@@ -122,11 +122,12 @@ def label_all(
         else of_images(model, labelling, sources, how, reporter)
     )
     counts = Counts()
-    if how.form == "csv":
-        write(csv_heading(how.top_k))
+    heading = csv_heading(how.top_k) if how.form == "csv" else ""
     for some in found:
         counts.add(some)
-        write("".join(csv_lines(some, how.top_k) if how.form == "csv" else json_lines(some)))
+        lines = csv_lines(some, how.top_k) if how.form == "csv" else json_lines(some)
+        write(heading + "".join(lines))
+        heading = ""
     return counts
 
 
@@ -145,7 +146,7 @@ def of_images(
     paths: list[str] = []
     for source in sources:
         if source == "-":
-            found, note = paths_listed(sys.stdin, "standard input", Path())
+            found, note = paths_listed(sys.stdin.buffer.read(), "standard input", Path())
             notes = [note] if note else []
         else:
             found, notes = gathered([source])
@@ -183,6 +184,9 @@ def of_features(
         A bank, or a file of arrays.
     """
     rows, ids = rows_of(model, source, how.split)
+    if not ids:
+        message = f"{source} holds no rows to label"
+        raise InputError(printable(message))
     with reporter.track("predict", len(ids), "rows") as advance:
         for start in range(0, len(ids), ROWS):
             some = slice(start, min(start + ROWS, len(ids)))
