@@ -19,7 +19,7 @@ help:
 	@echo "make test-all  the tests, slow ones too"
 	@echo "make check     format, lint, types, wheel contents, docs, tests: what CI runs"
 	@echo "make docs      the documentation as a site, in build/site/"
-	@echo "make bench     the benchmarks"
+	@echo "make bench     the benchmarks, beside their peers (about five minutes on two free cores)"
 	@echo "make coverage  the tests, and the lines that none of them runs"
 	@echo "make changelog the files in changes/ into CHANGELOG.md, under pyproject's version"
 

@@ -39,7 +39,7 @@ class Size:
 
 SIZES = {
     "small": (Size(2_000, 256),),
-    "usual": (Size(40_000, 2048),),
+    "usual": (Size(20_000, 2048),),
     "full": (Size(115_846, 2048),),
 }
 

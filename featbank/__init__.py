@@ -30,9 +30,10 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
-    from featbank.front import evaluate, fit, sweep
+    from featbank.front import evaluate, fit, mistakes, sweep
     from featbank.results.comparison import Comparison
     from featbank.results.fit import Evaluated, Fit, Fits
+    from featbank.results.mistakes import ClassReport, Confused, Mistake, Mistakes
     from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
@@ -47,7 +48,9 @@ _HOMES = {
     "BankWriter": "featbank.bank.writer",
     "Calibration": "featbank.results.records",
     "Candidate": "featbank.results.records",
+    "ClassReport": "featbank.results.mistakes",
     "Comparison": "featbank.results.comparison",
+    "Confused": "featbank.results.mistakes",
     "DamagedError": "featbank.errors",
     "Evaluated": "featbank.results.fit",
     "FeatbankError": "featbank.errors",
@@ -59,6 +62,8 @@ _HOMES = {
     "LockedError": "featbank.errors",
     "LostRankError": "featbank.errors",
     "MissingFileError": "featbank.errors",
+    "Mistake": "featbank.results.mistakes",
+    "Mistakes": "featbank.results.mistakes",
     "Model": "featbank.serving.model",
     "NotABankError": "featbank.errors",
     "OutputExistsError": "featbank.errors",
@@ -76,6 +81,7 @@ _HOMES = {
     "evaluate": "featbank.front",
     "export_model": "featbank.serving.exporting",
     "fit": "featbank.front",
+    "mistakes": "featbank.front",
     "sweep": "featbank.front",
 }
 
@@ -85,7 +91,9 @@ __all__ = [
     "BankWriter",
     "Calibration",
     "Candidate",
+    "ClassReport",
     "Comparison",
+    "Confused",
     "DamagedError",
     "Evaluated",
     "FeatbankError",
@@ -97,6 +105,8 @@ __all__ = [
     "LockedError",
     "LostRankError",
     "MissingFileError",
+    "Mistake",
+    "Mistakes",
     "Model",
     "NotABankError",
     "OutputExistsError",
@@ -114,6 +124,7 @@ __all__ = [
     "evaluate",
     "export_model",
     "fit",
+    "mistakes",
     "sweep",
 ]
 

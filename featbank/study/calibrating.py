@@ -113,8 +113,7 @@ def rowwise(head: Any, X: Any, labels: Any, temperatures: Sequence[float]) -> An
     for rows in blocks(len(labels), len(head.classes_)):
         place, known = calibration.columns_of(head.classes_, labels[rows])
         scores = head.decision_function(X[rows])
-        for index, temperature in enumerate(temperatures):
-            out[index, :, rows] = calibration.confidence_and_nll(scores, place, temperature)
+        out[:, :, rows] = calibration.at_temperatures(scores, place, temperatures)
         out[:, 1, rows][:, ~known] = np.nan
     return out
 

@@ -5,6 +5,7 @@ Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", ICM
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from heads.errors import HeadInputError
 
 __all__ = [
     "BINS",
+    "at_temperatures",
     "columns_of",
     "confidence_and_nll",
     "expected_calibration_error",
@@ -59,11 +61,29 @@ def confidence_and_nll(
     HeadInputError
         Scores, labels or a temperature that cannot be.
     """
-    check_number("confidence_and_nll", "temperature", temperature, low=0, above=True)
+    return at_temperatures(scores, y_idx, [temperature])[0]
+
+
+def at_temperatures(
+    scores: Any, y_idx: Any, temperatures: Sequence[float]
+) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Return `confidence_and_nll` at several temperatures, from scores that are checked once.
+
+    Parameters
+    ----------
+    scores, y_idx
+        As in `confidence_and_nll`.
+    temperatures : sequence of float
+    """
+    for each in temperatures:
+        check_number("confidence_and_nll", "temperature", each, low=0, above=True)
     z, own = _checked(scores, y_idx)
-    log_sum = (z / temperature).exp_().sum(dim=1).log()
-    confidence, nll = (-log_sum).exp(), log_sum - own / temperature
-    return confidence.float().cpu().numpy(), nll.float().cpu().numpy()
+    found = []
+    for each in temperatures:
+        log_sum = (z / each).exp_().sum(dim=1).log()
+        confidence, nll = (-log_sum).exp(), log_sum - own / each
+        found.append((confidence.float().cpu().numpy(), nll.float().cpu().numpy()))
+    return found
 
 
 def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> float:

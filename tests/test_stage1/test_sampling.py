@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from featbank.data.sampling import (
     STRATEGIES,
     ClassIndex,
-    class_aware_rows,
+    class_aware_draws,
     drawn_rows,
     epoch_indices,
     strategy_probabilities,
@@ -118,7 +118,7 @@ def test_draws_are_in_no_order() -> None:
 
 
 def test_class_aware_shows_each_class_once_a_cycle_k_images_at_a_time() -> None:
-    rows = class_aware_rows(ClassIndex.of(LABELS), 0, 0, 4 * 4 * 50, per_class=4)
+    rows = class_aware_draws(ClassIndex.of(LABELS), 0, 0, 4 * 4 * 50, per_class=4)
     classes = LABELS[rows].reshape(50, 4, 4)
 
     assert (classes == classes[:, :, :1]).all()
@@ -127,7 +127,7 @@ def test_class_aware_shows_each_class_once_a_cycle_k_images_at_a_time() -> None:
 
 
 def test_class_aware_runs_through_a_class_before_it_repeats() -> None:
-    rows = class_aware_rows(ClassIndex.of(LABELS), 0, 0, 4 * 4 * 60, per_class=4)
+    rows = class_aware_draws(ClassIndex.of(LABELS), 0, 0, 4 * 4 * 60, per_class=4)
 
     for c, n in enumerate(COUNTS.tolist()):
         own = rows[LABELS[rows] == c]
@@ -140,9 +140,9 @@ def test_any_stretch_of_the_class_aware_stream_follows_from_its_position(
     start: int, length: int, per_class: int, seed: int
 ) -> None:
     index = ClassIndex.of(LABELS)
-    stream = class_aware_rows(index, seed, 0, 700, per_class)
+    stream = class_aware_draws(index, seed, 0, 700, per_class)
 
-    stretch = class_aware_rows(index, seed, start, length, per_class)
+    stretch = class_aware_draws(index, seed, start, length, per_class)
 
     assert stretch.tolist() == stream[start : start + length].tolist()
 
