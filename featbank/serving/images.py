@@ -167,7 +167,7 @@ def gathered(sources: Sequence[str | Path]) -> tuple[list[str], list[str]]:
     """
     paths, notes = [], []
     for source in map(Path, sources):
-        if source.is_dir():
+        if os.path.isdir(source):
             paths += paths_below(source)
         elif source.suffix.lower() in LISTS:
             found, note = read_list(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,8 @@ class Counts:
 def is_features(source: str | Path) -> bool:
     """Tell whether a source holds features and no images: a bank, or a file of arrays."""
     path = Path(source)
-    return (path / "zarr.json").exists() or (path.suffix in SUFFIXES and not path.is_dir())
+    is_array = path.suffix.lower() in SUFFIXES and not os.path.isdir(path)
+    return is_array or os.path.exists(path / "zarr.json")
 
 
 def label_all(
@@ -224,6 +226,9 @@ def rows_of(model: Model, source: Path, split: str | None) -> tuple[Any, list[st
         message = (
             f"{source} holds no features (n, D) called {wanted[0]} or features; it has {known}"
         )
+        raise InputError(printable(message))
+    if np.dtype(array.dtype).kind not in "fiu":
+        message = f"the features in {source} are {array.dtype}, and must be numbers"
         raise InputError(printable(message))
     return array, [str(row) for row in range(array.shape[0])]
 

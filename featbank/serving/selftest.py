@@ -13,7 +13,7 @@ from PIL import Image
 
 from featbank.data.loader import BatchPlan, eval_batches, image_loader
 from featbank.data.transforms import InputSpec, pixel_transform
-from featbank.errors import DamagedError, FeatbankError
+from featbank.errors import DamagedError, FeatbankError, InputError
 from featbank.importing import read_arrays
 from featbank.serving.backends import Backend
 from featbank.serving.images import on_disk
@@ -135,7 +135,10 @@ def check(folder: Path, spec: InputSpec, n_classes: int, backend: Backend) -> fl
 
 def read_expected(folder: Path) -> Expected:
     """Read what is expected of the pictures."""
-    arrays: Mapping[str, NDArray[np.generic]] = read_arrays(folder / ARRAYS)
+    try:
+        arrays: Mapping[str, NDArray[np.generic]] = read_arrays(folder / ARRAYS)
+    except InputError as error:
+        raise DamagedError(str(error)) from error
     shapes: Sequence[int] = [arrays[name].ndim for name in ("pixels", "scores") if name in arrays]
     if shapes != [4, 2]:
         message = f"{folder / ARRAYS} holds no pixels and scores; export the model again"
