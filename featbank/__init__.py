@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from featbank.results.comparison import Comparison
     from featbank.results.fit import Evaluated, Fit, Fits
     from featbank.results.mistakes import ClassReport, Confused, Mistake, Mistakes
+    from featbank.results.predictions import Prediction, Predictions
     from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
     from featbank.results.tables import Table
@@ -67,6 +68,8 @@ _HOMES = {
     "Model": "featbank.serving.model",
     "NotABankError": "featbank.errors",
     "OutputExistsError": "featbank.errors",
+    "Prediction": "featbank.results.predictions",
+    "Predictions": "featbank.results.predictions",
     "Result": "featbank.results.records",
     "Selection": "featbank.results.records",
     "Shots": "heads.metrics.shots",
@@ -110,6 +113,8 @@ __all__ = [
     "Model",
     "NotABankError",
     "OutputExistsError",
+    "Prediction",
+    "Predictions",
     "Result",
     "Selection",
     "Shots",
