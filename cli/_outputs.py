@@ -23,6 +23,7 @@ __all__ = [
     "COMPARISON_FILES",
     "DEMO_FILES",
     "HEAD_FILES",
+    "MISTAKES_FILES",
     "OURS",
     "RUN_FILES",
     "refuse_outputs",
@@ -33,6 +34,7 @@ __all__ = [
 BANK_FILES = r"zarr\.json|journal.*|.*/.*"
 RUN_FILES = r"run\.(json|yaml)|metrics\.csv|(best|last)\.safetensors|events\..*"
 HEAD_FILES = r"results\.json|.*\.head"
+MISTAKES_FILES = r"(mistakes|classes|confusion)\.csv|mistakes\.json"
 COMPARISON_FILES = r"compare\.json|report\.html|(banks|cells)(/.*)?"
 DEMO_FILES = r"results\.json|(run-.*|.*\.zarr|heads|comparison)(/.*)?"
 

@@ -23,6 +23,12 @@ __all__ = [
     "write_json",
 ]
 
+# Columns of numbers, besides those of accuracies.
+NUMERIC = (
+    "micro", "seconds", "tau", "rows", "skipped", "precision", "F1", "confidence",
+    "true_probability",
+)  # fmt: skip
+
 
 def plain_lines(text: str) -> str:
     """Escape control characters but the ends of lines."""
@@ -55,7 +61,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
     say(title)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    numeric = (*GROUPS, "micro", "seconds", "tau", "rows", "skipped")
+    numeric = (*GROUPS, *NUMERIC)
     for name in columns:
         table.add_column(name, justify="right" if name.endswith(numeric) else "left", no_wrap=True)
     for row in rows:

@@ -29,6 +29,10 @@ COMMANDS = {
     ),
     "fit": ("cli.commands.fit", "Fit heads on a bank, choose on val, evaluate and save them."),
     "evaluate": ("cli.commands.evaluate", "Evaluate saved heads on a bank."),
+    "mistakes": (
+        "cli.commands.mistakes",
+        "Show what a saved head gets wrong: rows, classes, confusions.",
+    ),
     "compare": (
         "cli.commands.compare",
         "Compare heads on banks: which checkpoint, which head, and is the difference real.",

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
         UsageError,
         WorkerError,
     )
-    from featbank.front import evaluate, fit, sweep
+    from featbank.front import evaluate, fit, mistakes, sweep
     from featbank.results.comparison import Comparison
     from featbank.results.fit import Evaluated, Fit, Fits
+    from featbank.results.mistakes import ClassReport, Confused, Mistake, Mistakes
     from featbank.results.predictions import Prediction, Predictions
     from featbank.results.records import Calibration, Candidate, Result, Selection
     from featbank.results.sweep import Sweep
@@ -48,7 +49,9 @@ _HOMES = {
     "BankWriter": "featbank.bank.writer",
     "Calibration": "featbank.results.records",
     "Candidate": "featbank.results.records",
+    "ClassReport": "featbank.results.mistakes",
     "Comparison": "featbank.results.comparison",
+    "Confused": "featbank.results.mistakes",
     "DamagedError": "featbank.errors",
     "Evaluated": "featbank.results.fit",
     "FeatbankError": "featbank.errors",
@@ -60,6 +63,8 @@ _HOMES = {
     "LockedError": "featbank.errors",
     "LostRankError": "featbank.errors",
     "MissingFileError": "featbank.errors",
+    "Mistake": "featbank.results.mistakes",
+    "Mistakes": "featbank.results.mistakes",
     "Model": "featbank.serving.model",
     "NotABankError": "featbank.errors",
     "OutputExistsError": "featbank.errors",
@@ -79,6 +84,7 @@ _HOMES = {
     "evaluate": "featbank.front",
     "export_model": "featbank.serving.exporting",
     "fit": "featbank.front",
+    "mistakes": "featbank.front",
     "sweep": "featbank.front",
 }
 
@@ -88,7 +94,9 @@ __all__ = [
     "BankWriter",
     "Calibration",
     "Candidate",
+    "ClassReport",
     "Comparison",
+    "Confused",
     "DamagedError",
     "Evaluated",
     "FeatbankError",
@@ -100,6 +108,8 @@ __all__ = [
     "LockedError",
     "LostRankError",
     "MissingFileError",
+    "Mistake",
+    "Mistakes",
     "Model",
     "NotABankError",
     "OutputExistsError",
@@ -119,6 +129,7 @@ __all__ = [
     "evaluate",
     "export_model",
     "fit",
+    "mistakes",
     "sweep",
 ]
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from featbank.bank.bank import Bank
 from featbank.errors import InputError
 from featbank.results.fit import Evaluated, Fit, Fits
+from featbank.results.mistakes import Mistakes
 from featbank.results.sweep import Sweep
 from featbank.runtime.device import resolve_device
 from featbank.runtime.progress import SILENT, Reporter
@@ -19,11 +20,12 @@ from featbank.runtime.spec import Spec, parse_spec
 from featbank.study.arrays import BankArrays
 from featbank.study.choosing import TAU_RANGE
 from featbank.study.fitting import fit_heads, fit_into
+from featbank.study.mistakes import find_mistakes, mistakes_into
 from featbank.study.saved_heads import evaluate_heads
 from featbank.study.splits import roles
 from featbank.study.sweeping import check_sweep, sweep_splits
 
-__all__ = ["evaluate", "fit", "sweep"]
+__all__ = ["evaluate", "fit", "mistakes", "sweep"]
 
 
 @overload
@@ -257,6 +259,63 @@ def evaluate(
         device=str(resolve_device(device)),
         reporter=reporter,
     )
+
+
+def mistakes(
+    bank: str | Path | Bank,
+    head: str | Path,
+    *,
+    report: str | None = None,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> Mistakes:
+    """Return what a saved head gets wrong: rows, classes, and what it takes for what.
+
+    Parameters
+    ----------
+    bank : path or Bank
+    head : path
+        A file that `Fit.save`, or the command line, wrote.
+    report : str, optional
+        The split to look at; ``test`` where there is one.
+    device : str
+        As in `fit`.
+    out : path, optional
+        A folder that gets ``mistakes.csv``, ``classes.csv``, ``confusion.csv`` and
+        ``mistakes.json``. None writes nothing.
+    overwrite : bool
+        Whether what an earlier call wrote there may be replaced; other files stay.
+    reporter : Reporter
+        As in `fit`.
+
+    Raises
+    ------
+    StaleError
+        The head was fitted on other features or classes; the message names what differs.
+    UsageError
+        The bank lacks the split.
+    OutputExistsError
+        `out` holds something, and `overwrite` is not set or it is not featbank's.
+    LockedError, StorageError
+        Another process is writing to `out`; its disk is full, read-only or failing.
+
+    Examples
+    --------
+    >>> featbank.fit(bank, "ncm").save(folder / "ncm.head")
+    >>> found = featbank.mistakes(bank, folder / "ncm.head")
+    >>> found.wrong[0].confidence == max(each.confidence for each in found.wrong)
+    True
+    >>> found.classes[0].recall > 0.5
+    True
+    """
+    opened, file, where = opened_bank(bank), Path(head), str(resolve_device(device))
+
+    def find() -> Mistakes:
+        return find_mistakes(opened, file, report, device=where, reporter=reporter)
+
+    return find() if out is None else mistakes_into(Path(out), find, overwrite=overwrite)
 
 
 def checked_weights(bank: Bank, sample_weight: ArrayLike) -> NDArray[np.float64]:

@@ -99,7 +99,17 @@ def command(
 def export_bank(
     bank: Path, out: Path, overwrite: bool, replace_in_place: bool, *, quiet: bool
 ) -> Path:
-    """Write a bank's features, labels and ids into an .npz."""
+    """Write a bank's features, labels and ids into an .npz.
+
+    Parameters
+    ----------
+    bank, out : Path
+        The bank's folder, and the file.
+    overwrite, replace_in_place : bool
+        As the command takes them.
+    quiet : bool
+        Whether no progress is shown.
+    """
     from featbank import Bank
     from featbank.bank.export import export_npz
 

@@ -106,7 +106,9 @@ def command(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Label new images: path, label and confidence, a line for each.
+    """Label new images with a model, or a bank with a head.
+
+    Writes path, label and confidence, a line for each.
 
     SOURCE is an image, a folder of any depth, a .txt list of paths, or - for such a list on
     standard input; or one bank or feature file, for which --head is enough.
@@ -163,7 +165,23 @@ def opened(
     *,
     trust: bool,
 ) -> Model:
-    """Return the model that the options name, or say which are missing or too many."""
+    """Return the model that the options name, or say which are missing or too many.
+
+    Parameters
+    ----------
+    sources : tuple of str
+        What is to be labelled: features need no network.
+    model_folder, run, head : Path, optional
+        The folder of an exported model; or a training, and a head's file.
+    network : dict
+        The options that name a backbone and its weights, those that were given.
+    which : {"best", "last"}
+        Which checkpoint of a training.
+    device : str
+        Where scores are computed.
+    trust : bool
+        Whether a pt2 program may be loaded.
+    """
     from cli._network import source_of
     from featbank.serving.loading import head_alone
     from featbank.serving.model import Model

@@ -41,7 +41,18 @@ def command(what: Path, trust: bool, overwrite: bool, json_to: Path | None, quie
 
 
 def verify_bank(bank: Path, json_to: Path | None, *, overwrite: bool, quiet: bool) -> None:
-    """Check a bank, and say what is wrong with it."""
+    """Check a bank, and say what is wrong with it.
+
+    Parameters
+    ----------
+    bank : Path
+    json_to : Path, optional
+        Where the record goes.
+    overwrite : bool
+        Whether a record that is there is replaced.
+    quiet : bool
+        Whether no progress is shown.
+    """
     from featbank import Bank
     from featbank.bank.verify import verify
 
@@ -56,7 +67,16 @@ def verify_bank(bank: Path, json_to: Path | None, *, overwrite: bool, quiet: boo
 
 
 def verify_model(model: Path, json_to: Path | None, *, overwrite: bool, trust: bool) -> None:
-    """Check the folder of an exported model, and run its self-test."""
+    """Check the folder of an exported model, and run its self-test.
+
+    Parameters
+    ----------
+    model : Path
+    json_to, overwrite
+        As in `verify_bank`.
+    trust : bool
+        Whether a pt2 program may be run.
+    """
     from featbank.runtime.device import resolve_device
     from featbank.serving.folder import prove
 

@@ -17,6 +17,8 @@ from featbank.results.saved import BANK, COMPARISON, RECORD, read_record
 
 __all__ = [
     "COMPARISON_MARK",
+    "MISTAKES_FILES",
+    "MISTAKES_RECORD",
     "PAGE",
     "PAGE_MARK",
     "PDF_MARK",
@@ -30,10 +32,14 @@ __all__ = [
     "numbered",
     "own_comparison",
     "own_heads",
+    "own_mistakes",
     "unnamed_heads",
 ]
 
 RESULTS, PAGE = "results.json", "report.html"
+# What `featbank mistakes` writes: the tables, and the record by which their folder is known.
+MISTAKES_FILES = ("mistakes.csv", "classes.csv", "confusion.csv")
+MISTAKES_RECORD = "mistakes.json"
 # What our files carry, so that they are known again.
 PAGE_MARK = '<meta name="generator" content="featbank">'
 COMPARISON_MARK = "<!-- made by featbank compare -->"
@@ -44,6 +50,7 @@ _OLD_PAGE = ("<!doctype html>", '<p class="brand">featbank</p>', "Made by featba
 # Larger files are taken for a stranger's, and are not read.
 MOST_BYTES = 1 << 28
 # Of each kind of JSON object that a command writes: what it holds at least, besides "schema".
+_MISTAKES = {"bank", "head", "split", "mistakes", "classes", "confusion"}
 _KINDS = (
     {"results", "candidates"},  # fit, evaluate, demo
     {"settings", "banks", "heads", "results", "comparisons"},  # compare
@@ -53,6 +60,7 @@ _KINDS = (
     {"bank", "rows", "skipped", "up_to_date"},  # extract
     {"checkpoint", "epochs", "seconds", "best"},  # train
     {"page", "bytes"},  # report
+    _MISTAKES,
 )
 _ENTRY = {"bank", "head", "params", "split", "metrics", "fit_seconds"}
 
@@ -139,6 +147,15 @@ def own_comparison(folder: Path) -> list[Path] | None:
     own = [name for name in files if is_plain(folder / name)]
     own += [Path(PAGE)] if is_page(folder / PAGE) else []
     return [*own, *([Path(COMPARISON)] if is_plain(folder / COMPARISON) else [])]
+
+
+def own_mistakes(folder: Path) -> list[Path] | None:
+    """Name the files of `featbank mistakes` in a folder, which is known by its whole record."""
+    record = folder / MISTAKES_RECORD
+    if not (is_plain(record) and is_kind(read_record(record), _MISTAKES)):
+        return None
+    there = [Path(name) for name in MISTAKES_FILES if is_plain(folder / name)]
+    return [*there, Path(MISTAKES_RECORD)]
 
 
 def records(

@@ -21,6 +21,7 @@ __all__ = [
     "Predictions",
     "best_classes",
     "csv_heading",
+    "csv_line",
     "csv_lines",
     "is_predictions",
     "json_lines",
@@ -132,11 +133,14 @@ def csv_lines(found: Sequence[Prediction], top_k: int) -> Iterator[str]:
         yield csv_line([each.path, each.label or "", sure, *others, each.error or ""])
 
 
-def csv_line(fields: Sequence[str]) -> str:
-    """Return one line of CSV, quoted where a field holds a comma, a quote or a line's end."""
+def csv_line(fields: Sequence[Any]) -> str:
+    """Return one line of CSV, quoted where a field holds a comma, a quote or a line's end.
+
+    The writer quotes a field for the characters of its own line's end, so it gets both of them.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def json_lines(found: Sequence[Prediction]) -> Iterator[str]:

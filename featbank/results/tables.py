@@ -15,7 +15,7 @@ from featbank.errors import InputError
 from featbank.results.numbers import percent
 from featbank.runtime.names import printable
 
-__all__ = ["Accuracy", "Table", "Recorded"]
+__all__ = ["Accuracy", "Recorded", "Table", "shown"]
 
 
 @dataclass(frozen=True)

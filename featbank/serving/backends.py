@@ -46,7 +46,19 @@ class Loaded:
 
 
 class HeadBackend:
-    """A frozen backbone and a fitted head, as extraction and evaluation run them."""
+    """A frozen backbone and a fitted head, as extraction and evaluation run them.
+
+    Parameters
+    ----------
+    spec : InputSpec
+        Whose mean and standard deviation normalise the pixels.
+    backbone : Module
+        From normalised images (B, 3, H, W) to features (B, D).
+    head : Head
+        Fitted.
+    device : torch.device
+        Where the backbone runs.
+    """
 
     def __init__(
         self, spec: InputSpec, backbone: nn.Module, head: Any, device: torch.device

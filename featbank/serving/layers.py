@@ -80,7 +80,19 @@ class MeanScores(nn.Module):
 
 
 class Served(nn.Module):
-    """From uint8 pixels (B, 3, H, W) to logits (B, C), probabilities (B, C), features (B, D)."""
+    """From uint8 pixels (B, 3, H, W) to logits (B, C), probabilities (B, C), features (B, D).
+
+    Parameters
+    ----------
+    spec : InputSpec
+        Whose mean and standard deviation normalise the pixels.
+    backbone : Module
+        From normalised images (B, 3, H, W) to features (B, D).
+    head : Module
+        From features to logits.
+    temperature : float
+        What logits are divided by before the softmax.
+    """
 
     def __init__(
         self, spec: InputSpec, backbone: nn.Module, head: nn.Module, temperature: float

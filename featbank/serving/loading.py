@@ -93,7 +93,19 @@ def require_network(file: Path, metadata: Mapping[str, Any]) -> None:
 def require_same(
     frozen: Frozen, file: Path, features: Mapping[str, Any], source: str | Path | Foundation
 ) -> None:
-    """Refuse a head of other features than a network gives."""
+    """Refuse a head of other features than a network gives.
+
+    Parameters
+    ----------
+    frozen : Frozen
+        The network.
+    file : Path
+        The head's file, for the message.
+    features : mapping
+        The identity of the features that the head was fitted on.
+    source : path or Foundation
+        What the network was loaded from, for the message.
+    """
     own = {
         "checkpoint": frozen.digest,
         "layer": frozen.layer,

@@ -40,8 +40,14 @@ ON_BAD_IMAGE = ("skip", "error")
 class Scored:
     """A batch of images with what the network made of them.
 
-    `scores` (B, C) and `features` (B, D) are those of all rows; `bad` says of which rows the image
-    could not be read, and why.
+    Attributes
+    ----------
+    rows : ndarray of shape (B,)
+        The images' places in their split.
+    scores, features : ndarrays of shape (B, C) and (B, D)
+        Of all rows, those included whose image could not be read.
+    bad : dict
+        Why an image could not be read, by its row.
     """
 
     rows: NDArray[np.int64]
@@ -251,7 +257,19 @@ class Model:
                 yield self.of_batch(self.backend, batch, size, on_bad_image)
 
     def of_batch(self, backend: Backend, batch: Batch, size: int, on_bad_image: str) -> Scored:
-        """Return the scores of the first `size` images of a batch; the others fill it up."""
+        """Return the scores of the first `size` images of a batch; the others fill it up.
+
+        Parameters
+        ----------
+        backend : Backend
+            What computes the scores.
+        batch : Batch
+            Of images as `pixel_transform` makes them.
+        size : int
+            How many of its images are asked for.
+        on_bad_image : {"skip", "error"}
+            As in `predict`.
+        """
         if on_bad_image == "error" and batch.bad:
             message = f"{next(iter(batch.bad.values()))}; mend it, or leave it unlabelled (skip)"
             raise InputError(message)
@@ -289,7 +307,13 @@ class Model:
 
 
 class Labelling:
-    """How labels are chosen from scores: prior, top k and least confidence, checked once."""
+    """How labels are chosen from scores: prior, top k and least confidence, checked once.
+
+    Parameters
+    ----------
+    model, top_k, min_confidence, prior
+        As `Model.predict` takes them.
+    """
 
     def __init__(
         self, model: Model, top_k: int, min_confidence: float, prior: str | ArrayLike | None

@@ -133,7 +133,15 @@ def label_all(
 def of_images(
     model: Model, labelling: Labelling, sources: Sequence[str], how: How, reporter: Reporter
 ) -> Iterator[list[Prediction]]:
-    """Yield the predictions of image files, batch by batch."""
+    """Yield the predictions of image files, batch by batch.
+
+    Parameters
+    ----------
+    model, sources, how, reporter
+        As in `label_all`; the sources are those of images alone.
+    labelling : Labelling
+        How labels are chosen.
+    """
     paths: list[str] = []
     for source in sources:
         if source == "-":
@@ -163,7 +171,17 @@ def of_images(
 def of_features(
     model: Model, labelling: Labelling, source: Path, how: How, reporter: Reporter
 ) -> Iterator[list[Prediction]]:
-    """Yield the predictions of rows of features, some at a time."""
+    """Yield the predictions of rows of features, some at a time.
+
+    Parameters
+    ----------
+    model, how, reporter
+        As in `label_all`.
+    labelling : Labelling
+        How labels are chosen.
+    source : Path
+        A bank, or a file of arrays.
+    """
     rows, ids = rows_of(model, source, how.split)
     with reporter.track("predict", len(ids), "rows") as advance:
         for start in range(0, len(ids), ROWS):
