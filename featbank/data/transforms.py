@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -96,8 +97,8 @@ class InputSpec:
         )
         for name, fine, wanted in (
             ("size", good, f"one or two whole numbers from 1 to {MOST_SIDE}"),
-            ("mean", len(self.mean) == 3, "three numbers"),
-            ("std", len(self.std) == 3 and min(self.std) > 0, "three numbers above 0"),
+            ("mean", _three_numbers(self.mean), "three numbers"),
+            ("std", _three_numbers(self.std) and min(self.std) > 0, "three numbers above 0"),
             ("crop", 0.01 <= self.crop <= 100, "from 0.01 to 100"),
             ("crop_mode", self.crop_mode in CROP_MODES, f"one of {', '.join(CROP_MODES)}"),
         ):
@@ -123,6 +124,13 @@ class InputSpec:
             key: tuple(v) if isinstance(v, list) else v for key, v in record.items()
         }
         return cls(**values)
+
+
+def _three_numbers(values: tuple[float, ...]) -> bool:
+    """Tell whether there are three, and each is finite."""
+    return len(values) == 3 and all(
+        isinstance(each, int | float) and math.isfinite(each) for each in values
+    )
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = [
     "is_predictions",
     "json_lines",
 ]
+
+_HEADING = re.compile(r"path,label,confidence(,label_[0-9]+,confidence_[0-9]+)*,error\n")
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def is_predictions(path: Path) -> bool:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             first = file.readline(1 << 16)
-        if first.startswith("path,label,confidence"):
+        if _HEADING.fullmatch(first):
             return True
         return list(json.loads(first))[:3] == ["path", "label", "confidence"]
     except (OSError, ValueError, TypeError, RecursionError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 import heads
 from featbank.errors import FeatbankError
 from featbank.extraction.network import Foundation
 from featbank.files.placing import placing, refuse_strangers
 from featbank.runtime.names import require_known
-from featbank.serving.backends import Backend, HeadBackend
+from featbank.serving.backends import Backend, Floats, HeadBackend, two_columns
 from featbank.serving.card import card
-from featbank.serving.folder import CARD, FORMATS, HEAD, Contents, own_model
+from featbank.serving.folder import CARD, FORMATS, HEAD, Contents, own_model, sealed
 from featbank.serving.loading import Parts, parts_of
 from featbank.serving.programs import require_onnx, write_onnx, write_program
 from featbank.serving.recognising import CONFIG, KEY
@@ -130,8 +130,7 @@ def write_model(
         form, parts.record, {name: digest_of(folder / name) for name in named}, versions()
     )
     of_timm = timm_config(parts.record, parts.frozen.dim) if form == "timm" else labels_of(parts)
-    text = json.dumps(of_timm | {KEY: contents.to_json()}, indent=2, allow_nan=False) + "\n"
-    (folder / CONFIG).write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(sealed(of_timm | {KEY: contents.to_json()}), encoding="utf-8")
 
 
 def labels_of(parts: Parts) -> dict[str, Any]:
@@ -154,7 +153,13 @@ def write_self_test(parts: Parts, folder: Path, backend: Backend) -> None:
         (folder / name).write_bytes(raw)
     found = expected_of(folder, spec, backend)
     own = HeadBackend(spec, parts.frozen.network, parts.head, torch.device("cpu"))
-    want = expected_of(folder, spec, own)
+
+    def exact(pixels: Tensor) -> tuple[Floats, Floats]:
+        """Return the head's scores, computed in float64, and the features."""
+        _, features = own(pixels)
+        return two_columns(parts.head.decision_function(features.astype(np.float64))), features
+
+    want = expected_of(folder, spec, exact)
     apart = np.abs(softmax(found.scores) - softmax(want.scores)).max()
     if not apart <= _CLOSE:
         message = (

@@ -24,11 +24,23 @@ from featbank.serving.record import ModelRecord
 from featbank.serving.selftest import check
 from featbank.serving.timm_folder import WEIGHTS, load_timm
 
-__all__ = ["CARD", "FORMATS", "HEAD", "Contents", "Proof", "load_exported", "own_model", "prove"]
+__all__ = [
+    "CARD",
+    "FORMATS",
+    "HEAD",
+    "Contents",
+    "Proof",
+    "load_exported",
+    "own_model",
+    "prove",
+    "sealed",
+]
 
 CARD, HEAD = "README.md", "head.head"
 # The file of the network by the name of the format.
 FORMATS = {"timm": WEIGHTS, "onnx": ONNX, "pt2": PROGRAM}
+# In featbank's entry of config.json, the SHA-256 of all else in that file.
+SEAL = "sha256"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -77,7 +89,9 @@ class Contents:
             message = f"{folder} {what}; featbank export writes a model's folder"
             raise MissingFileError(printable(message))
         try:
-            found = json.loads(read_plain(folder, path, MOST_BYTES))[KEY]
+            text = read_plain(folder, path, MOST_BYTES).decode()
+            config = json.loads(text)
+            found, whole = config[KEY], sealed(config) == text
             files = {str(name): str(digest) for name, digest in found["files"].items()}
             form, versions = str(found["format"]), dict(found["versions"])
             record = found["model"]
@@ -86,8 +100,14 @@ class Contents:
             if not all(map(_NAME.fullmatch, files)):
                 raise ValueError(sorted(files))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            message = f"{path} was not written by featbank export ({type(error).__name__})"
+            message = f"{path} was not written by featbank export, or is damaged"
             raise DamagedError(printable(message)) from error
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            raise InputError(printable(message)) from error
+        if not whole:
+            message = f"{path} is not what was exported: it was damaged or edited"
+            raise DamagedError(printable(message))
         return cls(form, ModelRecord.from_json(record, str(path)), files, versions)
 
     def prove_files(self, folder: Path) -> int:
@@ -102,7 +122,7 @@ class Contents:
         for name, digest in self.files.items():
             path = folder / name
             if path.is_symlink() or not path.is_file():
-                message = f"{path} is missing; export the model again"
+                message = f"{path} is missing, or no regular file; export the model again"
                 raise DamagedError(printable(message))
             with open_regular(path) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -145,6 +165,17 @@ class Proof:
             "sound": True,
             "difference": self.difference,
         }
+
+
+def sealed(config: Mapping[str, Any]) -> str:
+    """Return the text of ``config.json``, in which featbank's entry ends in the rest's digest."""
+
+    def text_of(entry: Mapping[str, Any]) -> str:
+        return json.dumps({**config, KEY: entry}, indent=2, allow_nan=False) + "\n"
+
+    entry = {name: value for name, value in config[KEY].items() if name != SEAL}
+    digest = hashlib.sha256(text_of(entry).encode()).hexdigest()
+    return text_of({**entry, SEAL: digest})
 
 
 def own_model(folder: Path) -> list[Path] | None:
@@ -190,7 +221,7 @@ def prove(folder: Path, device: torch.device, *, trust: bool = False) -> Proof:
     if spec is None:
         message = f"{folder / CONFIG} does not say how images are shown to the network"
         raise DamagedError(printable(message))
-    difference = check(folder, spec, backend)
+    difference = check(folder, spec, len(contents.record.class_names), backend)
     head = heads.load(folder / HEAD) if HEAD in contents.files else None
     return Proof(folder, Loaded(contents.record, backend, head), contents, n_bytes, difference)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -105,19 +105,24 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield os.path.join(root, name)
 
 
-def paths_listed(lines: Iterable[str], source: str, folder: Path) -> tuple[list[str], str]:
+def paths_listed(content: bytes, source: str, folder: Path) -> tuple[list[str], str]:
     """Return the paths that a list names, and a note for the reader where there is one.
 
-    Blank lines and lines that begin with ``# `` are passed over. A path is looked up from the
-    working directory, then from the list's `folder`. Where every line ends in a whole number and
-    no line as a whole is a file, the list is one of ``path label`` lines, as those of data sets.
+    The list is UTF-8, where a path may hold any other bytes too. Blank lines and lines that begin
+    with ``# `` are passed over. A path is looked up from the working directory, then from the
+    list's `folder`. Where every line ends in a whole number and no line as a whole is a file, the
+    list is one of ``path label`` lines, as those of data sets.
 
     Raises
     ------
     InputError
-        The list names nothing.
+        The list is no text, or names nothing.
     """
-    texts = [line.rstrip("\r\n") for line in lines]
+    if b"\0" in content:
+        message = f"{source} is no list of paths: it is UTF-16, or no text"
+        raise InputError(printable(message))
+    lines = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape").split("\n")
+    texts = [line.rstrip("\r") for line in lines]
     texts = [text for text in texts if text.strip() and not text.startswith("# ")]
     if not texts:
         message = f"{source} names no image"
@@ -147,12 +152,7 @@ def read_list(path: Path) -> tuple[list[str], str]:
         The file is missing, no text, or names nothing.
     """
     with open_regular(path) as file:
-        content = file.read()
-    if b"\0" in content:
-        message = f"{path} is no list of paths: it is UTF-16, or no text"
-        raise InputError(printable(message))
-    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    return paths_listed(text.split("\n"), str(path), path.parent)
+        return paths_listed(file.read(), str(path), path.parent)
 
 
 def gathered(sources: Sequence[str | Path]) -> tuple[list[str], list[str]]:
@@ -167,7 +167,7 @@ def gathered(sources: Sequence[str | Path]) -> tuple[list[str], list[str]]:
     """
     paths, notes = [], []
     for source in map(Path, sources):
-        if source.is_dir():
+        if os.path.isdir(source):
             paths += paths_below(source)
         elif source.suffix.lower() in LISTS:
             found, note = read_list(source)

@@ -52,9 +52,14 @@ class LinearScores(nn.Module):
 
 
 class MeanScores(nn.Module):
-    """The scores of `NearestClassMean`, whatever its transform and metric."""
+    """The scores of `NearestClassMean`, whatever its transform and metric.
+
+    Squared distances are taken from the middle of the class means, where rounding costs least:
+    ||x - c||^2 is the same when both are moved, and the terms that cancel are smaller.
+    """
 
     mean: Tensor
+    middle: Tensor
     centroids: Tensor
 
     def __init__(self, head: NearestClassMean) -> None:
@@ -64,9 +69,13 @@ class MeanScores(nn.Module):
         centroids = torch.as_tensor(np.asarray(head.centroids_, np.float32)).clone()
         if self.metric == "cosine":
             centroids = row_transform("l2n", None)(centroids)
+        middle = centroids.double().mean(dim=0).float()
+        if self.metric != "l2":
+            middle = torch.zeros_like(middle)
         mean = np.zeros(centroids.shape[1]) if head.mean_ is None else head.mean_
         self.register_buffer("mean", torch.as_tensor(np.asarray(mean, np.float32)).clone())
-        self.register_buffer("centroids", centroids)
+        self.register_buffer("middle", middle)
+        self.register_buffer("centroids", centroids - middle)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return scores (B, C) of features (B, D)."""
@@ -75,6 +84,7 @@ class MeanScores(nn.Module):
         if self.metric != "l2":
             queries = unit(queries) if self.metric == "cosine" else queries
             return queries @ self.centroids.T
+        queries = queries - self.middle
         lengths = (queries * queries).sum(dim=1, keepdim=True)
         return 2 * (queries @ self.centroids.T) - self.centroids.square().sum(dim=1) - lengths
 
@@ -125,8 +135,9 @@ def as_linear(head: Any) -> tuple[Floats, Floats] | None:
     """Return weight (C, D) and bias (C,) that give a head's labels and probabilities.
 
     None where no linear layer does: a head that divides features by their norms. The scores of
-    nearest means by squared distance lose ||x||^2, which is the same for all classes:
-    -||x - c||^2 = 2 c.x - ||c||^2 - ||x||^2.
+    nearest means by squared distance, -||x - c||^2 = 2 c.x - ||c||^2 - ||x||^2, lose what is the
+    same for all classes: ||x||^2, and the part of 2 c.x that all class means have in common, since
+    large numbers would round off what sets the classes apart.
     """
     if not isinstance(head, NearestClassMean):
         weight, bias = map(_numpy, head.linear())
@@ -136,7 +147,10 @@ def as_linear(head: Any) -> tuple[Floats, Floats] | None:
         return None
     if used["metric"] == "dot":
         return centroids, np.zeros(len(centroids), np.float32)
-    return 2 * centroids, -np.square(centroids, dtype=np.float64).sum(axis=1).astype(np.float32)
+    exact = centroids.astype(np.float64)
+    lengths = np.square(exact).sum(axis=1)
+    weight, bias = 2 * (exact - exact.mean(axis=0)), lengths.mean() - lengths
+    return weight.astype(np.float32), bias.astype(np.float32)
 
 
 def _numpy(array: Any) -> Floats:

@@ -286,12 +286,21 @@ class Model:
         Raises
         ------
         InputError
-            The model has no head beside its network, or it takes features of another width.
+            The model has no head beside its network, it takes features of another width, or a
+            row has NaN or infinity in it.
         """
         if self.head is None:
             message = "this model has no head of its own to label features with; give it images"
             raise InputError(message)
-        return two_columns(self.head.decision_function(np.asarray(features)))
+        rows, width = np.asarray(features), self.head.n_features_in_
+        if rows.ndim != 2 or rows.shape[1] != width:
+            message = f"the head takes features of width {width}; got an array of {rows.shape}"
+            raise InputError(message)
+        finite = np.isfinite(rows).all(axis=1)
+        if not finite.all():
+            message = f"row {np.argmin(finite)} of the features has NaN or infinity in it"
+            raise InputError(message)
+        return two_columns(self.head.decision_function(rows))
 
     def probabilities(self, scores: Any, prior: Floats | None = None) -> Floats:
         """Return probabilities (n, C) of scores (n, C), for a prior (C,) or the head's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,8 @@ class Counts:
 def is_features(source: str | Path) -> bool:
     """Tell whether a source holds features and no images: a bank, or a file of arrays."""
     path = Path(source)
-    return (path / "zarr.json").exists() or (path.suffix in SUFFIXES and not path.is_dir())
+    is_array = path.suffix.lower() in SUFFIXES and not os.path.isdir(path)
+    return is_array or os.path.exists(path / "zarr.json")
 
 
 def label_all(
@@ -122,11 +124,12 @@ def label_all(
         else of_images(model, labelling, sources, how, reporter)
     )
     counts = Counts()
-    if how.form == "csv":
-        write(csv_heading(how.top_k))
+    heading = csv_heading(how.top_k) if how.form == "csv" else ""
     for some in found:
         counts.add(some)
-        write("".join(csv_lines(some, how.top_k) if how.form == "csv" else json_lines(some)))
+        lines = csv_lines(some, how.top_k) if how.form == "csv" else json_lines(some)
+        write(heading + "".join(lines))
+        heading = ""
     return counts
 
 
@@ -145,7 +148,7 @@ def of_images(
     paths: list[str] = []
     for source in sources:
         if source == "-":
-            found, note = paths_listed(sys.stdin, "standard input", Path())
+            found, note = paths_listed(sys.stdin.buffer.read(), "standard input", Path())
             notes = [note] if note else []
         else:
             found, notes = gathered([source])
@@ -183,6 +186,9 @@ def of_features(
         A bank, or a file of arrays.
     """
     rows, ids = rows_of(model, source, how.split)
+    if not ids:
+        message = f"{source} holds no rows to label"
+        raise InputError(printable(message))
     with reporter.track("predict", len(ids), "rows") as advance:
         for start in range(0, len(ids), ROWS):
             some = slice(start, min(start + ROWS, len(ids)))
@@ -220,6 +226,9 @@ def rows_of(model: Model, source: Path, split: str | None) -> tuple[Any, list[st
         message = (
             f"{source} holds no features (n, D) called {wanted[0]} or features; it has {known}"
         )
+        raise InputError(printable(message))
+    if np.dtype(array.dtype).kind not in "fiu":
+        message = f"the features in {source} are {array.dtype}, and must be numbers"
         raise InputError(printable(message))
     return array, [str(row) for row in range(array.shape[0])]
 

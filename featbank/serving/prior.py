@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def read_prior(path: Path, class_names: Sequence[str]) -> Floats:
     with open_regular(path) as file:
         raw = file.read(_MOST_BYTES)
     try:
-        rows = [row for row in csv.reader(raw.decode("utf-8-sig").splitlines()) if row]
+        rows = [row for row in csv.reader(StringIO(raw.decode("utf-8-sig"), newline="")) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         message = f"{path} is no CSV file of lines class,probability ({error})"
         raise InputError(printable(message)) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,9 @@ def load_program(path: Path, device: torch.device) -> ProgramBackend:
         The file is none that this torch can run.
     """
     try:
+        if not zipfile.is_zipfile(path):  # else torch logs a traceback
+            message = "it is no zip archive"
+            raise ValueError(message)
         program = torch.export.load(path).module()
     except Exception as error:  # what it raises on a damaged file is not documented
         message = f"{path} is no program that torch {torch.__version__} can run: "

@@ -13,7 +13,7 @@ from PIL import Image
 
 from featbank.data.loader import BatchPlan, eval_batches, image_loader
 from featbank.data.transforms import InputSpec, pixel_transform
-from featbank.errors import DamagedError
+from featbank.errors import DamagedError, FeatbankError, InputError
 from featbank.importing import read_arrays
 from featbank.serving.backends import Backend
 from featbank.serving.images import on_disk
@@ -84,8 +84,18 @@ def expected_of(folder: Path, spec: InputSpec, backend: Backend) -> Expected:
     return Expected(batch.images.numpy().astype(np.uint8), np.asarray(scores, np.float32))
 
 
-def check(folder: Path, spec: InputSpec, backend: Backend) -> float:
+def check(folder: Path, spec: InputSpec, n_classes: int, backend: Backend) -> float:
     """Run the self-test of a model's folder; return the largest difference of a score.
+
+    Parameters
+    ----------
+    folder : Path
+    spec : InputSpec
+        How the network sees images.
+    n_classes : int
+        The scores that an image must get, C.
+    backend : Backend
+        What computes them.
 
     Raises
     ------
@@ -93,8 +103,17 @@ def check(folder: Path, spec: InputSpec, backend: Backend) -> float:
         The pictures are not seen, or not scored, as they were when the model was exported.
     """
     want = read_expected(folder)
-    found = expected_of(folder, spec, backend)
-    if want.pixels.shape != found.pixels.shape or want.scores.shape != found.scores.shape:
+    try:
+        found = expected_of(folder, spec, backend)
+    except FeatbankError:
+        raise
+    except Exception as error:  # a program of somebody else's may raise anything
+        message = f"{folder}: its network cannot be run: {' '.join(str(error).split())[:200]}"
+        raise DamagedError(message) from error
+    shape = (len(want.pixels), n_classes)
+    if want.pixels.shape != found.pixels.shape or {want.scores.shape, found.scores.shape} != {
+        shape
+    }:
         message = f"{folder}: its self-test is of another network; export the model again"
         raise DamagedError(message)
     apart = np.abs(found.pixels.astype(np.int16) - want.pixels.astype(np.int16)).max()
@@ -116,7 +135,10 @@ def check(folder: Path, spec: InputSpec, backend: Backend) -> float:
 
 def read_expected(folder: Path) -> Expected:
     """Read what is expected of the pictures."""
-    arrays: Mapping[str, NDArray[np.generic]] = read_arrays(folder / ARRAYS)
+    try:
+        arrays: Mapping[str, NDArray[np.generic]] = read_arrays(folder / ARRAYS)
+    except InputError as error:
+        raise DamagedError(str(error)) from error
     shapes: Sequence[int] = [arrays[name].ndim for name in ("pixels", "scores") if name in arrays]
     if shapes != [4, 2]:
         message = f"{folder / ARRAYS} holds no pixels and scores; export the model again"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -136,11 +137,11 @@ def load_timm(folder: Path, record: ModelRecord, device: torch.device) -> TimmBa
         message = f"{folder} does not say how images are shown to its network"
         raise DamagedError(message)
     network = build_model(record.backbone, len(record.class_names), spec.size)
-    with open_tensors(folder / WEIGHTS) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
+        with open_tensors(folder / WEIGHTS) as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         network.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         message = f"{folder / WEIGHTS} is not a {record.backbone}: {reason}"
         raise DamagedError(message) from error
