@@ -11,12 +11,14 @@ __all__ = [
     "backbone",
     "bank",
     "batch_size",
+    "check_images",
     "check_overwrite",
     "data",
     "device",
     "dtype",
     "figures",
     "image_size",
+    "images",
     "json_to",
     "mean",
     "on_bad_image",
@@ -32,6 +34,7 @@ __all__ = [
     "shots",
     "std",
     "strict",
+    "thumbnails",
     "weights",
     "workers",
 ]
@@ -41,6 +44,13 @@ def check_overwrite(*, overwrite: bool, replace_in_place: bool) -> None:
     """Refuse --replace-in-place where nothing is to be overwritten."""
     if replace_in_place and not overwrite:
         message = "--replace-in-place says how to overwrite: add --overwrite"
+        raise click.UsageError(message)
+
+
+def check_images(images: str | None, *, thumbnails: bool) -> None:
+    """Refuse --images where no picture is asked for."""
+    if images is not None and not thumbnails:
+        message = "--images says where the pictures of --thumbnails are: add --thumbnails"
         raise click.UsageError(message)
 
 
@@ -97,6 +107,16 @@ figures = click.option(
     "--figures", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
     help="Also draw figures for a paper into this folder, as PDF and PNG; needs matplotlib, which "
     "comes with featbank[figures].",
+)  # fmt: skip
+thumbnails = click.option(
+    "--thumbnails", is_flag=True,
+    help="Also show the most confident mistakes of every head in the page, with pictures where the "
+    "images are found, of 2 MB at most together.",
+)  # fmt: skip
+images = click.option(
+    "--images", metavar="DIR|SPEC",
+    help="With --thumbnails, where the images are: the folder in which the banks' ids are paths, "
+    "or a data set as train's --data has it.  [default: only data sets without a path are found]",
 )  # fmt: skip
 quiet = click.option(
     "--quiet", is_flag=True, help="Show no progress, only warnings and the result."

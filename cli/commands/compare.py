@@ -64,6 +64,8 @@ __all__ = ["command"]
 @options.device
 @options.overwrite
 @options.figures
+@options.thumbnails
+@options.images
 @options.json_to
 @options.quiet
 def command(
@@ -84,6 +86,8 @@ def command(
     device: str,
     overwrite: bool,
     figures: Path | None,
+    thumbnails: bool,
+    images: str | None,
     json_to: Path | None,
     quiet: bool,
 ) -> None:
@@ -95,8 +99,10 @@ def command(
     """
     from cli._outputs import COMPARISON_FILES, refuse_outputs
     from featbank.comparing.compare import DEFAULT_HEADS, compare
-    from featbank.report import draw_figures, refuse_figures
+    from featbank.report import build_report, draw_figures, refuse_figures, refuse_images
 
+    options.check_images(images, thumbnails=thumbnails)
+    refuse_images(images)
     refuse_outputs(
         {"--json": json_to, "--markdown": markdown_to},
         overwrite=overwrite, out=out, taken=COMPARISON_FILES,
@@ -111,6 +117,8 @@ def command(
     )  # fmt: skip
     if figures is not None:
         draw_figures(out, figures)
+    if thumbnails:
+        build_report(out, thumbnails=True, images=images, reporter=reporter(quiet=quiet))
     metrics = [
         "all",
         *(("many", "medium", "few") if groups else ()),

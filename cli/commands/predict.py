@@ -106,7 +106,9 @@ def command(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Label new images: path, label and confidence, a line for each.
+    """Label new images with a model, or a bank with a head.
+
+    Writes path, label and confidence, a line for each.
 
     SOURCE is an image, a folder of any depth, a .txt list of paths, or - for such a list on
     standard input; or one bank or feature file, for which --head is enough.

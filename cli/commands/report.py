@@ -21,6 +21,8 @@ __all__ = ["command"]
     is_flag=True,
     help="Also show the features by t-SNE, for which the banks are read again.",
 )
+@options.thumbnails
+@options.images
 @options.overwrite_json
 @options.json_to
 @options.quiet
@@ -28,6 +30,8 @@ def command(
     folder: Path,
     figures: Path | None,
     tsne: bool,
+    thumbnails: bool,
+    images: str | None,
     overwrite: bool,
     json_to: Path | None,
     quiet: bool,
@@ -41,8 +45,12 @@ def command(
     from cli._outputs import COMPARISON_FILES, refuse_outputs
     from featbank.report import build_report
 
+    options.check_images(images, thumbnails=thumbnails)
     refuse_outputs({"--json": json_to}, overwrite=overwrite, out=folder, taken=COMPARISON_FILES)
-    page = build_report(folder, figures=figures, tsne=tsne, reporter=reporter(quiet=quiet))
+    page = build_report(
+        folder, figures=figures, tsne=tsne, thumbnails=thumbnails, images=images,
+        reporter=reporter(quiet=quiet),
+    )  # fmt: skip
     facts = {"schema": 1, "page": str(page), "bytes": page.stat().st_size}
     if not write_json(json_to, facts, overwrite=overwrite):
         say(f"{page}: {page.stat().st_size / 1e6:.2f} MB")

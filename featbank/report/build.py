@@ -10,6 +10,7 @@ from featbank.files.placing import held
 from featbank.files.replacing import refuse_odd_folder
 from featbank.report.data import collect
 from featbank.report.folder import Results
+from featbank.report.gallery import Gallery, make_gallery
 from featbank.report.page import render
 from featbank.results.comparison import Comparison
 from featbank.results.owned import PAGE, is_page
@@ -24,6 +25,8 @@ def build_report(
     *,
     figures: Path | None = None,
     tsne: bool = False,
+    thumbnails: bool = False,
+    images: str | Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Path:
     """Write `report.html` into a folder of results; return its path. Nothing is fitted.
@@ -38,8 +41,14 @@ def build_report(
         Folder that gets the figures for a paper too.
     tsne : bool
         Read the sampled rows of every bank again, and embed those that are not embedded yet.
+    thumbnails : bool
+        Show the most confident mistakes of every head, with pictures where the images are found,
+        of 2 MB at most together. Every bank must be there as it was compared.
+    images : str or Path, optional
+        Where the images are, with `thumbnails`: the folder in which the banks' ids are paths, or a
+        data set as ``--data`` names it.
     reporter : Reporter
-        Is told of the embedding, which takes long.
+        Is told of the embedding and the thumbnails, which take long.
 
     Returns
     -------
@@ -50,6 +59,10 @@ def build_report(
     ------
     DamagedError
         The folder does not hold what a comparison writes.
+    InputError
+        `images` names neither a folder nor a data set.
+    StaleError
+        A bank that has to be read is no longer the one that was compared.
     LockedError
         Another process is writing there.
     OutputExistsError
@@ -59,18 +72,21 @@ def build_report(
     """
     Comparison.load(folder)  # says what is wrong with a folder that holds none
     with held(folder), storage_errors(folder), believed(folder):
-        return _build(folder, figures, tsne, reporter)
+        refuse_other_page(folder / PAGE)
+        if tsne:
+            from featbank.report.tsne import add_tsne
+
+            add_tsne(Results(folder), reporter)
+        gallery = None
+        if thumbnails:
+            where = None if images is None else str(images)
+            gallery = make_gallery(Results(folder), where, reporter)
+        return _write(folder, figures, gallery)
 
 
-def _build(folder: Path, figures: Path | None, tsne: bool, reporter: Reporter) -> Path:
+def _write(folder: Path, figures: Path | None, gallery: Gallery | None) -> Path:
     """Write the page, and the figures where a folder for them is given."""
-    page = folder / PAGE
-    refuse_other_page(page)
-    if tsne:
-        from featbank.report.tsne import add_tsne
-
-        add_tsne(Results(folder), reporter)
-    data = collect(folder)
+    page, data = folder / PAGE, collect(folder, gallery)
     text = render(data)
     if figures is not None:
         from featbank.report.figures import write_figures  # matplotlib is heavy, and may be missing

@@ -15,6 +15,7 @@ from featbank.report.cells import Cell, cells_of
 from featbank.report.classes import ClassSet
 from featbank.report.confusion import top_confusions
 from featbank.report.folder import Arrays, Results
+from featbank.report.gallery import Gallery
 from featbank.report.limits import Limits
 from featbank.report.pack import UNITS, smallest, to_units
 from featbank.report.page_data import (
@@ -37,8 +38,10 @@ from featbank.results.numbers import GROUPS
 __all__ = ["collect"]
 
 
-def collect(folder: Path) -> PageData:
+def collect(folder: Path, gallery: Gallery | None = None) -> PageData:
     """Return everything that is shown of the comparison in a folder; `notes` say what is not.
+
+    `gallery` holds the mistakes of its heads, where they were asked for.
 
     Raises
     ------
@@ -63,6 +66,7 @@ def collect(folder: Path) -> PageData:
         provenance=tuple(provenance_rows(results.banks)),
         notes=(*said_of(results), *sizes.notes()),
         by_group=sizes.by_group,
+        gallery=gallery,
     )
 
 

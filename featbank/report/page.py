@@ -21,8 +21,8 @@ __all__ = ["render"]
 
 # In this order they are one script.
 SCRIPTS = (
-    "core", "chart", "matrix", "shots", "tau", "norms", "classes", "sampling", "confusion", "view",
-    "reliability", "provenance", "start",
+    "core", "chart", "matrix", "shots", "tau", "norms", "classes", "sampling", "confusion",
+    "mistakes", "view", "reliability", "provenance", "start",
 )  # fmt: skip
 
 # Metrics of the table over seeds.
@@ -36,6 +36,7 @@ PANELS = {
     "classes": "Classes",
     "sampling": "Sampling",
     "confusion": "Confusions",
+    "mistakes": "Mistakes",
     "view": "Features",
     "reliability": "Calibration",
     "provenance": "Provenance",
@@ -50,7 +51,7 @@ def render(data: PageData) -> str:
         title=printable(title(data)),
         summary=printable(summary(data)),
         footer=printable(f"Made by featbank {data.settings.version}; one file, no loads."),
-        policy=policy(style, script),
+        policy=policy(style, script, pictures=bool(data.gallery and data.gallery.pictures)),
         style=Markup(style),
         script=Markup(script),
         data=Markup(to_json(data)),
@@ -61,6 +62,7 @@ def render(data: PageData) -> str:
         rows=list(static_rows(data)),
         groups=group_rows(data.groups),
         notes=[printable(note) for note in data.notes],
+        gallery_notes=[printable(note) for note in (data.gallery.notes if data.gallery else ())],
         provenance=data.provenance,
         n_sets=len(data.classes),
     )
@@ -84,11 +86,15 @@ def template() -> Template:
     return environment.from_string(asset("page.html.j2"))
 
 
-def policy(style: str, script: str) -> str:
-    """Return the Content-Security-Policy: this script and this style, and nothing else at all."""
+def policy(style: str, script: str, *, pictures: bool) -> str:
+    """Return the Content-Security-Policy: this script and this style, and nothing else at all.
+
+    Where the page holds pictures, they may be shown too, out of the page itself.
+    """
+    shown = "img-src data:; " if pictures else ""
     return (
         f"default-src 'none'; script-src '{source(script)}'; style-src '{source(style)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"{shown}base-uri 'none'; form-action 'none'"
     )
 
 
@@ -105,6 +111,7 @@ def present(data: PageData) -> list[str]:
         "tau": not any(bank.curves for bank in data.banks),
         "norms": all(cell.norms is None for cell in data.cells),
         "confusion": not any(len(cell.confusion.classes) for cell in data.cells),
+        "mistakes": data.gallery is None or not any(data.gallery.mistakes),
     }
     return [name for name in PANELS if not absent.get(name)]
 

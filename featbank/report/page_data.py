@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from featbank.report.classes import ClassSet
 from featbank.report.confusion import Confusions
+from featbank.report.gallery import Gallery
 from featbank.report.provenance import ProvenanceRow
 from featbank.report.reliability import Reliability
 from featbank.results.compared import ComparisonSettings, SeedGroup
@@ -216,6 +217,8 @@ class PageData:
         What a reader has to know beside the numbers, and what was left out of the page.
     by_group : bool
         Whether the feature view is coloured by shot group, there being too many classes.
+    gallery : Gallery or None
+        The most confident mistakes of each result, where they were asked for.
     """
 
     settings: ComparisonSettings
@@ -228,6 +231,7 @@ class PageData:
     provenance: tuple[ProvenanceRow, ...]
     notes: tuple[str, ...]
     by_group: bool
+    gallery: Gallery | None = None
 
     def of_bank(self, bank: int) -> tuple[PageCell, ...]:
         """Return the cells of one bank."""

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+import featbank
 from featbank.report import build_report
 from tests.results_folder import Fake, write_results
+from tests.test_report.galleries import compared, image_bank
 from tests.test_report.test_page import HOSTILE, hostile_fake
 
 MINUS = "\N{MINUS SIGN}"
@@ -275,6 +277,36 @@ def test_hostile_names_are_shown_and_do_nothing(browser: Browser, tmp_path: Path
     assert tab.page.locator("img, iframe, object, [onerror], [onload]").count() == 0
     assert tab.complaints == []
     assert len(tab.requests) == 1
+    tab.page.context.close()
+
+
+def test_the_gallery_shows_pictures_and_ids_and_loads_nothing(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """The most confident mistake has a name that would be markup if it could, and no picture."""
+    image_bank(tmp_path / "plain")
+    head = featbank.fit(tmp_path / "plain/bank.zarr", "ncm")
+    head.save(tmp_path / "ncm.head")
+    worst = featbank.mistakes(tmp_path / "plain/bank.zarr", tmp_path / "ncm.head").wrong[0]
+    row = int(worst.id.removeprefix("test/").removesuffix(".png"))
+    out = compared(image_bank(tmp_path / "hostile", {row: HOSTILE[1]}))
+    images = tmp_path / "hostile/images"
+    tab = opened(browser, build_report(out, thumbnails=True, images=images))
+    tab.all_drawn()
+    shown = tab.page.locator("#mistakes .gallery li")
+    assert shown.count() == 10
+    assert tab.text("#mistakes .no-picture") == HOSTILE[1]
+    widths = tab.page.locator("#mistakes img").evaluate_all("all => all.map(i => i.naturalWidth)")
+    assert widths == [96] * (shown.count() - 1)
+    words = shown.nth(0).inner_text()
+    assert worst.true in words
+    assert f"{worst.predicted}, {100 * worst.confidence:.1f} %" in words
+    before = shown.all_inner_texts()
+    tab.page.locator("#mistakes-cell").select_option(index=1)
+    assert shown.all_inner_texts() != before
+    assert tab.page.evaluate("window.hacked") is None
+    assert tab.complaints == []
+    assert [url for url in tab.requests if not url.startswith("data:")] == tab.requests[:1]
     tab.page.context.close()
 
 

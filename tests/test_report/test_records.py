@@ -41,7 +41,7 @@ def test_the_page_has_the_fields_of_the_records_in_their_order(tmp_path: Path) -
     data = cleaned(collect(write_results(tmp_path / "out", Fake(per_class=5, view=20))))
     assert [*data] == [
         "settings", "heads", "banks", "classes", "cells", "comparisons", "groups", "provenance",
-        "notes", "by_group",
+        "notes", "by_group", "gallery",
     ]  # fmt: skip
     assert [*data["cells"][0]] == [
         "bank", "head", "metrics", "ci95", "params", "selected_on", "selection", "seconds",
