@@ -157,6 +157,13 @@ def test_a_folder_says_what_it_is(exported: dict[str, Path], resnet: Kit, form: 
     assert heads.load(folder / "head.head").temperature == model["temperature"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_whoever_reads_one_file_of_a_folder_can_read_all(
+    exported: dict[str, Path], form: str
+) -> None:
+    assert len({path.stat().st_mode for path in exported[form].iterdir()}) == 1
+
+
 def test_the_licence_is_what_the_user_says(resnet: Kit, tmp_path: Path) -> None:
     folder = resnet.export("crt", "timm", tmp_path / "m", license_name="cc: by-nc")
     card = (folder / "README.md").read_text(encoding="utf-8")
