@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from featbank.data.transforms import InputSpec, sides
@@ -53,7 +54,7 @@ def _lines(record: ModelRecord, form: str, license_name: str | None) -> Iterator
     if form == "timm":
         yield "library_name: timm"
     if license_name:
-        yield f"license: {_plain(license_name)}"
+        yield f"license: {json.dumps(license_name)}"  # quoted, as YAML reads it too
     yield "---"
     n_classes = len(record.class_names)
     yield f"# {_plain(record.backbone)}, {_plain(record.spec)}, {n_classes} classes\n"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from featbank.backbones.backbones import build_model, find_classifier
@@ -82,7 +82,7 @@ def write_timm(parts: Parts, folder: Path) -> TimmBackend:
     """Write the weights into a folder; return what computes the exported model's scores."""
     network = whole_network(parts)
     tensors = {name: each.contiguous() for name, each in network.state_dict().items()}
-    save_file(tensors, str(folder / WEIGHTS), metadata={"format": "pt"})
+    (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
     return TimmBackend(parts.frozen.input, network, torch.device("cpu"))
 
 

@@ -77,7 +77,8 @@ class BilateralNetwork(nn.Module):
     ) -> Tensor:
         """Return logits (N, C) of images (N, 3, S, S), or in training of pairs of them."""
         if reversed_images is None:
-            conventional, rebalancing = self._features(images, None).chunk(2)
+            both, n = self._features(images, None), images.shape[0]
+            conventional, rebalancing = both[:n], both[n:]  # chunk(2) fixes n in an export
         else:
             conventional = self._features(images, "conventional")
             rebalancing = self._features(reversed_images, "rebalancing")

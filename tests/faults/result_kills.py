@@ -1,4 +1,4 @@
-"""`fit`, `compare` and `report`, killed at random moments: the old or the new is there, whole.
+"""The commands that write results, killed at random: the old or the new is there, whole.
 
 One process imports everything once and forks a child for each run, as `tests.faults.kills` does.
 Half of the kills come at a random time, half before a random operation on the disk.
@@ -23,8 +23,10 @@ import torch
 
 import heads
 from cli.main import main as featbank
+from featbank import fit
 from featbank.files import exchanging, folders
 from featbank.report.build import page_of
+from featbank.results.owned import own_mistakes
 from tests.banks import write_bank
 from tests.faults.kills import finish, fork
 
@@ -49,6 +51,7 @@ HEADS = ("--head", "ncm", "--head", "tau:tau=0.5")
 OTHER = ("--head", "joint", "--head", "ncm:transform=l2n", "--head", "tau:tau=1")
 FIT, COMPARE = ("fit", "a.zarr", "--out", "out"), ("compare", "--out", "out", "--bootstrap", "100")
 BOTH = ("a.zarr", "b.zarr", "--head", "ncm", "--head", "joint")
+MISTAKES = ("mistakes", "a.zarr", "../ncm.head", "--out", "out")
 KINDS = {
     ("fit", "fresh"): Kind(None, (*FIT, *HEADS)),
     ("fit", "beside"): Kind(None, (*FIT, *HEADS, "--overwrite"), notes=True),
@@ -59,6 +62,9 @@ KINDS = {
     ),
     ("compare", "overwrite"): Kind(
         (*COMPARE, *BOTH), (*COMPARE, *BOTH, "--head", "tau:tau=1", "--overwrite"), notes=True
+    ),
+    ("mistakes", "overwrite"): Kind(
+        (*MISTAKES, "--report", "val"), (*MISTAKES, "--overwrite"), notes=True
     ),
     ("report", "again"): Kind((*COMPARE, *BOTH), ("report", "out"), notes=True),
 }  # fmt: skip
@@ -153,6 +159,8 @@ def is_whole(out: Path, now: Tree) -> bool:
     if "results.json" in now:
         recorded = {entry["file"] for entry in now["results.json"]["results"]}
         return recorded == {name for name in now if name.endswith(".head") and "/" not in name}
+    if "mistakes.json" in now:
+        return set(own_mistakes(out) or ()) == {Path(name) for name in now.keys() - NOTES.keys()}
     if "compare.json" in now:
         page = (out / "report.html").read_text(encoding="utf-8")
         return page.removesuffix(OLDER) == page_of(out)
@@ -204,6 +212,7 @@ def main(command: str, how: str, folder: str, trials: str, seed: str) -> None:
     base, dice, kind = Path(folder), np.random.default_rng(int(seed)), KINDS[command, how]
     for name in "ab":
         write_bank(base / f"{name}.zarr", provenance={"checkpoint": name})
+    finish(lambda: fit(base / "a.zarr", "ncm").save(base / "ncm.head"))
     set_up(base / "template", kind, base)
     shutil.copytree(base / "template", base / "warm", symlinks=True)
     finish(lambda: run(base / "warm", kind.new))

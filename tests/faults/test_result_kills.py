@@ -1,4 +1,4 @@
-"""`fit`, `compare` and `report` killed at random moments: the old or the new is there, whole."""
+"""The commands that write results, killed at random: the old or the new is there, whole."""
 
 import json
 import subprocess

@@ -115,10 +115,15 @@ def foreign(root: Path, backbone: str, specs: tuple[str, ...], side: int = SIDE)
     return banked(root, data, source, specs)
 
 
-def trained(root: Path, specs: tuple[str, ...], names: tuple[str, ...] = NAMES) -> Kit:
+def trained(
+    root: Path,
+    specs: tuple[str, ...],
+    names: tuple[str, ...] = NAMES,
+    how: tuple[str, ...] = ("--backbone", "tiny-cnn"),
+) -> Kit:
     """Train a small network for an epoch, bank it, and fit heads on its features."""
     data = write_folders(root / "data", names)
-    settings = ["--backbone", "tiny-cnn", "--image-size", SIDE, "--epochs", 1, "--batch-size", 8]
+    settings = [*how, "--image-size", SIDE, "--epochs", 1, "--batch-size", 8]
     settings += ["--workers", 0, "--device", "cpu", "--out", root / "run"]
     done = featbank("train", "--data", f"imagefolder:root={data}", *settings)
     assert done.exit_code == 0, done.output

@@ -6,18 +6,23 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
+from timm.data import create_transform, resolve_data_config, resolve_model_data_config
 
 import heads
 from featbank import Model
-from featbank.data.transforms import eval_transform, pixel_transform
+from featbank.data.transforms import InputSpec, eval_transform, pixel_transform
 from featbank.serving.layers import Normalise
+from featbank.serving.record import ModelRecord
+from featbank.serving.selftest import pictures
+from featbank.serving.timm_folder import timm_config
 from tests.commands import contents, featbank, refused
 from tests.test_serving.served import NAMES, Kit
 from tests.test_serving.test_scores import close
@@ -84,9 +89,9 @@ def test_a_program_runs_without_featbank(
 ) -> None:
     model = Model.load(exported[form], device="cpu", trust=True)
     transform = pixel_transform(model.record.input)
-    pictures = [transform(Image.open(path).convert("RGB")) for path in resnet.images]
+    seen = [transform(Image.open(path).convert("RGB")) for path in resnet.images]
     file = exported[form] / f"model.{form}"
-    found = run_alone(code, missing, file, torch.stack(pictures).numpy(), tmp_path)
+    found = run_alone(code, missing, file, torch.stack(seen).numpy(), tmp_path)
     for place, size in enumerate((1, 5)):
         logits, shares, features = (found[f"arr_{3 * place + each}"] for each in range(3))
         close(logits, resnet.scores("crt")[:size])
@@ -102,16 +107,31 @@ def test_timm_loads_a_folder_and_sees_the_same_pixels(
     network = timm.create_model(f"local-dir:{exported['timm']}", pretrained=True).eval()
     transform = create_transform(**resolve_model_data_config(network), is_training=False)
     own = Model.load(exported["timm"], device="cpu").record.input
-    pictures = [Image.open(path).convert("RGB") for path in resnet.images]
-    seen = torch.stack([transform(each) for each in pictures])
-    pixels = torch.stack([pixel_transform(own)(each) for each in pictures])
+    opened = [Image.open(path).convert("RGB") for path in resnet.images]
+    seen = torch.stack([transform(each) for each in opened])
+    pixels = torch.stack([pixel_transform(own)(each) for each in opened])
     torch.testing.assert_close(Normalise(own)(pixels), seen, rtol=0, atol=1e-6)
     assert torch.equal(
-        Normalise(own)(pixels), torch.stack([eval_transform(own)(each) for each in pictures])
+        Normalise(own)(pixels), torch.stack([eval_transform(own)(each) for each in opened])
     )
     with torch.inference_mode():
         close(network(seen).numpy(), resnet.scores("crt"))
     assert network.pretrained_cfg["label_names"] == list(NAMES)
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("size", [32, (48, 24)])
+def test_timm_makes_its_transform_of_the_config(crop_mode: str, size: Any) -> None:
+    own = InputSpec(
+        size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), interpolation="bicubic", crop=0.9,
+        crop_mode=crop_mode,
+    )  # fmt: skip
+    config = timm_config(ModelRecord(("a", "b"), own, backbone="test_resnet"), 96)
+    data = resolve_data_config(pretrained_cfg=config["pretrained_cfg"])
+    transform = create_transform(**data, is_training=False)
+    for picture in pictures():
+        seen = Normalise(own)(pixel_transform(own)(picture)[None])[0]
+        torch.testing.assert_close(seen, transform(picture), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -137,11 +157,18 @@ def test_a_folder_says_what_it_is(exported: dict[str, Path], resnet: Kit, form: 
     assert heads.load(folder / "head.head").temperature == model["temperature"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_whoever_reads_one_file_of_a_folder_can_read_all(
+    exported: dict[str, Path], form: str
+) -> None:
+    assert len({path.stat().st_mode for path in exported[form].iterdir()}) == 1
+
+
 def test_the_licence_is_what_the_user_says(resnet: Kit, tmp_path: Path) -> None:
-    folder = resnet.export("crt", "timm", tmp_path / "m", license_name="cc-by-nc-4.0")
+    folder = resnet.export("crt", "timm", tmp_path / "m", license_name="cc: by-nc")
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert "\nlicense: cc-by-nc-4.0\n" in card
-    assert card.endswith("## Licence\n\ncc-by-nc-4.0\n")
+    assert yaml.safe_load(card.split("---")[1])["license"] == "cc: by-nc"
+    assert card.endswith("## Licence\n\ncc: by-nc\n")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -11,10 +11,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import featbank as fb
+import heads
 from cli.main import main
-from featbank import Model
+from featbank import Bank, Model
 from featbank.errors import InputError, StaleError
 from featbank.results.predictions import Prediction, csv_heading, csv_lines
+from tests.banks import write_bank, write_npz
 from tests.commands import featbank, refused
 from tests.test_serving.served import NAMES, Kit
 from tests.test_serving.test_scores import close
@@ -293,10 +296,32 @@ def test_a_head_of_another_network_is_refused(resnet: Kit, cnn: Kit, tmp_path: P
 
 
 def test_a_head_of_imported_features_has_no_network(resnet: Kit, tmp_path: Path) -> None:
-    import featbank as fb
-    from tests.banks import write_bank
-
     write_bank(tmp_path / "bank")
     fb.fit(tmp_path / "bank", ["ncm"], out=tmp_path / "heads")
     with pytest.raises(StaleError, match="no image can be labelled"):
         Model.load(resnet.source, tmp_path / "heads/ncm.head")
+
+
+def test_imported_features_are_labelled_without_a_network(tmp_path: Path) -> None:
+    source = write_npz(tmp_path / "f.npz")
+    assert featbank("import", source, "--out", tmp_path / "bank", "--quiet").exit_code == 0
+    words = ["--head", "ncm", "--head", "crt", "--out", tmp_path / "heads", "--quiet"]
+    assert featbank("fit", tmp_path / "bank", *words).exit_code == 0
+    for name in ("ncm", "crt"):
+        head = tmp_path / f"heads/{name}.head"
+        want = heads.load(head).predict(Bank.open(tmp_path / "bank")["test"].read())
+        for features in (tmp_path / "bank", source):
+            found = rows(features, "--head", head)
+            assert [int(row["label"]) for row in found] == list(want)
+            shares = heads.load(head).predict_proba(Bank.open(tmp_path / "bank")["test"].read())
+            close(np.array([float(row["confidence"]) for row in found]), shares.max(axis=1))
+
+
+def test_two_classes_of_features(two: Kit) -> None:
+    bank = two.root.parent / "bank"
+    for spec in ("joint", "crt", "ncm"):
+        found = rows(bank, "--head", two.names[spec], "--top-k", 2)
+        assert [row["label"] for row in found] == two.labels(spec)
+        shares = np.sort(two.probabilities(spec), axis=1)[:, ::-1]
+        for place, column in enumerate(("confidence", "confidence_2")):
+            close(np.array([float(row[column]) for row in found]), shares[:, place])

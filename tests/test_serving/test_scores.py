@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
 
 import featbank as fb
 from featbank import Model
@@ -12,7 +15,7 @@ from featbank.errors import InputError
 from featbank.serving.layers import as_linear, head_layer
 from heads import NearestClassMean
 from tests.test_serving.conftest import LINEAR, NORMALISING
-from tests.test_serving.served import Kit, foreign
+from tests.test_serving.served import Kit, foreign, trained
 
 FORMS = ("timm", "onnx", "pt2")
 
@@ -152,3 +155,22 @@ def test_networks_of_several_kinds(tmp_path: Path, backbone: str, side: int) -> 
         agrees(model, kit, "crt")
     model = Model.load(kit.export("ncm", "onnx", tmp_path / "ncm"), device="cpu")
     agrees(model, kit, "ncm")
+    network = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    transform = create_transform(**resolve_model_data_config(network), is_training=False)
+    seen = [transform(Image.open(path).convert("RGB")) for path in kit.images]
+    with torch.inference_mode():
+        close(network(torch.stack(seen)).numpy(), kit.scores("crt"))
+
+
+def test_a_normalised_classifier_becomes_an_ordinary_one(tmp_path: Path) -> None:
+    kit = trained(tmp_path, ("joint",), how=("--backbone", "test_resnet", "--loss", "ldam"))
+    model = Model.load(kit.export("joint", "timm", tmp_path / "m"), device="cpu")
+    agrees(model, kit, "joint")
+
+
+def test_a_network_of_two_branches_takes_batches_of_any_size(tmp_path: Path) -> None:
+    kit = trained(tmp_path, ("joint",), how=("--backbone", "test_resnet", "--method", "bbn"))
+    with pytest.raises(InputError, match="is not built as timm builds it"):
+        kit.export("joint", "timm", tmp_path / "m")
+    model = Model.load(kit.export("joint", "pt2", tmp_path / "m"), device="cpu", trust=True)
+    agrees(model, kit, "joint")
