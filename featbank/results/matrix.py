@@ -206,9 +206,14 @@ def difference_line(each: Difference, seen: set[tuple[str, str]]) -> str:
     words += named_difference(each)
     return (
         f"  {clip(words, 34):34} {100 * each.difference:+5.1f} "
-        f"[{100 * low:+.1f}, {100 * high:+.1f}] p={each.p_adjusted:.3f} "
-        + ("unpaired" if mid is None else f"mid-p={mid:.3f}")
+        f"[{100 * low:+.1f}, {100 * high:+.1f}] {p_text(each.p_adjusted)} "
+        + ("unpaired" if mid is None else f"mid-{p_text(mid)}")
     )
+
+
+def p_text(p: float) -> str:
+    """Return a p-value to three digits; one that would be 0 is said to be below 0.001."""
+    return "p<0.001" if p < 0.001 else f"p={p:.3f}"
 
 
 def stamp(seen: Collection[tuple[str, str]]) -> str:
