@@ -157,6 +157,13 @@ def test_a_folder_says_what_it_is(exported: dict[str, Path], resnet: Kit, form: 
     assert heads.load(folder / "head.head").temperature == model["temperature"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_path_may_have_any_bytes(resnet: Kit, form: str, tmp_path: Path) -> None:
+    folder = resnet.export("crt", form, tmp_path / "caf\udce9" / form)
+    model = Model.load(folder, device="cpu", trust=True)
+    assert model.predict(resnet.images).labels == resnet.labels("crt")
+
+
 def test_the_licence_is_what_the_user_says(resnet: Kit, tmp_path: Path) -> None:
     folder = resnet.export("crt", "timm", tmp_path / "m", license_name="cc: by-nc")
     card = (folder / "README.md").read_text(encoding="utf-8")
