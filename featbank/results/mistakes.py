@@ -10,7 +10,7 @@ from typing import Any
 from featbank.results.fit import Tabled
 from featbank.results.numbers import percent
 from featbank.results.plain import plain
-from featbank.results.predictions import csv_line
+from featbank.results.tables import csv_line
 from featbank.results.records import Metrics
 from featbank.results.tables import Accuracy, Table
 from featbank.runtime.names import printable

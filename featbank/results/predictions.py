@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -15,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featbank.results.fit import Tabled
-from featbank.results.tables import Table
+from featbank.results.tables import Table, csv_line
 
 __all__ = [
     "Prediction",
     "Predictions",
     "best_classes",
     "csv_heading",
-    "csv_line",
     "csv_lines",
     "is_predictions",
     "json_lines",
@@ -134,16 +131,6 @@ def csv_lines(found: Sequence[Prediction], top_k: int) -> Iterator[str]:
         others += [""] * (2 * (top_k - 1) - len(others))
         sure = "" if each.confidence is None else f"{each.confidence:.6g}"
         yield csv_line([each.path, each.label or "", sure, *others, each.error or ""])
-
-
-def csv_line(fields: Sequence[Any]) -> str:
-    """Return one line of CSV, quoted where a field holds a comma, a quote or a line's end.
-
-    The writer quotes a field for the characters of its own line's end, so it gets both of them.
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(fields)
-    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def json_lines(found: Sequence[Prediction]) -> Iterator[str]:

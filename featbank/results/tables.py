@@ -15,7 +15,7 @@ from featbank.errors import InputError
 from featbank.results.numbers import percent
 from featbank.runtime.names import printable
 
-__all__ = ["Accuracy", "Recorded", "Table", "shown"]
+__all__ = ["Accuracy", "Recorded", "Table", "shown", "csv_line"]
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,12 @@ class Recorded:
         A file that is there is replaced.
         """
         records = self.records()
-        text = io.StringIO()
-        names = dict.fromkeys(name for record in records for name in record)
-        writer = csv.DictWriter(text, list(names), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
+        names = list(dict.fromkeys(name for record in records for name in record))
+        rows = [names, *([record.get(name, "") for name in names] for record in records)]
+        text = "".join(map(csv_line, rows))
         if path is not None:
-            Path(path).write_text(text.getvalue(), encoding="utf-8")
-        return text.getvalue()
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
 
 @dataclass(frozen=True)
@@ -243,3 +241,13 @@ LATEX = {
 def latex_text(text: str) -> str:
     """Escape a text for LaTeX."""
     return "".join(LATEX.get(char, char) for char in printable(text))
+
+
+def csv_line(fields: Sequence[Any]) -> str:
+    """Return one line of CSV, quoted where a field holds a comma, a quote or a line's end.
+
+    The writer quotes a field for the characters of its own line's end, so it gets both of them.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(fields)
+    return text.getvalue().removesuffix("\r\n") + "\n"

@@ -47,9 +47,7 @@ class _Pictures:
         try:
             if not isinstance(picture, Image.Image):
                 array = np.asarray(picture)
-                if array.dtype != np.uint8 or (
-                    array.ndim != 2 and array.shape[2:] not in _CHANNELS
-                ):
+                if array.dtype != np.uint8 or not (array.ndim == 2 or array.shape[2:] in _CHANNELS):
                     message = f"{array.dtype} of shape {array.shape} is not uint8 (H, W, 3)"
                     raise ValueError(message)
                 picture = Image.fromarray(array)

@@ -164,6 +164,13 @@ def test_a_path_may_have_any_bytes(resnet: Kit, form: str, tmp_path: Path) -> No
     assert model.predict(resnet.images).labels == resnet.labels("crt")
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_whoever_reads_one_file_of_a_folder_can_read_all(
+    exported: dict[str, Path], form: str
+) -> None:
+    assert len({path.stat().st_mode for path in exported[form].iterdir()}) == 1
+
+
 def test_the_licence_is_what_the_user_says(resnet: Kit, tmp_path: Path) -> None:
     folder = resnet.export("crt", "timm", tmp_path / "m", license_name="cc: by-nc")
     card = (folder / "README.md").read_text(encoding="utf-8")
