@@ -10,9 +10,8 @@ from typing import Any
 from featbank.results.fit import Tabled
 from featbank.results.numbers import percent
 from featbank.results.plain import plain
-from featbank.results.tables import csv_line
 from featbank.results.records import Metrics
-from featbank.results.tables import Accuracy, Table
+from featbank.results.tables import Accuracy, Table, csv_line
 from featbank.runtime.names import printable
 
 __all__ = ["ClassReport", "Confused", "Mistake", "Mistakes"]
