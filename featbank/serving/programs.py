@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.passes import move_to_device_pass
 
 from featbank.data.transforms import sides
 from featbank.errors import DamagedError, InputError
@@ -192,8 +193,10 @@ def load_program(path: Path, device: torch.device) -> ProgramBackend:
             message = "it is no zip archive"
             raise ValueError(message)
         with open(path, "rb") as file:
-            program = torch.export.load(file).module()
+            program = torch.export.load(file)
+        if device.type != "cpu":  # devices that the network's code names are moved as well
+            program = move_to_device_pass(program, device)
     except Exception as error:  # what it raises on a damaged file is not documented
         message = f"{path} is no program that torch {torch.__version__} can run: "
         raise DamagedError(message + " ".join(str(error).split())[:200]) from error
-    return ProgramBackend(program, device)
+    return ProgramBackend(program.module(), device)
