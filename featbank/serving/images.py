@@ -27,6 +27,10 @@ LISTS = frozenset({".txt", ".lst", ".list"})
 _LABELLED = re.compile(r"(.+?)[\t ]+[+-]?[0-9]{1,18}")
 
 
+# The last axis of RGB pixels (H, W, 3), and of those with alpha.
+_CHANNELS = ((3,), (4,))
+
+
 @dataclass(frozen=True)
 class _Pictures:
     """Images in memory: PIL images, or uint8 pixels (H, W, 3) or (H, W)."""
@@ -43,7 +47,7 @@ class _Pictures:
         try:
             if not isinstance(picture, Image.Image):
                 array = np.asarray(picture)
-                if array.dtype != np.uint8 or array.ndim not in (2, 3):
+                if array.dtype != np.uint8 or not (array.ndim == 2 or array.shape[2:] in _CHANNELS):
                     message = f"{array.dtype} of shape {array.shape} is not uint8 (H, W, 3)"
                     raise ValueError(message)
                 picture = Image.fromarray(array)

@@ -31,7 +31,8 @@ class Normalise(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return float32 images (B, 3, H, W)."""
-        scaled = pixels.to(torch.float32) * (1.0 / 255)
+        # The product is float32. An exported `pixels.to(…)` would be tied to the CPU.
+        scaled = pixels * (1.0 / 255)
         return (scaled - self.mean) / self.std
 
 

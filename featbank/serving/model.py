@@ -143,7 +143,7 @@ class Model:
 
         Parameters
         ----------
-        images : path, PIL image, or a sequence of these or of uint8 arrays (H, W, 3)
+        images : path, PIL image, uint8 array of shape (H, W, 3), or a sequence of these
             Image files, folders of any depth, and ``.txt`` lists of paths.
         top_k : int
             How many classes each prediction names.
@@ -402,7 +402,8 @@ def as_split(images: Any) -> tuple[ImageSplit, list[str]]:
     InputError
         There are none, or they are of several kinds.
     """
-    given = [images] if isinstance(images, str | Path | Image.Image) else list(images)
+    one = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+    given = [images] if one else list(images)
     if not given:
         message = "there are no images to label"
         raise InputError(message)

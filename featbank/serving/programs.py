@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.passes import move_to_device_pass
 
 from featbank.data.transforms import sides
 from featbank.errors import DamagedError, InputError
@@ -104,7 +105,7 @@ def write_onnx(parts: Parts, folder: Path) -> OnnxBackend:
         raise cannot_export(parts, "ONNX", RuntimeError("the exporter returned nothing"))
     program.model.metadata_props["featbank"] = json.dumps(parts.record.to_json())
     program.model.metadata_props["names"] = json.dumps(list(parts.record.class_names))
-    program.save(str(folder / ONNX), external_data=False)
+    (folder / ONNX).write_bytes(program.model_proto.SerializeToString())
     return load_onnx(folder / ONNX, torch.device("cpu"))
 
 
@@ -126,9 +127,10 @@ def write_program(parts: Parts, folder: Path) -> ProgramBackend:
     except Exception as error:  # what tracing raises is not documented
         raise cannot_export(parts, "a program", error) from error
     extra = {"featbank.json": json.dumps(parts.record.to_json())}
-    with warnings.catch_warnings():
+    # By a handle, since torch ends the process at a path that is no UTF-8.
+    with warnings.catch_warnings(), open(folder / PROGRAM, "wb") as file:
         warnings.simplefilter("ignore")
-        torch.export.save(program, folder / PROGRAM, extra_files=extra)
+        torch.export.save(program, file, extra_files=extra)
     return load_program(folder / PROGRAM, torch.device("cpu"))
 
 
@@ -170,7 +172,7 @@ def load_onnx(path: Path, device: torch.device) -> OnnxBackend:
     known = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=[*known, "CPUExecutionProvider"]
+            path.read_bytes(), options, providers=[*known, "CPUExecutionProvider"]
         )
     except Exception as error:  # its exceptions have no common class of their own
         message = f"{path} is no ONNX file that can be run: {' '.join(str(error).split())[:200]}"
@@ -190,8 +192,11 @@ def load_program(path: Path, device: torch.device) -> ProgramBackend:
         if not zipfile.is_zipfile(path):  # else torch logs a traceback
             message = "it is no zip archive"
             raise ValueError(message)
-        program = torch.export.load(path).module()
+        with open(path, "rb") as file:
+            program = torch.export.load(file)
+        if device.type != "cpu":  # devices that the network's code names are moved as well
+            program = move_to_device_pass(program, device)
     except Exception as error:  # what it raises on a damaged file is not documented
         message = f"{path} is no program that torch {torch.__version__} can run: "
         raise DamagedError(message + " ".join(str(error).split())[:200]) from error
-    return ProgramBackend(program, device)
+    return ProgramBackend(program.module(), device)

@@ -20,6 +20,7 @@ import heads
 from featbank import Model
 from featbank.data.transforms import InputSpec, eval_transform, pixel_transform
 from featbank.serving.layers import Normalise
+from featbank.serving.programs import load_program
 from featbank.serving.record import ModelRecord
 from featbank.serving.selftest import pictures
 from featbank.serving.timm_folder import timm_config
@@ -158,10 +159,27 @@ def test_a_folder_says_what_it_is(exported: dict[str, Path], resnet: Kit, form: 
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_a_path_may_have_any_bytes(resnet: Kit, form: str, tmp_path: Path) -> None:
+    folder = resnet.export("crt", form, tmp_path / "caf\udce9" / form)
+    model = Model.load(folder, device="cpu", trust=True)
+    assert model.predict(resnet.images).labels == resnet.labels("crt")
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_whoever_reads_one_file_of_a_folder_can_read_all(
     exported: dict[str, Path], form: str
 ) -> None:
     assert len({path.stat().st_mode for path in exported[form].iterdir()}) == 1
+
+
+def test_a_program_is_not_tied_to_the_device_of_the_export(exported: dict[str, Path]) -> None:
+    """The device meta stands for a GPU: it computes shapes alone, and refuses tensors of a CPU."""
+    meta, file = torch.device("meta"), exported["pt2"] / "model.pt2"
+    assert not [node for node in torch.export.load(file).graph.nodes if "device" in node.kwargs]
+    pixels = torch.zeros(2, 3, 32, 32, dtype=torch.uint8, device=meta)
+    for program in (load_program(file, meta).program, torch.export.load(file).module().to(meta)):
+        logits, shares, _ = program(pixels)
+        assert logits.shape == shares.shape == (2, 3)
 
 
 def test_the_licence_is_what_the_user_says(resnet: Kit, tmp_path: Path) -> None:

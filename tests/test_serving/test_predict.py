@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -267,8 +268,14 @@ def test_pictures_in_memory_are_labelled_as_files(resnet: Kit, model: list[Any])
     np.testing.assert_array_equal(network.predict_proba(arrays), want)
     (one,) = network.predict(pictures[0])
     assert one.path == "0"
-    (bad,) = network.predict([np.zeros((4, 4, 3), np.float32)])
-    assert "is not uint8" in bad.error
+    np.testing.assert_array_equal(network.predict_proba(arrays[0]), want[:1])
+    same = np.stack([arrays[0][:24, :40]] * 2)
+    np.testing.assert_array_equal(*network.predict_proba(same))
+    assert len(network.predict(torch.from_numpy(same))) == 2
+    assert len(network.predict(np.array(resnet.images[:3]))) == 3
+    for wrong in (np.zeros((4, 4, 3), np.float32), np.zeros((3, 40, 40), np.uint8)):
+        (bad,) = network.predict([wrong])
+        assert "is not uint8 (H, W, 3)" in bad.error
     with pytest.raises(InputError, match="not both"):
         network.predict([resnet.images[0], pictures[0]])
 
@@ -283,6 +290,8 @@ def test_labels_are_a_table(resnet: Kit, model: list[Any]) -> None:
 
 def test_workers_and_batch_sizes_change_no_label(resnet: Kit, model: list[Any]) -> None:
     one = rows(*resnet.images, *model, "--batch-size", 5)
+    assert [row["path"] for row in one] == resnet.images
+    assert [row["label"] for row in one] == resnet.labels("crt")
     assert rows(*resnet.images, *model, "--batch-size", 5, "--workers", 2) == one
 
 
