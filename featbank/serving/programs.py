@@ -121,9 +121,11 @@ def write_program(parts: Parts, folder: Path) -> ProgramBackend:
     """
     module, pixels = served(parts)
     try:
-        program = torch.export.export(
-            module, (pixels,), dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}}
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(
+                module, (pixels,), dynamic_shapes={"pixels": {0: torch.export.Dim("batch")}}
+            )
     except Exception as error:  # what tracing raises is not documented
         raise cannot_export(parts, "a program", error) from error
     extra = {"featbank.json": json.dumps(parts.record.to_json())}

@@ -64,7 +64,11 @@ def whole_network(parts: Parts) -> nn.Module:
         raise InputError(message)
     weight, bias = linear
     network = build_model(name, len(weight), frozen.input.size)
-    layer = find_classifier(network, frozen.input.size)
+    try:
+        layer = find_classifier(network, frozen.input.size)
+    except InputError as error:
+        message = f"{name} does not end in one linear layer, whose place a head could take"
+        raise InputError(f"{message}; {_OTHERWISE}") from error
     tensors = frozen.network.state_dict()
     tensors |= {
         f"{layer}.weight": torch.from_numpy(weight),

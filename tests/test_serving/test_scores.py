@@ -127,6 +127,14 @@ def test_timm_does_not_have_a_network_of_featbanks_own(cnn: Kit, tmp_path: Path)
         cnn.export("joint", "timm", tmp_path / "m")
 
 
+def test_a_network_with_two_classifiers_is_exported_as_a_program(tmp_path: Path) -> None:
+    kit = foreign(tmp_path, "deit_tiny_distilled_patch16_224", ("crt",))
+    with pytest.raises(InputError, match="does not end in one linear layer.* onnx or pt2"):
+        kit.export("crt", "timm", tmp_path / "m")
+    model = Model.load(kit.export("crt", "pt2", tmp_path / "m"), device="cpu", trust=True)
+    agrees(model, kit, "crt")
+
+
 @pytest.mark.parametrize("form", ["run", "onnx", "pt2"])
 @pytest.mark.parametrize("spec", ["joint", "crt", "ncm"])
 def test_two_classes_have_two_columns(two: Kit, spec: str, form: str, tmp_path: Path) -> None:
