@@ -127,6 +127,7 @@ def test_timm_does_not_have_a_network_of_featbanks_own(cnn: Kit, tmp_path: Path)
         cnn.export("joint", "timm", tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_a_network_with_two_classifiers_is_exported_as_a_program(tmp_path: Path) -> None:
     kit = foreign(tmp_path, "deit_tiny_distilled_patch16_224", ("crt",))
     with pytest.raises(InputError, match="does not end in one linear layer.* onnx or pt2"):
