@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,6 +22,7 @@ __all__ = [
     "images",
     "json_to",
     "mean",
+    "network",
     "on_bad_image",
     "out",
     "overwrite",
@@ -29,6 +31,7 @@ __all__ = [
     "quiet",
     "replace_in_place",
     "report",
+    "run",
     "seed",
     "select",
     "shots",
@@ -36,8 +39,12 @@ __all__ = [
     "strict",
     "thumbnails",
     "weights",
+    "which",
     "workers",
 ]
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def check_overwrite(*, overwrite: bool, replace_in_place: bool) -> None:
@@ -192,3 +199,18 @@ std = click.option(
     "--std", metavar="R,G,B", callback=three_numbers, type=click.UNPROCESSED,
     help="Standard deviation of each channel, to divide by.  [default: the backbone's]",
 )  # fmt: skip
+which = click.option(
+    "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Of a training's folder, the checkpoint that was best on val, or the last.",
+)  # fmt: skip
+run = click.option(
+    "--run", type=click.Path(path_type=Path), metavar="RUN",
+    help="The training whose network made the head's features: its folder or a checkpoint.",
+)  # fmt: skip
+
+
+def network(command: Command) -> Command:
+    """Add the options that name a network: a backbone's, and which of a run's checkpoints."""
+    for option in (which, std, mean, image_size, weights, pretrained, backbone):
+        command = option(command)
+    return command

@@ -22,20 +22,8 @@ __all__ = ["command"]
     help="Of a bank npz, its features. Of a head a model: timm, a folder that timm loads; onnx; or "
     "pt2, a program of torch.export.  [default: npz for a bank, timm for a head]",
 )  # fmt: skip
-@click.option(
-    "--run", type=click.Path(path_type=Path), metavar="RUN",
-    help="The training whose network made the head's features: its folder or a checkpoint.",
-)  # fmt: skip
-@options.backbone
-@options.pretrained
-@options.weights
-@options.image_size
-@options.mean
-@options.std
-@click.option(
-    "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Of a training's folder, the checkpoint best on val or the last.",
-)  # fmt: skip
+@options.run
+@options.network
 @click.option(
     "--license", "license_name", metavar="TEXT",
     help="Licence of the weights, for the model's README, which says nothing otherwise.",

@@ -26,16 +26,7 @@ __all__ = ["command"]
     help="Data set whose images are extracted; --data of featbank train lists the kinds.  "
     "[default: the one that RUN was trained on; required with --backbone]",
 )  # fmt: skip
-@options.backbone
-@options.pretrained
-@options.weights
-@options.image_size
-@options.mean
-@options.std
-@click.option(
-    "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Checkpoint of RUN to take: the one that was best on val, or the last.",
-)  # fmt: skip
+@options.network
 @click.option(
     "--dtype", type=click.Choice(["float16", "float32"]), default="float16", show_default=True,
     help="Number type that features are stored as.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,24 +27,12 @@ __all__ = ["command"]
     "--model", "model_folder", type=click.Path(path_type=Path), metavar="DIR",
     help="The folder of a model that featbank export wrote.",
 )  # fmt: skip
-@click.option(
-    "--run", type=click.Path(path_type=Path), metavar="RUN",
-    help="The training whose network made the head's features: its folder or a checkpoint.",
-)  # fmt: skip
+@options.run
 @click.option(
     "--head", type=click.Path(path_type=Path), metavar="FILE",
     help="A head that featbank fit saved.",
 )  # fmt: skip
-@options.backbone
-@options.pretrained
-@options.weights
-@options.image_size
-@options.mean
-@options.std
-@click.option(
-    "--which", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Of a training's folder, the checkpoint best on val or the last.",
-)  # fmt: skip
+@options.network
 @click.option(
     "--out", type=click.Path(path_type=Path, allow_dash=True), metavar="FILE", default="-",
     help="Where the labels go; standard output by default.",
@@ -116,7 +106,7 @@ def command(
     With --model DIR of featbank export; or with --head FILE and its network: --run RUN, or
     --backbone NAME with --pretrained or --weights FILE.
     """
-    from featbank.files.atomic import refuse_other_file, replace_file, storage_errors
+    from featbank.files.atomic import refuse_other_file
     from featbank.results.predictions import is_predictions
     from featbank.serving.predict import How, label_all
 
@@ -138,20 +128,27 @@ def command(
         workers=workers,
         split=split,
     )
-    watcher = reporter(quiet=quiet)
+    label = partial(label_all, model, sources, how, reporter=reporter(quiet=quiet))
     if str(out) == "-":
-        report(label_all(model, sources, how, to_standard_output, watcher), "standard output")
-        return
+        report(label(to_standard_output), "standard output")
+    else:
+        report(into_file(out, label), str(out))
+
+
+def into_file(out: Path, label: Callable[[Callable[[str], object]], Counts]) -> Counts:
+    """Write labels into a file, in one step; `label` is given what takes its lines."""
+    from featbank.files.atomic import replace_file, storage_errors
+
     counts: list[Counts] = []
 
     def write(part: Path) -> None:
         with open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            counts.append(label_all(model, sources, how, file.write, watcher))
+            counts.append(label(file.write))
 
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_file(out, write)
-    report(counts[0], str(out))
+    return counts[0]
 
 
 def opened(

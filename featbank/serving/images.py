@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from featbank.data.decode import to_rgb
@@ -20,7 +21,16 @@ from featbank.errors import InputError, MissingFileError
 from featbank.files.plain_files import open_regular
 from featbank.runtime.names import printable
 
-__all__ = ["LISTS", "gathered", "in_memory", "paths_listed", "on_disk", "paths_below", "read_list"]
+__all__ = [
+    "as_split",
+    "LISTS",
+    "gathered",
+    "in_memory",
+    "paths_listed",
+    "on_disk",
+    "paths_below",
+    "read_list",
+]
 
 # Files that hold paths, one a line.
 LISTS = frozenset({".txt", ".lst", ".list"})
@@ -183,3 +193,26 @@ def gathered(sources: Sequence[str | Path]) -> tuple[list[str], list[str]]:
         else:
             paths.append(str(source))
     return paths, notes
+
+
+def as_split(images: Any) -> tuple[ImageSplit, list[str]]:
+    """Return images as a split, and notes for the reader.
+
+    Raises
+    ------
+    InputError
+        There are none, or they are of several kinds.
+    """
+    one = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+    given = [images] if one else list(images)
+    if not given:
+        message = "there are no images to label"
+        raise InputError(message)
+    kinds = {isinstance(each, str | Path) for each in given}
+    if kinds == {False}:
+        return in_memory([each.numpy() if torch.is_tensor(each) else each for each in given]), []
+    if len(kinds) == 2:
+        message = "give paths or pictures, not both"
+        raise InputError(message)
+    paths, notes = gathered([each for each in given if isinstance(each, str | Path)])
+    return on_disk(paths), notes

@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from featbank.backbones.backbones import TINY_CNN
 from featbank.data.loader import Batch, BatchPlan, eval_batches, image_loader
@@ -25,7 +24,7 @@ from featbank.runtime.names import require_known
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.serving.backends import Backend, Loaded, two_columns
 from featbank.serving.folder import load_exported
-from featbank.serving.images import gathered, in_memory, on_disk
+from featbank.serving.images import as_split
 from featbank.serving.loading import parts_of
 from featbank.serving.prior import log_shift, target_prior
 from featbank.serving.record import ModelRecord
@@ -56,23 +55,11 @@ class Scored:
     bad: dict[int, str]
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(Loaded):
     """A frozen network with a fitted head, or what was exported of them.
 
-    Attributes
-    ----------
-    record : ModelRecord
-        What its numbers mean, and where they come from.
-    backend : Backend or None
-        What computes scores; None for a head without its network.
-    head : Head or None
-        The head, where features are to be labelled too.
+    Its attributes are those of `Loaded`: `record`, `backend` and `head`.
     """
-
-    record: ModelRecord
-    backend: Backend | None
-    head: Any = None
 
     @classmethod
     def load(
@@ -191,8 +178,7 @@ class Model:
         images, batch_size, workers
             As in `predict`; an image that cannot be read is an error.
         """
-        split, _ = as_split(images)
-        batches = self.scored(split, batch_size=batch_size, workers=workers, on_bad_image="error")
+        batches = self.readable(images, batch_size, workers)
         return np.concatenate([self.probabilities(batch.scores) for batch in batches])
 
     def decision_function(self, images: Any, *, batch_size: int = 64, workers: int = 0) -> Any:
@@ -203,8 +189,7 @@ class Model:
         images, batch_size, workers
             As in `predict`; an image that cannot be read is an error.
         """
-        split, _ = as_split(images)
-        batches = self.scored(split, batch_size=batch_size, workers=workers, on_bad_image="error")
+        batches = self.readable(images, batch_size, workers)
         return np.concatenate([batch.scores for batch in batches])
 
     def transform(self, images: Any, *, batch_size: int = 64, workers: int = 0) -> Any:
@@ -215,9 +200,19 @@ class Model:
         images, batch_size, workers
             As in `predict`; an image that cannot be read is an error.
         """
-        split, _ = as_split(images)
-        batches = self.scored(split, batch_size=batch_size, workers=workers, on_bad_image="error")
+        batches = self.readable(images, batch_size, workers)
         return np.concatenate([batch.features for batch in batches])
+
+    def readable(self, images: Any, batch_size: int, workers: int) -> Iterator[Scored]:
+        """Yield the scores of images, all of which must be readable, batch by batch.
+
+        Parameters
+        ----------
+        images, batch_size, workers
+            As in `predict`.
+        """
+        split, _ = as_split(images)
+        return self.scored(split, batch_size=batch_size, workers=workers, on_bad_image="error")
 
     def scored(
         self, split: ImageSplit, *, batch_size: int, workers: int, on_bad_image: str
@@ -392,26 +387,3 @@ def shares(scores: Any, temperature: float, shift: Floats | None) -> Floats:
         z -= z.max(axis=1, keepdims=True)
     power = np.exp(z)
     return np.asarray(power / power.sum(axis=1, keepdims=True))
-
-
-def as_split(images: Any) -> tuple[ImageSplit, list[str]]:
-    """Return images as a split, and notes for the reader.
-
-    Raises
-    ------
-    InputError
-        There are none, or they are of several kinds.
-    """
-    one = isinstance(images, str | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
-    given = [images] if one else list(images)
-    if not given:
-        message = "there are no images to label"
-        raise InputError(message)
-    kinds = {isinstance(each, str | Path) for each in given}
-    if kinds == {False}:
-        return in_memory([each.numpy() if torch.is_tensor(each) else each for each in given]), []
-    if len(kinds) == 2:
-        message = "give paths or pictures, not both"
-        raise InputError(message)
-    paths, notes = gathered([each for each in given if isinstance(each, str | Path)])
-    return on_disk(paths), notes

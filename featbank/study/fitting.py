@@ -26,10 +26,10 @@ from featbank.study.choosing import (
     FittedHead,
     Job,
     defaults_of,
-    ends_of,
     points_of,
     timed_fit,
 )
+from featbank.study.ends import ends_of
 from featbank.study.splits import (
     Roles,
     all_head_notes,

@@ -15,7 +15,8 @@ from featbank.runtime.names import printable
 from featbank.runtime.progress import SILENT, Reporter
 from featbank.runtime.spec import Spec
 from featbank.study.arrays import BankArrays
-from featbank.study.choosing import TAU_RANGE, end_note, exact_curve, tau_metrics
+from featbank.study.choosing import TAU_RANGE, exact_curve, tau_metrics
+from featbank.study.ends import end_note
 from featbank.study.splits import Roles, role_notes
 from heads import specs
 from heads.curves.chosen import Chosen

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import heads
 from cli.main import main
 from featbank.results.records import Candidate, Selection
-from featbank.study.choosing import ends_of
+from featbank.study.ends import ends_of
 from heads import metrics
 from tests.banks import splits, write_bank, write_npz
 
