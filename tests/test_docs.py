@@ -46,7 +46,20 @@ def one_thread(two_threads: None) -> None:
 RUNNING = [name for name, text in TEXTS.items() if any(map(runs, blocks_of(text)))]
 
 
-@pytest.mark.parametrize("name", RUNNING)
+# Pages that train, which takes more than ten seconds each.
+LONG = {
+    "docs/how-to/export.md",
+    "docs/how-to/predict.md",
+    "docs/how-to/train.md",
+    "docs/tutorials/checkpoints.md",
+    "docs/tutorials/own-images.md",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in RUNNING],
+)
 def test_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for each in prepared_names(TEXTS[name]):
